@@ -1,0 +1,121 @@
+#include "binding/environment.h"
+
+#include <atomic>
+
+#include "core/device.h"
+
+namespace flowmap::binding {
+namespace {
+
+std::atomic<int> liveEnvironments{0};
+
+const char* codeName(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::Shape: return "ERR_FLOWMAP_SHAPE";
+    case ErrorCode::DType: return "ERR_FLOWMAP_DTYPE";
+    case ErrorCode::Device: return "ERR_FLOWMAP_DEVICE";
+    case ErrorCode::DeviceUnavailable: return "ERR_FLOWMAP_DEVICE_UNAVAILABLE";
+    case ErrorCode::Disposed: return "ERR_FLOWMAP_DISPOSED";
+    case ErrorCode::Argument: return "ERR_FLOWMAP_ARGUMENT";
+    case ErrorCode::OutOfMemory: return "ERR_FLOWMAP_OUT_OF_MEMORY";
+    case ErrorCode::Internal: return "ERR_FLOWMAP_INTERNAL";
+  }
+  return "ERR_FLOWMAP_INTERNAL";
+}
+
+}  // namespace
+
+Mailbox::Mailbox(napi_env env) : env_(env) {
+  napi_value name;
+  napi_create_string_utf8(env, "flowmap", NAPI_AUTO_LENGTH, &name);
+  napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &Mailbox::settle,
+                                  &function_);
+  napi_unref_threadsafe_function(env, function_);
+}
+
+void Mailbox::expectOne() {
+  if (expected_++ == 0) napi_ref_threadsafe_function(env_, function_);
+}
+
+void Mailbox::post(std::unique_ptr<PendingRead> read) {
+  std::lock_guard lock(mutex_);
+  if (!function_) return;
+  PendingRead* raw = read.release();
+  if (napi_call_threadsafe_function(function_, raw, napi_tsfn_nonblocking) != napi_ok) delete raw;
+}
+
+void Mailbox::close() {
+  std::lock_guard lock(mutex_);
+  if (function_) napi_release_threadsafe_function(function_, napi_tsfn_abort);
+  function_ = nullptr;
+}
+
+void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
+  std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
+  if (!env) return;  // the environment is being torn down
+  auto* mailbox = static_cast<Mailbox*>(context);
+  if (--mailbox->expected_ == 0) napi_unref_threadsafe_function(env, mailbox->function_);
+  Napi::HandleScope scope(env);
+  if (read->error) {
+    napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(*read->error));
+    return;
+  }
+  void* target = nullptr;
+  napi_value buffer;
+  if (napi_create_arraybuffer(env, read->bytes.size(), &target, &buffer) != napi_ok) {
+    const Error error(ErrorCode::OutOfMemory, read->op,
+                      "JavaScript cannot hold an array of " + std::to_string(read->bytes.size()) + " bytes");
+    bool pending = false;
+    napi_value ignored;
+    if (napi_is_exception_pending(env, &pending) == napi_ok && pending) {
+      napi_get_and_clear_last_exception(env, &ignored);
+    }
+    napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(error));
+    return;
+  }
+  if (!read->bytes.empty()) std::memcpy(target, read->bytes.data(), read->bytes.size());
+  napi_resolve_deferred(env, read->deferred, buffer);
+}
+
+Environment::Environment(Napi::Env env) : env_(env), mailbox_(std::make_shared<Mailbox>(env)) { ++liveEnvironments; }
+
+Environment::~Environment() {
+  mailbox_->close();
+  if (--liveEnvironments == 0) stopDevices();
+}
+
+Environment& Environment::of(napi_env env) {
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  return *static_cast<Environment*>(data);
+}
+
+double Environment::insert(Tensor tensor) {
+  const double handle = handles_.insert(std::move(tensor));
+  reportMemory();
+  return handle;
+}
+
+bool Environment::erase(double handle) {
+  const bool erased = handles_.erase(handle);
+  reportMemory();
+  return erased;
+}
+
+// Tells V8 how much its small wrappers hold, in steps, so that its collector runs often enough to be a safety net.
+void Environment::reportMemory() {
+  constexpr int64_t kStep = int64_t{8} << 20;
+  const int64_t change = static_cast<int64_t>(handles_.bytes()) - reportedBytes_;
+  if (change < kStep && change > -kStep) return;
+  int64_t total = 0;
+  napi_adjust_external_memory(env_, change, &total);
+  reportedBytes_ += change;
+}
+
+napi_value Environment::makeError(const Error& error) {
+  const auto code = Napi::String::New(env_, codeName(error.code()));
+  if (errorFactory_.IsEmpty()) return Napi::Error::New(env_, error.what()).Value();
+  return errorFactory_.Call({code, Napi::String::New(env_, error.op()), Napi::String::New(env_, error.detail())});
+}
+
+}  // namespace flowmap::binding

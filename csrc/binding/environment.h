@@ -1,0 +1,71 @@
+// What one JavaScript environment (the main thread or a worker) owns: its handles, its bound operations, its mailbox.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "binding/handle_table.h"
+
+namespace flowmap::binding {
+
+// Base of the closures behind bound functions; the environment owns them.
+struct BoundBase {
+  virtual ~BoundBase() = default;
+};
+
+// A read that waits for the stream. Filled on the stream's thread, settled on the JavaScript thread.
+struct PendingRead {
+  napi_deferred deferred = nullptr;
+  const char* op = "data";
+  std::vector<std::byte> bytes;
+  std::shared_ptr<const Error> error;
+};
+
+// Carries finished reads to the JavaScript thread. Survives the environment, so that late jobs find it closed.
+class Mailbox {
+ public:
+  explicit Mailbox(napi_env env);
+  void expectOne();                                      // JavaScript thread: keeps the process alive until it arrives
+  void post(std::unique_ptr<PendingRead> read);          // stream's thread
+  void close();                                          // JavaScript thread, at the environment's end
+
+ private:
+  static void settle(napi_env env, napi_value, void* context, void* data);
+  napi_env env_;
+  std::mutex mutex_;
+  napi_threadsafe_function function_ = nullptr;
+  int expected_ = 0;  // JavaScript thread only
+};
+
+class Environment {
+ public:
+  explicit Environment(Napi::Env env);
+  ~Environment();
+  static Environment& of(napi_env env);
+
+  HandleTable& handles() { return handles_; }
+  const std::shared_ptr<Mailbox>& mailbox() { return mailbox_; }
+  void own(std::unique_ptr<BoundBase> bound) { bound_.push_back(std::move(bound)); }
+
+  double insert(Tensor tensor);
+  bool erase(double handle);
+
+  void setErrorFactory(Napi::Function factory) { errorFactory_ = Napi::Persistent(factory); }
+  // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes.
+  napi_value makeError(const Error& error);
+
+ private:
+  void reportMemory();
+
+  Napi::Env env_;
+  HandleTable handles_;
+  std::shared_ptr<Mailbox> mailbox_;
+  std::vector<std::unique_ptr<BoundBase>> bound_;
+  Napi::FunctionReference errorFactory_;
+  int64_t reportedBytes_ = 0;
+};
+
+}  // namespace flowmap::binding

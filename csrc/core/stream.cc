@@ -1,0 +1,58 @@
+#include "core/stream.h"
+
+namespace flowmap {
+
+void Stream::enqueue(std::unique_ptr<Job> job) {
+  std::unique_lock lock(mutex_);
+  if (!running_) {
+    running_ = true;
+    worker_ = std::thread([this] { loop(); });
+  }
+  progress_.wait(lock, [this] { return queue_.size() < kMaxQueued || stopping_; });
+  if (stopping_) return;
+  queue_.push_back(std::move(job));
+  ++enqueued_;
+  wake_.notify_one();
+}
+
+void Stream::synchronize() {
+  std::unique_lock lock(mutex_);
+  const uint64_t target = enqueued_;
+  progress_.wait(lock, [&] { return finished_ >= target || !running_; });
+}
+
+void Stream::stop() {
+  std::deque<std::unique_ptr<Job>> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    if (!running_) return;
+    stopping_ = true;
+    dropped.swap(queue_);
+  }
+  wake_.notify_one();
+  progress_.notify_all();
+  worker_.join();
+  std::lock_guard lock(mutex_);
+  finished_ = enqueued_;
+  running_ = false;
+  stopping_ = false;
+  progress_.notify_all();
+}
+
+void Stream::loop() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return !queue_.empty() || stopping_; });
+    if (stopping_) return;
+    std::unique_ptr<Job> job = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    job->run();
+    job.reset();  // outside the lock: it may release tensors
+    lock.lock();
+    ++finished_;
+    progress_.notify_all();
+  }
+}
+
+}  // namespace flowmap

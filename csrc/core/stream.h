@@ -1,0 +1,58 @@
+// An in-order queue of jobs with a thread of its own. JavaScript enqueues and goes on; only reading waits.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace flowmap {
+
+class Stream {
+ public:
+  struct Job {
+    virtual ~Job() = default;
+    virtual void run() noexcept = 0;
+  };
+
+  Stream() = default;
+  ~Stream() { stop(); }
+
+  // Starts the thread at the first job. Blocks while `kMaxQueued` jobs wait: a program that never reads must not queue
+  // without bound.
+  void enqueue(std::unique_ptr<Job> job);
+
+  // Returns when everything enqueued before the call has run.
+  void synchronize();
+
+  // Runs the job in progress to its end, drops what waits, and joins the thread. A later enqueue starts anew.
+  void stop();
+
+ private:
+  static constexpr size_t kMaxQueued = 8192;
+  void loop();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;      // for the worker
+  std::condition_variable progress_;  // for those who wait for it
+  std::deque<std::unique_ptr<Job>> queue_;
+  std::thread worker_;
+  uint64_t enqueued_ = 0;
+  uint64_t finished_ = 0;
+  bool running_ = false;
+  bool stopping_ = false;
+};
+
+template <class Run>
+std::unique_ptr<Stream::Job> makeJob(Run run) {
+  struct Closure final : Stream::Job {
+    explicit Closure(Run r) : body(std::move(r)) {}
+    void run() noexcept override { body(); }
+    Run body;
+  };
+  return std::make_unique<Closure>(std::move(run));
+}
+
+}  // namespace flowmap
