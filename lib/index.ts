@@ -2,6 +2,7 @@
 
 export { checkpoint } from './autograd/checkpoint';
 export { jvp } from './autograd/forward';
+export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
 // autograd
 export { defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
 export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
@@ -23,4 +24,4 @@ export {
 } from './memory';
 // ops
 export * from './ops/elementwise';
-export { Tensor } from './tensor';
+export { isTensor, Tensor } from './tensor';
