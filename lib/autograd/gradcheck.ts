@@ -85,7 +85,7 @@ export function gradcheck(
       );
     const read = (outcome: Outcome) => asList(outcome).map((y) => y.dataSync());
 
-    const [out, derivative] = jvp((...xs: Tensor[]) => asList(f(...xs)), inputs, tangents);
+    const [out, derivative] = jvp((...xs: Tensor[]) => asList(f(...xs)), [...inputs], tangents);
     const weightValues = out.map(like);
     const weights = weightValues.map((w, i) => upload(w, out[i]!));
     const forward = read(derivative);
@@ -110,7 +110,7 @@ export function gradcheck(
     );
 
     if (!second) return;
-    const along = (xs: readonly Tensor[]) => jvp((...ys: Tensor[]) => asList(f(...ys)), xs, tangents)[1];
+    const along = (xs: readonly Tensor[]) => jvp((...ys: Tensor[]) => asList(f(...ys)), [...xs], tangents)[1];
     const [, pullSecond] = vjp((...xs: Tensor[]) => along(xs), inputs as Tensor[]);
     const gradient = (pullSecond(weights) as Tensor[]).map((g) => g.dataSync());
     pullSecond.dispose();
