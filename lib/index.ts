@@ -25,3 +25,13 @@ export {
 // ops
 export * from './ops/elementwise';
 export { isTensor, Tensor } from './tensor';
+
+// random
+export * from './random';
+
+// optim
+export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
+export { clipByGlobalNorm, globalNorm } from './optim/clip';
+export { Ema } from './optim/ema';
+export { copyInto } from './optim/inPlace';
+export { type CosineOptions, cosineSchedule } from './optim/schedule';

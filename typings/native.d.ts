@@ -46,6 +46,30 @@ export interface NativeAddon {
   // shape
 
   // matmul
+  matmul(a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle;
+  linear(x: Handle, weight: Handle, bias: Optional): Handle;
+  linearJvp(
+    x: Handle,
+    weight: Handle,
+    bias: Optional,
+    tx: Optional,
+    tweight: Optional,
+    tbias: Optional,
+  ): [y: Handle, ty: Handle];
+  linearJvpVjp(
+    x: Handle,
+    weight: Handle,
+    tx: Optional,
+    tweight: Optional,
+    g: Optional,
+    h: Optional,
+    needX: boolean,
+    needWeight: boolean,
+    needBias: boolean,
+    needTx: boolean,
+    needTweight: boolean,
+    needTbias: boolean,
+  ): [gx: Optional, gweight: Optional, gbias: Optional, gtx: Optional, gtweight: Optional, gtbias: Optional];
 
   // norm
 
@@ -54,8 +78,41 @@ export interface NativeAddon {
   // attention
 
   // random
+  randomUniform(
+    device: string,
+    shape: readonly number[],
+    dtype: DType,
+    seed: number,
+    offset: number,
+    low: number,
+    high: number,
+  ): Handle;
+  randomNormal(device: string, shape: readonly number[], dtype: DType, seed: number, offset: number): Handle;
+  randomIntegers(device: string, shape: readonly number[], seed: number, offset: number, low: number, high: number): Handle;
+  randomPermutation(device: string, n: number, seed: number, offset: number): Handle;
+  randomBlocks(n: number, dtype: DType): number;
+  hostUniform(seed: number, offset: number, n: number): number[];
+  hostNormal(seed: number, offset: number, n: number): number[];
 
-  // optim
+  // optim: in place
+  adamwStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    m: readonly Handle[],
+    v: readonly Handle[],
+    masters: readonly Handle[],
+    gradScale: Optional,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+  ): void;
+  emaUpdate(averages: readonly Handle[], params: readonly Handle[], decay: number): void;
+  globalNorm(tensors: readonly Handle[]): Handle;
+  clipScale(norm: Handle, maxNorm: number): Handle;
+  copyInto(target: Handle, source: Handle): void;
 
   // gather
 }

@@ -6,6 +6,9 @@
 #include "binding/transfer.h"
 #include "ops/elementwise.h"
 #include "ops/fill.h"
+#include "ops/matmul.h"
+#include "ops/optim.h"
+#include "ops/random.h"
 
 namespace flowmap::binding {
 namespace {
@@ -35,6 +38,37 @@ void bindFill(Napi::Object exports) {
   bind(exports, "full", {"device", "shape", "dtype", "value"}, &ops::full);
 }
 
+void bindMatmul(Napi::Object exports) {
+  bind(exports, "matmul", {"a", "b", "transposeA", "transposeB"}, &ops::matmul);
+  bind(exports, "linear", {"x", "weight", "bias"}, &ops::linear);
+  bind(exports, "linearJvp", {"x", "weight", "bias", "tx", "tweight", "tbias"}, &ops::linearJvp);
+  bind(exports, "linearJvpVjp",
+       {"x", "weight", "tx", "tweight", "g", "h", "needX", "needWeight", "needBias", "needTx", "needTweight",
+        "needTbias"},
+       &ops::linearJvpVjp);
+}
+
+void bindRandom(Napi::Object exports) {
+  bind(exports, "randomUniform", {"device", "shape", "dtype", "seed", "offset", "low", "high"}, &ops::randomUniform);
+  bind(exports, "randomNormal", {"device", "shape", "dtype", "seed", "offset"}, &ops::randomNormal);
+  bind(exports, "randomIntegers", {"device", "shape", "seed", "offset", "low", "high"}, &ops::randomIntegers);
+  bind(exports, "randomPermutation", {"device", "n", "seed", "offset"}, &ops::randomPermutation);
+  bind(exports, "randomBlocks", {"n", "dtype"}, &ops::randomBlocks);
+  bind(exports, "hostUniform", {"seed", "offset", "n"}, &ops::hostUniform);
+  bind(exports, "hostNormal", {"seed", "offset", "n"}, &ops::hostNormal);
+}
+
+void bindOptim(Napi::Object exports) {
+  bind(exports, "adamwStep",
+       {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
+        "step"},
+       &ops::adamwStep);
+  bind(exports, "emaUpdate", {"averages", "params", "decay"}, &ops::emaUpdate);
+  bind(exports, "globalNorm", {"tensors"}, &ops::globalNorm);
+  bind(exports, "clipScale", {"norm", "maxNorm"}, &ops::clipScale);
+  bind(exports, "copyInto", {"target", "source"}, &ops::copyInto);
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   exports.Set("setErrorFactory", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
@@ -45,6 +79,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindTransfer(exports);
   bindElementwise(exports);
   bindFill(exports);
+  bindMatmul(exports);
+  bindRandom(exports);
+  bindOptim(exports);
   return exports;
 }
 
