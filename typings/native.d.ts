@@ -25,25 +25,80 @@ export interface NativeAddon {
 
   // fill
   full(device: string, shape: readonly number[], dtype: DType, value: number): Handle;
+  arange(device: string, start: number, stop: number, step: number, dtype: DType): Handle;
+  eye(device: string, rows: number, columns: number, dtype: DType): Handle;
 
   // elementwise
   neg(x: Handle): Handle;
   abs(x: Handle): Handle;
+  sign(x: Handle): Handle;
+  square(x: Handle): Handle;
+  sqrt(x: Handle): Handle;
+  rsqrt(x: Handle): Handle;
+  reciprocal(x: Handle): Handle;
   exp(x: Handle): Handle;
+  expm1(x: Handle): Handle;
   log(x: Handle): Handle;
+  log1p(x: Handle): Handle;
   sin(x: Handle): Handle;
   cos(x: Handle): Handle;
   tanh(x: Handle): Handle;
-  sqrt(x: Handle): Handle;
+  sigmoid(x: Handle): Handle;
+  floor(x: Handle): Handle;
+  logicalNot(x: Handle): Handle;
   add(a: Handle, b: Handle): Handle;
+  addScalar(a: Handle, b: number): Handle;
   sub(a: Handle, b: Handle): Handle;
+  subScalar(a: Handle, b: number): Handle;
+  scalarSub(a: number, b: Handle): Handle;
   mul(a: Handle, b: Handle): Handle;
+  mulScalar(a: Handle, b: number): Handle;
   div(a: Handle, b: Handle): Handle;
+  divScalar(a: Handle, b: number): Handle;
+  scalarDiv(a: number, b: Handle): Handle;
+  pow(a: Handle, b: Handle): Handle;
+  powScalar(a: Handle, b: number): Handle;
+  scalarPow(a: number, b: Handle): Handle;
+  maximum(a: Handle, b: Handle): Handle;
+  maximumScalar(a: Handle, b: number): Handle;
+  minimum(a: Handle, b: Handle): Handle;
+  minimumScalar(a: Handle, b: number): Handle;
+  equal(a: Handle, b: Handle): Handle;
+  equalScalar(a: Handle, b: number): Handle;
+  notEqual(a: Handle, b: Handle): Handle;
+  notEqualScalar(a: Handle, b: number): Handle;
+  less(a: Handle, b: Handle): Handle;
+  lessScalar(a: Handle, b: number): Handle;
+  lessEqual(a: Handle, b: Handle): Handle;
+  lessEqualScalar(a: Handle, b: number): Handle;
+  greater(a: Handle, b: Handle): Handle;
+  greaterScalar(a: Handle, b: number): Handle;
+  greaterEqual(a: Handle, b: Handle): Handle;
+  greaterEqualScalar(a: Handle, b: number): Handle;
+  where(condition: Handle, a: Optional, b: Optional, aValue: number, bValue: number): Handle;
+  clamp(x: Handle, low: number, high: number): Handle;
   cast(x: Handle, dtype: DType): Handle;
 
   // reduce
+  sum(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  mean(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  max(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  min(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  any(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  all(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  argmax(x: Handle, axis: number, keepDims: boolean): Handle;
+  argmin(x: Handle, axis: number, keepDims: boolean): Handle;
+  sumTo(x: Handle, shape: readonly number[]): Handle;
 
   // shape
+  reshape(x: Handle, shape: readonly number[]): Handle;
+  permute(x: Handle, axes: readonly number[]): Handle;
+  slice(x: Handle, begin: readonly number[], end: readonly number[], step: readonly number[]): Handle;
+  sliceVjp(g: Handle, shape: readonly number[], begin: readonly number[], step: readonly number[]): Handle;
+  concat(tensors: readonly Handle[], axis: number): Handle;
+  pad(x: Handle, before: readonly number[], after: readonly number[], value: number): Handle;
+  broadcastTo(x: Handle, shape: readonly number[]): Handle;
+  flip(x: Handle, axes: readonly number[]): Handle;
 
   // matmul
 
@@ -58,4 +113,7 @@ export interface NativeAddon {
   // optim
 
   // gather
+  take(x: Handle, indices: Handle, axis: number): Handle;
+  takeVjp(g: Handle, indices: Handle, shape: readonly number[], axis: number): Handle;
+  oneHot(indices: Handle, depth: number, dtype: DType): Handle;
 }
