@@ -22,5 +22,9 @@ export {
   tidy,
 } from './memory';
 // ops
+export * from './ops/compare';
 export * from './ops/elementwise';
+export * from './ops/gather';
+export * from './ops/reduce';
+export * from './ops/shape';
 export { Tensor } from './tensor';

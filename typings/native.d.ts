@@ -78,6 +78,7 @@ export interface NativeAddon {
   where(condition: Handle, a: Optional, b: Optional, aValue: number, bValue: number): Handle;
   clamp(x: Handle, low: number, high: number): Handle;
   cast(x: Handle, dtype: DType): Handle;
+  toDevice(x: Handle, device: string): Handle;
 
   // reduce
   sum(x: Handle, axes: readonly number[], keepDims: boolean): Handle;

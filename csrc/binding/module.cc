@@ -64,6 +64,7 @@ void bindElementwise(Napi::Object exports) {
   bind(exports, "where", {"condition", "a", "b", "aValue", "bValue"}, &ops::where);
   bind(exports, "clamp", {"x", "low", "high"}, &ops::clamp);
   bind(exports, "cast", {"x", "dtype"}, &ops::cast);
+  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
 }
 
 void bindFill(Napi::Object exports) {

@@ -125,4 +125,9 @@ Tensor cast(const Tensor& x, DType dtype) {
   return out;
 }
 
+Tensor toDevice(const Tensor& x, Device& device) {
+  if (&x.device() == &device) return x;
+  fail(ErrorCode::Device, "to", "cannot copy from ", x.device(), " to ", device);
+}
+
 }  // namespace flowmap::ops

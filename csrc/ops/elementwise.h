@@ -31,5 +31,7 @@ Tensor clamp(const Tensor& x, double low, double high);
 
 // x [...] -> [...] of another dtype; shares storage where it is the same
 Tensor cast(const Tensor& x, DType dtype);
+// x [...] -> [...] on `device`; shares storage where it is the same
+Tensor toDevice(const Tensor& x, Device& device);
 
 }  // namespace flowmap::ops
