@@ -16,7 +16,7 @@ class RowReader {
   using C = Compute<T>;
   RowReader(const T* data, int64_t dim) : data_(data), dim_(dim) {
     // What is absent reads as a row of zeros.
-    if (!data || !std::is_same_v<T, C>) buffer_.resize(static_cast<size_t>(dim));
+    if (dim > 0 && (!data || !std::is_same_v<T, C>)) buffer_.resize(static_cast<size_t>(dim));
   }
   // The row that begins at element `at`.
   const C* operator()(int64_t at) {

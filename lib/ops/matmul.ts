@@ -1,8 +1,8 @@
 // Matrix products and linear layers.
-import { defineOp } from '../autograd/op';
+import { type Apply, defineOp } from '../autograd/op';
 import { native } from '../native';
 import type { Tensor } from '../tensor';
-import { add } from './elementwise';
+import { add, mul } from './elementwise';
 import { sum, sumTo } from './reduce';
 import { reshape } from './shape';
 
@@ -14,11 +14,11 @@ interface MatmulOptions {
   transposeB?: boolean;
 }
 
-function addIfBoth(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
-  return a && b ? add(a, b) : (a ?? b);
+function addIfBoth(a: MaybeTensor | undefined, b: MaybeTensor | undefined): MaybeTensor {
+  return a && b ? add(a, b) : (a ?? b ?? null);
 }
 
-const matmulOp = defineOp<Required<MatmulOptions>>('matmul', {
+const matmulOp: Apply<Required<MatmulOptions>> = defineOp<Required<MatmulOptions>>('matmul', {
   forward: ([a, b], { transposeA, transposeB }) => native.matmul(a!, b!, transposeA, transposeB),
   vjp: ([g], { inputs: [a, b], needs, attributes: { transposeA, transposeB } }) => [
     needs[0]
@@ -55,7 +55,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   return matmulOp([a, b], { transposeA, transposeB })[0]!;
 }
 
-const linearOp = defineOp('linear', {
+const linearOp: Apply = defineOp('linear', {
   forward: ([x, weight, bias]) => native.linear(x!, weight!, bias!),
   vjp: ([g], { inputs: [x, weight], needs }) =>
     linearJvpVjp([x!, weight!, null, null], g!, null, [needs[0]!, needs[1]!, needs[2]!, false, false, false]).slice(0, 3),
@@ -71,7 +71,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   return linearOp([x, weight, bias], undefined)[0]!;
 }
 
-const linearJvpOp = defineOp('linearJvp', {
+const linearJvpOp: Apply = defineOp('linearJvp', {
   forward: ([x, weight, bias, tx, tweight, tbias]) =>
     native.linearJvp(x!, weight!, bias!, tx!, tweight!, tbias!),
   vjp: ([g, h], { inputs: [x, weight, , tx, tweight], needs }) =>
@@ -80,14 +80,10 @@ const linearJvpOp = defineOp('linearJvp', {
     const product = (a: MaybeTensor, b: MaybeTensor) => a && b && linear(a, b);
     const y = linear(x!, weight!, bias);
     const ty = addIfBoth(product(tx!, weight!), product(x!, tweight!));
-    return [y, tbias ? add(ty ?? zeroTimes(y), tbias) : ty];
+    // A zero that has y's shape: where the bias alone moves, its tangent is broadcast.
+    return [y, tbias ? add(ty ?? mul(y, 0), tbias) : ty];
   },
 });
-
-// Zeros of a value's shape that stay connected to nothing: only where a bias alone moves.
-function zeroTimes(y: Tensor): Tensor {
-  return y.mul(0);
-}
 
 /** `linear` and its tangent in one call: both share the weight. Null tangents are zero. -> [y, ty], each [..., out] */
 export function linearJvp(
@@ -97,7 +93,7 @@ export function linearJvp(
   return linearJvpOp([x, weight, bias, tx, tweight, tbias], undefined) as [Tensor, Tensor];
 }
 
-const linearJvpVjpOp = defineOp<readonly boolean[]>('linearJvpVjp', {
+const linearJvpVjpOp: Apply<readonly boolean[]> = defineOp<readonly boolean[]>('linearJvpVjp', {
   forward: ([x, weight, tx, tweight, g, h], needs) =>
     native.linearJvpVjp(
       x!,
@@ -122,10 +118,10 @@ const linearJvpVjpOp = defineOp<readonly boolean[]>('linearJvpVjp', {
     const results = [
       () => like(addIfBoth(times(gs, weight!), times(hs, tweight!)), x!),
       () => addIfBoth(outer(gs, xs), outer(hs, txs)),
-      () => gs && sum(gs, { axes: [0] }),
+      () => gs && sum(gs, 0),
       () => like(times(hs, weight!), x!),
       () => outer(hs, xs),
-      () => hs && sum(hs, { axes: [0] }),
+      () => hs && sum(hs, 0),
     ];
     return results.map((result, i) => (needs[i] ? result() : null));
   },
