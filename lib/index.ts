@@ -2,6 +2,7 @@
 
 export { checkpoint } from './autograd/checkpoint';
 export { jvp } from './autograd/forward';
+export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
 // autograd
 export { defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
 export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
@@ -27,4 +28,4 @@ export * from './ops/elementwise';
 export * from './ops/gather';
 export * from './ops/reduce';
 export * from './ops/shape';
-export { Tensor } from './tensor';
+export { isTensor, Tensor } from './tensor';
