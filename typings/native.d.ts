@@ -93,6 +93,7 @@ export interface NativeAddon {
 
   // shape
   reshape(x: Handle, shape: readonly number[]): Handle;
+  copy(x: Handle): Handle;
   permute(x: Handle, axes: readonly number[]): Handle;
   slice(x: Handle, begin: readonly number[], end: readonly number[], step: readonly number[]): Handle;
   sliceVjp(g: Handle, shape: readonly number[], begin: readonly number[], step: readonly number[]): Handle;

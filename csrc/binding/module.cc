@@ -103,6 +103,7 @@ void bindReduce(Napi::Object exports) {
 
 void bindShape(Napi::Object exports) {
   bind(exports, "reshape", {"x", "shape"}, &ops::reshape);
+  bind(exports, "copy", {"x"}, &ops::copy);
   bind(exports, "permute", {"x", "axes"}, &ops::permute);
   bind(exports, "slice", {"x", "begin", "end", "step"}, &ops::slice);
   bind(exports, "sliceVjp", {"g", "shape", "begin", "step"}, &ops::sliceVjp);

@@ -66,8 +66,11 @@ template <class D, class V>
 HWY_INLINE V signOf(D d, V x) {
   const V zero = hn::Zero(d), one = hn::Set(d, 1);
   const V signs = hn::Sub(hn::IfThenElseZero(hn::Gt(x, zero), one), hn::IfThenElseZero(hn::Lt(x, zero), one));
-  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) return hn::IfThenElse(hn::IsNaN(x), x, signs);
-  else return signs;
+  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) {
+    return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Eq(x, zero)), x, signs);
+  } else {
+    return signs;
+  }
 }
 
 template <class T>

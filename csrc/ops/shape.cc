@@ -51,6 +51,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   return x.withShape(out);
 }
 
+Tensor copy(const Tensor& x) { return launchCopy("copy", x, x.shape(), contiguousView(x.shape())); }
+
 Tensor permute(const Tensor& x, const std::vector<int64_t>& axes) {
   checkOnePerAxis("permute", "axes", axes.size(), x.rank());
   const StridedView own = contiguousView(x.shape());

@@ -9,6 +9,8 @@ namespace flowmap::ops {
 
 // x [...] -> [shape], sharing storage; one size may be -1: what is left
 Tensor reshape(const Tensor& x, const Shape& shape);
+// x [...] -> [...] in memory of its own
+Tensor copy(const Tensor& x);
 // x [...] -> axis i of the result is axis axes[i] of x
 Tensor permute(const Tensor& x, const std::vector<int64_t>& axes);
 // x [...] -> positions begin, begin + step, ... below end of every axis; out-of-range positions are clipped as in NumPy

@@ -107,7 +107,7 @@ function withScalar(
   saves: 'inputs' | 'outputs' | 'none',
   multiply: (g: Tensor, scalar: number, value: Tensor) => Tensor,
 ): (x: Tensor, scalar: number) => Tensor {
-  const apply = defineOp<number>(name, {
+  const apply: Apply<number> = defineOp(name, {
     forward: ([x], scalar) => forward(x!, scalar),
     vjp: ([g], { inputs, outputs, attributes }) => [
       multiply(g!, attributes, (saves === 'outputs' ? outputs : inputs)[0]!),

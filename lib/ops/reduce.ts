@@ -66,7 +66,7 @@ export function mean(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
 
 /** max and min: the derivative is shared evenly among equal extremes. */
 function extreme(name: 'max' | 'min') {
-  const apply = defineOp<Attributes>(name, {
+  const apply: Apply<Attributes> = defineOp(name, {
     forward: ([x], { axes, keepDims }) => native[name](x!, axes, keepDims),
     vjp: ([g], { inputs: [x], outputs: [y], attributes: { axes } }) => {
       const chosen = equal(x!, reshape(y!, keptShape(x!.shape, axes)));

@@ -18,6 +18,18 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return reshapeOp([x], shape)[0]!;
 }
 
+const copyOp: Apply = defineOp('copy', {
+  forward: ([x]) => native.copy(x!),
+  vjp: ([g]) => [g!],
+  jvp: ([x], [tx]) => [copy(x!), tx!],
+  saves: 'none',
+});
+
+/** The same values in memory of their own. x [...] -> [...] */
+export function copy(x: Tensor): Tensor {
+  return copyOp([x], undefined)[0]!;
+}
+
 /** A new axis of size 1 before `axis` (-1: at the end). x [...] -> [..., 1, ...] */
 export function expandDims(x: Tensor, axis: number): Tensor {
   const shape = [...x.shape];
