@@ -2,7 +2,7 @@
 module.exports = class {
   onRunComplete(_, { numPassedTests, numFailedTests, numPendingTests, numRuntimeErrorTestSuites }) {
     const failed = numFailedTests + numRuntimeErrorTestSuites;
-    if (numPendingTests > 0) process.stdout.write(`${numPendingTests} skipped\n`);
-    process.stdout.write(`${numPassedTests} passed, ${failed} failed\n`);
+    const skipped = numPendingTests > 0 ? `${numPendingTests} skipped\n` : '';
+    process.once('exit', () => process.stdout.write(`${skipped}${numPassedTests} passed, ${failed} failed\n`));
   }
 };
