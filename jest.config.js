@@ -1,7 +1,14 @@
+// Kernels use every core by themselves; waiting threads must not spin while test files run side by side.
+process.env.OMP_WAIT_POLICY ??= 'passive';
+
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
-  transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } } }] },
-  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build'],
+  transform: { '^.+\\.ts$': '@swc/jest' },
+  moduleNameMapper: { '^flowmap$': '<rootDir>/lib/index.ts' },
+  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/runs'],
+  setupFilesAfterEnv: ['<rootDir>/test/support/collect.ts'],
+  maxWorkers: 2,
+  reporters: ['default', '<rootDir>/scripts/summary.cjs'],
 };

@@ -23,7 +23,8 @@ function main(): void {
   const families = available();
   const wanted = positionals.length > 0 ? positionals : families;
   for (const family of wanted) {
-    if (!families.includes(family)) throw new Error(`bench: unknown family '${family}', expected one of ${families.join(', ')}`);
+    if (!families.includes(family))
+      throw new Error(`bench: unknown family '${family}', expected one of ${families.join(', ')}`);
   }
   const [gemm, copy] = measure([gemmCeiling(), copyCeiling()], { rounds: 5, atLeast: 0.1 }) as [Row, Row];
   const ceilings: Ceilings = { flops: gemm.flops! / gemm.p10, bytes: copy.bytes! / copy.p10 };

@@ -57,9 +57,25 @@ function commit(): string {
 /** Writes everything a later reader needs to judge the figures. */
 export function writeJson(path: string, groups: Record<string, readonly Row[]>, ceilings: Ceilings): void {
   const results = Object.entries(groups).flatMap(([family, rows]) =>
-    rows.map((row) => ({ family, name: row.name, seconds: { median: row.median, p10: row.p10, p90: row.p90 }, ...ratesOf(row) })),
+    rows.map((row) => ({
+      family,
+      name: row.name,
+      seconds: { median: row.median, p10: row.p10, p90: row.p90 },
+      ...ratesOf(row),
+    })),
   );
-  const machine = { cpu: cpus()[0]?.model.trim(), cores: cpus().length, memoryBytes: totalmem(), node: process.version };
-  const head = { date: new Date().toISOString(), commit: commit(), command: process.argv.slice(2).join(' '), machine, ceilings };
+  const machine = {
+    cpu: cpus()[0]?.model.trim(),
+    cores: cpus().length,
+    memoryBytes: totalmem(),
+    node: process.version,
+  };
+  const head = {
+    date: new Date().toISOString(),
+    commit: commit(),
+    command: process.argv.slice(2).join(' '),
+    machine,
+    ceilings,
+  };
   writeFileSync(path, `${JSON.stringify({ ...head, results }, null, 2)}\n`);
 }
