@@ -124,3 +124,16 @@ export function zerosLike(x: Tensor): Tensor {
 export function onesLike(x: Tensor): Tensor {
   return full(x.shape, 1, { dtype: x.dtype, device: x.device });
 }
+
+/** start, start + step, ... below `stop`; `arange(n)` is 0, 1, ... n - 1. Default dtype: int32 where all are integers. -> [n] */
+export function arange(start: number, stop?: number, step = 1, options: TensorOptions = {}): Tensor {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  const whole = Number.isInteger(from) && Number.isInteger(to) && Number.isInteger(step);
+  const dtype = options.dtype ?? (whole ? 'int32' : 'float32');
+  return new Tensor(native.arange(options.device ?? 'cpu', from, to, step, dtype));
+}
+
+/** Ones on the diagonal, zeros elsewhere. -> [rows, columns] */
+export function eye(rows: number, columns = rows, options: TensorOptions = {}): Tensor {
+  return new Tensor(native.eye(options.device ?? 'cpu', rows, columns, options.dtype ?? 'float32'));
+}

@@ -1,12 +1,6 @@
 // Everything a program imports.
 
-export { checkpoint } from './autograd/checkpoint';
-export { jvp } from './autograd/forward';
-export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
-// autograd
-export { defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
-export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
-export { noGrad, Tape } from './autograd/tape';
+// tensors
 export * from './create';
 export type { DType, TypedArray } from './dtype';
 export * from './errors';
@@ -22,6 +16,31 @@ export {
   synchronizeSync,
   tidy,
 } from './memory';
-// ops
-export * from './ops/elementwise';
+export * from './random';
 export { isTensor, Tensor } from './tensor';
+export type { TensorTree } from './tree';
+
+// autograd
+export { checkpoint } from './autograd/checkpoint';
+export { jvp } from './autograd/forward';
+export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
+export { type Apply, defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
+export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
+export { noGrad, Tape } from './autograd/tape';
+
+// ops
+export { gelu, silu } from './ops/activation';
+export * from './ops/compare';
+export * from './ops/elementwise';
+export * from './ops/gather';
+export { linear, matmul } from './ops/matmul';
+export { gatedResidual, type RmsNormOptions, rmsNorm, rmsNormModulate, type SplitQkvOptions, softmax, splitQkv } from './ops/norm';
+export * from './ops/reduce';
+export * from './ops/shape';
+
+// optim
+export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
+export { clipByGlobalNorm, globalNorm } from './optim/clip';
+export { Ema } from './optim/ema';
+export { copyInto } from './optim/inPlace';
+export { type CosineOptions, cosineSchedule } from './optim/schedule';

@@ -25,37 +25,268 @@ export interface NativeAddon {
 
   // fill
   full(device: string, shape: readonly number[], dtype: DType, value: number): Handle;
+  arange(device: string, start: number, stop: number, step: number, dtype: DType): Handle;
+  eye(device: string, rows: number, columns: number, dtype: DType): Handle;
 
   // elementwise
   neg(x: Handle): Handle;
   abs(x: Handle): Handle;
+  sign(x: Handle): Handle;
+  square(x: Handle): Handle;
+  sqrt(x: Handle): Handle;
+  rsqrt(x: Handle): Handle;
+  reciprocal(x: Handle): Handle;
   exp(x: Handle): Handle;
+  expm1(x: Handle): Handle;
   log(x: Handle): Handle;
+  log1p(x: Handle): Handle;
   sin(x: Handle): Handle;
   cos(x: Handle): Handle;
   tanh(x: Handle): Handle;
-  sqrt(x: Handle): Handle;
+  sigmoid(x: Handle): Handle;
+  floor(x: Handle): Handle;
+  logicalNot(x: Handle): Handle;
   add(a: Handle, b: Handle): Handle;
+  addScalar(a: Handle, b: number): Handle;
   sub(a: Handle, b: Handle): Handle;
+  subScalar(a: Handle, b: number): Handle;
+  scalarSub(a: number, b: Handle): Handle;
   mul(a: Handle, b: Handle): Handle;
+  mulScalar(a: Handle, b: number): Handle;
   div(a: Handle, b: Handle): Handle;
+  divScalar(a: Handle, b: number): Handle;
+  scalarDiv(a: number, b: Handle): Handle;
+  pow(a: Handle, b: Handle): Handle;
+  powScalar(a: Handle, b: number): Handle;
+  scalarPow(a: number, b: Handle): Handle;
+  maximum(a: Handle, b: Handle): Handle;
+  maximumScalar(a: Handle, b: number): Handle;
+  minimum(a: Handle, b: Handle): Handle;
+  minimumScalar(a: Handle, b: number): Handle;
+  equal(a: Handle, b: Handle): Handle;
+  equalScalar(a: Handle, b: number): Handle;
+  notEqual(a: Handle, b: Handle): Handle;
+  notEqualScalar(a: Handle, b: number): Handle;
+  less(a: Handle, b: Handle): Handle;
+  lessScalar(a: Handle, b: number): Handle;
+  lessEqual(a: Handle, b: Handle): Handle;
+  lessEqualScalar(a: Handle, b: number): Handle;
+  greater(a: Handle, b: Handle): Handle;
+  greaterScalar(a: Handle, b: number): Handle;
+  greaterEqual(a: Handle, b: Handle): Handle;
+  greaterEqualScalar(a: Handle, b: number): Handle;
+  where(condition: Handle, a: Optional, b: Optional, aValue: number, bValue: number): Handle;
+  clamp(x: Handle, low: number, high: number): Handle;
   cast(x: Handle, dtype: DType): Handle;
+  toDevice(x: Handle, device: string): Handle;
 
   // reduce
+  sum(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  mean(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  max(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  min(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  any(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  all(x: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  argmax(x: Handle, axis: number, keepDims: boolean): Handle;
+  argmin(x: Handle, axis: number, keepDims: boolean): Handle;
+  sumTo(x: Handle, shape: readonly number[]): Handle;
 
   // shape
+  reshape(x: Handle, shape: readonly number[]): Handle;
+  copy(x: Handle): Handle;
+  permute(x: Handle, axes: readonly number[]): Handle;
+  slice(x: Handle, begin: readonly number[], end: readonly number[], step: readonly number[]): Handle;
+  sliceVjp(g: Handle, shape: readonly number[], begin: readonly number[], step: readonly number[]): Handle;
+  concat(tensors: readonly Handle[], axis: number): Handle;
+  pad(x: Handle, before: readonly number[], after: readonly number[], value: number): Handle;
+  broadcastTo(x: Handle, shape: readonly number[]): Handle;
+  flip(x: Handle, axes: readonly number[]): Handle;
 
   // matmul
+  matmul(a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle;
+  linear(x: Handle, weight: Handle, bias: Optional): Handle;
+  linearJvp(
+    x: Handle,
+    weight: Handle,
+    bias: Optional,
+    tx: Optional,
+    tweight: Optional,
+    tbias: Optional,
+  ): [y: Handle, ty: Handle];
+  linearJvpVjp(
+    x: Handle,
+    weight: Handle,
+    tx: Optional,
+    tweight: Optional,
+    g: Optional,
+    h: Optional,
+    needX: boolean,
+    needWeight: boolean,
+    needBias: boolean,
+    needTx: boolean,
+    needTweight: boolean,
+    needTbias: boolean,
+  ): [gx: Optional, gweight: Optional, gbias: Optional, gtx: Optional, gtweight: Optional, gtbias: Optional];
 
   // norm
+  rmsNorm(x: Handle, weight: Optional, eps: number): Handle;
+  rmsNormJvp(x: Handle, weight: Optional, tx: Optional, tweight: Optional, eps: number): [y: Handle, ty: Handle];
+  rmsNormJvpVjp(
+    x: Handle,
+    weight: Optional,
+    tx: Optional,
+    tweight: Optional,
+    g: Optional,
+    h: Optional,
+    eps: number,
+    needX: boolean,
+    needWeight: boolean,
+    needTx: boolean,
+    needTweight: boolean,
+  ): [gx: Optional, gweight: Optional, gtx: Optional, gtweight: Optional];
+  rmsNormModulate(x: Handle, shift: Handle, scale: Handle, eps: number): Handle;
+  rmsNormModulateJvp(
+    x: Handle,
+    shift: Handle,
+    scale: Handle,
+    tx: Optional,
+    tshift: Optional,
+    tscale: Optional,
+    eps: number,
+  ): [y: Handle, ty: Handle];
+  rmsNormModulateJvpVjp(
+    x: Handle,
+    scale: Handle,
+    tx: Optional,
+    tscale: Optional,
+    g: Optional,
+    h: Optional,
+    eps: number,
+    needX: boolean,
+    needShift: boolean,
+    needScale: boolean,
+    needTx: boolean,
+    needTshift: boolean,
+    needTscale: boolean,
+  ): [gx: Optional, gshift: Optional, gscale: Optional, gtx: Optional, gtshift: Optional, gtscale: Optional];
+  gatedResidual(x: Handle, gate: Handle, z: Handle): Handle;
+  gatedResidualJvp(
+    x: Handle,
+    gate: Handle,
+    z: Handle,
+    tx: Optional,
+    tgate: Optional,
+    tz: Optional,
+  ): [y: Handle, ty: Handle];
+  gatedResidualJvpVjp(
+    gate: Handle,
+    z: Handle,
+    tgate: Optional,
+    tz: Optional,
+    g: Optional,
+    h: Optional,
+    needGate: boolean,
+    needZ: boolean,
+    needTgate: boolean,
+    needTz: boolean,
+  ): [ggate: Optional, gz: Optional, gtgate: Optional, gtz: Optional];
+  splitQkv(
+    qkv: Handle,
+    qWeight: Optional,
+    kWeight: Optional,
+    heads: number,
+    normalize: boolean,
+    eps: number,
+  ): [q: Handle, k: Handle, v: Handle];
+  splitQkvJvp(
+    qkv: Handle,
+    qWeight: Optional,
+    kWeight: Optional,
+    tqkv: Optional,
+    tqWeight: Optional,
+    tkWeight: Optional,
+    heads: number,
+    normalize: boolean,
+    eps: number,
+  ): [q: Handle, k: Handle, v: Handle, tq: Optional, tk: Optional, tv: Optional];
+  splitQkvJvpVjp(
+    qkv: Handle,
+    qWeight: Optional,
+    kWeight: Optional,
+    tqkv: Optional,
+    tqWeight: Optional,
+    tkWeight: Optional,
+    cotangents: readonly Optional[],
+    heads: number,
+    normalize: boolean,
+    eps: number,
+    needs: readonly number[],
+  ): [gqkv: Optional, gqWeight: Optional, gkWeight: Optional, gtqkv: Optional, gtqWeight: Optional, gtkWeight: Optional];
+  softmax(x: Handle): Handle;
 
   // activation
+  gelu(x: Handle): Handle;
+  geluJvp(x: Handle, tx: Handle): [y: Handle, ty: Handle];
+  geluJvpVjp(
+    x: Handle,
+    tx: Optional,
+    g: Optional,
+    h: Optional,
+    needX: boolean,
+    needTx: boolean,
+  ): [gx: Optional, gtx: Optional];
+  silu(x: Handle): Handle;
+  siluJvp(x: Handle, tx: Handle): [y: Handle, ty: Handle];
+  siluJvpVjp(
+    x: Handle,
+    tx: Optional,
+    g: Optional,
+    h: Optional,
+    needX: boolean,
+    needTx: boolean,
+  ): [gx: Optional, gtx: Optional];
 
   // attention
 
   // random
+  randomUniform(
+    device: string,
+    shape: readonly number[],
+    dtype: DType,
+    seed: number,
+    offset: number,
+    low: number,
+    high: number,
+  ): Handle;
+  randomNormal(device: string, shape: readonly number[], dtype: DType, seed: number, offset: number): Handle;
+  randomIntegers(device: string, shape: readonly number[], seed: number, offset: number, low: number, high: number): Handle;
+  randomPermutation(device: string, n: number, seed: number, offset: number): Handle;
+  randomBlocks(n: number, dtype: DType): number;
+  hostUniform(seed: number, offset: number, n: number): number[];
+  hostNormal(seed: number, offset: number, n: number): number[];
 
-  // optim
+  // optim: in place
+  adamwStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    m: readonly Handle[],
+    v: readonly Handle[],
+    masters: readonly Handle[],
+    gradScale: Optional,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+  ): void;
+  emaUpdate(averages: readonly Handle[], params: readonly Handle[], decay: number): void;
+  globalNorm(tensors: readonly Handle[]): Handle;
+  clipScale(norm: Handle, maxNorm: number): Handle;
+  copyInto(target: Handle, source: Handle): void;
 
   // gather
+  take(x: Handle, indices: Handle, axis: number): Handle;
+  takeVjp(g: Handle, indices: Handle, shape: readonly number[], axis: number): Handle;
+  oneHot(indices: Handle, depth: number, dtype: DType): Handle;
 }

@@ -6,6 +6,14 @@
 #include "binding/transfer.h"
 #include "ops/elementwise.h"
 #include "ops/fill.h"
+#include "ops/activation.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/optim.h"
+#include "ops/random.h"
+#include "ops/gather.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
 
 namespace flowmap::binding {
 namespace {
@@ -16,23 +24,170 @@ void bindElementwise(Napi::Object exports) {
   };
   unary("neg", UnaryOp::Neg);
   unary("abs", UnaryOp::Abs);
+  unary("sign", UnaryOp::Sign);
+  unary("square", UnaryOp::Square);
+  unary("sqrt", UnaryOp::Sqrt);
+  unary("rsqrt", UnaryOp::Rsqrt);
+  unary("reciprocal", UnaryOp::Reciprocal);
   unary("exp", UnaryOp::Exp);
+  unary("expm1", UnaryOp::Expm1);
   unary("log", UnaryOp::Log);
+  unary("log1p", UnaryOp::Log1p);
   unary("sin", UnaryOp::Sin);
   unary("cos", UnaryOp::Cos);
   unary("tanh", UnaryOp::Tanh);
-  unary("sqrt", UnaryOp::Sqrt);
-  const auto binary = [&](const char* op, BinaryOp kind) {
+  unary("sigmoid", UnaryOp::Sigmoid);
+  unary("floor", UnaryOp::Floor);
+  unary("logicalNot", UnaryOp::LogicalNot);
+  // A handle is a number, so what takes a scalar has a name of its own: addScalar(a, 2), scalarSub(2, b).
+  const auto binary = [&](const char* op, BinaryOp kind, const char* scalarLast, const char* scalarFirst) {
     bind(exports, op, {"a", "b"}, [=](const Tensor& a, const Tensor& b) { return ops::binary(op, kind, a, b); });
+    bind(exports, scalarLast, {"a", "b"},
+         [=](const Tensor& a, double b) { return ops::binaryScalar(op, kind, a, b, false); });
+    if (!scalarFirst) return;
+    bind(exports, scalarFirst, {"a", "b"},
+         [=](double a, const Tensor& b) { return ops::binaryScalar(op, kind, b, a, true); });
   };
-  binary("add", BinaryOp::Add);
-  binary("sub", BinaryOp::Sub);
-  binary("mul", BinaryOp::Mul);
-  binary("div", BinaryOp::Div);
+  binary("add", BinaryOp::Add, "addScalar", nullptr);
+  binary("sub", BinaryOp::Sub, "subScalar", "scalarSub");
+  binary("mul", BinaryOp::Mul, "mulScalar", nullptr);
+  binary("div", BinaryOp::Div, "divScalar", "scalarDiv");
+  binary("pow", BinaryOp::Pow, "powScalar", "scalarPow");
+  binary("maximum", BinaryOp::Maximum, "maximumScalar", nullptr);
+  binary("minimum", BinaryOp::Minimum, "minimumScalar", nullptr);
+  const auto compare = [&](const char* op, CompareOp kind, const char* scalarLast) {
+    bind(exports, op, {"a", "b"}, [=](const Tensor& a, const Tensor& b) { return ops::compare(op, kind, a, b); });
+    bind(exports, scalarLast, {"a", "b"},
+         [=](const Tensor& a, double b) { return ops::compareScalar(op, kind, a, b); });
+  };
+  compare("equal", CompareOp::Equal, "equalScalar");
+  compare("notEqual", CompareOp::NotEqual, "notEqualScalar");
+  compare("less", CompareOp::Less, "lessScalar");
+  compare("lessEqual", CompareOp::LessEqual, "lessEqualScalar");
+  compare("greater", CompareOp::Greater, "greaterScalar");
+  compare("greaterEqual", CompareOp::GreaterEqual, "greaterEqualScalar");
+  bind(exports, "where", {"condition", "a", "b", "aValue", "bValue"}, &ops::where);
+  bind(exports, "clamp", {"x", "low", "high"}, &ops::clamp);
+  bind(exports, "cast", {"x", "dtype"}, &ops::cast);
+  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
 }
 
 void bindFill(Napi::Object exports) {
   bind(exports, "full", {"device", "shape", "dtype", "value"}, &ops::full);
+  bind(exports, "arange", {"device", "start", "stop", "step", "dtype"}, &ops::arange);
+  bind(exports, "eye", {"device", "rows", "columns", "dtype"}, &ops::eye);
+}
+
+void bindReduce(Napi::Object exports) {
+  const auto reduce = [&](const char* op, ReduceOp kind) {
+    bind(exports, op, {"x", "axes", "keepDims"},
+         [=](const Tensor& x, const std::vector<int64_t>& axes, bool keepDims) {
+           return ops::reduce(op, kind, x, axes, keepDims);
+         });
+  };
+  reduce("sum", ReduceOp::Sum);
+  reduce("mean", ReduceOp::Mean);
+  reduce("max", ReduceOp::Max);
+  reduce("min", ReduceOp::Min);
+  bind(exports, "any", {"x", "axes", "keepDims"}, &ops::any);
+  bind(exports, "all", {"x", "axes", "keepDims"}, &ops::all);
+  const auto argReduce = [&](const char* op, ArgReduceOp kind) {
+    bind(exports, op, {"x", "axis", "keepDims"}, [=](const Tensor& x, int64_t axis, bool keepDims) {
+      return ops::argReduce(op, kind, x, axis, keepDims);
+    });
+  };
+  argReduce("argmax", ArgReduceOp::ArgMax);
+  argReduce("argmin", ArgReduceOp::ArgMin);
+  bind(exports, "sumTo", {"x", "shape"}, &ops::sumTo);
+}
+
+void bindShape(Napi::Object exports) {
+  bind(exports, "reshape", {"x", "shape"}, &ops::reshape);
+  bind(exports, "copy", {"x"}, &ops::copy);
+  bind(exports, "permute", {"x", "axes"}, &ops::permute);
+  bind(exports, "slice", {"x", "begin", "end", "step"}, &ops::slice);
+  bind(exports, "sliceVjp", {"g", "shape", "begin", "step"}, &ops::sliceVjp);
+  bind(exports, "concat", {"tensors", "axis"}, &ops::concat);
+  bind(exports, "pad", {"x", "before", "after", "value"}, &ops::pad);
+  bind(exports, "broadcastTo", {"x", "shape"}, &ops::broadcastTo);
+  bind(exports, "flip", {"x", "axes"}, &ops::flip);
+}
+
+void bindGather(Napi::Object exports) {
+  bind(exports, "take", {"x", "indices", "axis"}, &ops::take);
+  bind(exports, "takeVjp", {"g", "indices", "shape", "axis"}, &ops::takeVjp);
+  bind(exports, "oneHot", {"indices", "depth", "dtype"}, &ops::oneHot);
+}
+
+void bindMatmul(Napi::Object exports) {
+  bind(exports, "matmul", {"a", "b", "transposeA", "transposeB"}, &ops::matmul);
+  bind(exports, "linear", {"x", "weight", "bias"}, &ops::linear);
+  bind(exports, "linearJvp", {"x", "weight", "bias", "tx", "tweight", "tbias"}, &ops::linearJvp);
+  bind(exports, "linearJvpVjp",
+       {"x", "weight", "tx", "tweight", "g", "h", "needX", "needWeight", "needBias", "needTx", "needTweight",
+        "needTbias"},
+       &ops::linearJvpVjp);
+}
+
+void bindRandom(Napi::Object exports) {
+  bind(exports, "randomUniform", {"device", "shape", "dtype", "seed", "offset", "low", "high"}, &ops::randomUniform);
+  bind(exports, "randomNormal", {"device", "shape", "dtype", "seed", "offset"}, &ops::randomNormal);
+  bind(exports, "randomIntegers", {"device", "shape", "seed", "offset", "low", "high"}, &ops::randomIntegers);
+  bind(exports, "randomPermutation", {"device", "n", "seed", "offset"}, &ops::randomPermutation);
+  bind(exports, "randomBlocks", {"n", "dtype"}, &ops::randomBlocks);
+  bind(exports, "hostUniform", {"seed", "offset", "n"}, &ops::hostUniform);
+  bind(exports, "hostNormal", {"seed", "offset", "n"}, &ops::hostNormal);
+}
+
+void bindOptim(Napi::Object exports) {
+  bind(exports, "adamwStep",
+       {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
+        "step"},
+       &ops::adamwStep);
+  bind(exports, "emaUpdate", {"averages", "params", "decay"}, &ops::emaUpdate);
+  bind(exports, "globalNorm", {"tensors"}, &ops::globalNorm);
+  bind(exports, "clipScale", {"norm", "maxNorm"}, &ops::clipScale);
+  bind(exports, "copyInto", {"target", "source"}, &ops::copyInto);
+}
+
+void bindNorm(Napi::Object exports) {
+  bind(exports, "rmsNorm", {"x", "weight", "eps"}, &ops::rmsNorm);
+  bind(exports, "rmsNormJvp", {"x", "weight", "tx", "tweight", "eps"}, &ops::rmsNormJvp);
+  bind(exports, "rmsNormJvpVjp",
+       {"x", "weight", "tx", "tweight", "g", "h", "eps", "needX", "needWeight", "needTx", "needTweight"},
+       &ops::rmsNormJvpVjp);
+  bind(exports, "rmsNormModulate", {"x", "shift", "scale", "eps"}, &ops::rmsNormModulate);
+  bind(exports, "rmsNormModulateJvp", {"x", "shift", "scale", "tx", "tshift", "tscale", "eps"},
+       &ops::rmsNormModulateJvp);
+  bind(exports, "rmsNormModulateJvpVjp",
+       {"x", "scale", "tx", "tscale", "g", "h", "eps", "needX", "needShift", "needScale", "needTx", "needTshift",
+        "needTscale"},
+       &ops::rmsNormModulateJvpVjp);
+  bind(exports, "gatedResidual", {"x", "gate", "z"}, &ops::gatedResidual);
+  bind(exports, "gatedResidualJvp", {"x", "gate", "z", "tx", "tgate", "tz"}, &ops::gatedResidualJvp);
+  bind(exports, "gatedResidualJvpVjp",
+       {"gate", "z", "tgate", "tz", "g", "h", "needGate", "needZ", "needTgate", "needTz"}, &ops::gatedResidualJvpVjp);
+  bind(exports, "splitQkv", {"qkv", "qWeight", "kWeight", "heads", "normalize", "eps"}, &ops::splitQkv);
+  bind(exports, "splitQkvJvp",
+       {"qkv", "qWeight", "kWeight", "tqkv", "tqWeight", "tkWeight", "heads", "normalize", "eps"}, &ops::splitQkvJvp);
+  bind(exports, "splitQkvJvpVjp",
+       {"qkv", "qWeight", "kWeight", "tqkv", "tqWeight", "tkWeight", "cotangents", "heads", "normalize", "eps",
+        "needs"},
+       &ops::splitQkvJvpVjp);
+  bind(exports, "softmax", {"x"}, &ops::softmax);
+}
+
+void bindActivation(Napi::Object exports) {
+  const auto activation = [&](const char* op, const char* opJvp, const char* opJvpVjp, ActivationOp kind) {
+    bind(exports, op, {"x"}, [=](const Tensor& x) { return ops::activation(op, kind, x); });
+    bind(exports, opJvp, {"x", "tx"},
+         [=](const Tensor& x, const Tensor& tx) { return ops::activationJvp(opJvp, kind, x, tx); });
+    bind(exports, opJvpVjp, {"x", "tx", "g", "h", "needX", "needTx"},
+         [=](const Tensor& x, const OptionalTensor& tx, const OptionalTensor& g, const OptionalTensor& h, bool needX,
+             bool needTx) { return ops::activationJvpVjp(opJvpVjp, kind, x, tx, g, h, needX, needTx); });
+  };
+  activation("gelu", "geluJvp", "geluJvpVjp", ActivationOp::Gelu);
+  activation("silu", "siluJvp", "siluJvpVjp", ActivationOp::Silu);
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -45,6 +200,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindTransfer(exports);
   bindElementwise(exports);
   bindFill(exports);
+  bindMatmul(exports);
+  bindNorm(exports);
+  bindActivation(exports);
+  bindRandom(exports);
+  bindOptim(exports);
+  bindReduce(exports);
+  bindShape(exports);
+  bindGather(exports);
   return exports;
 }
 

@@ -1,84 +1,134 @@
-// Elementwise kernels with broadcasting.
-#include <cmath>
+// Elementwise kernels: broadcasting and storage types here, arithmetic in elementwise_runs.
+#include <limits>
 
 #include "core/dispatch.h"
 #include "cpu/backend.h"
+#include "cpu/blocks.h"
+#include "cpu/elementwise_runs.h"
 
 namespace flowmap::cpu {
 namespace {
 
-template <class C>
-C apply(UnaryOp op, C x) {
-  switch (op) {
-    case UnaryOp::Neg: return -x;
-    case UnaryOp::Abs: return std::abs(x);
-    case UnaryOp::Sign: return static_cast<C>((x > 0) - (x < 0));
-    case UnaryOp::Square: return x * x;
-    case UnaryOp::Sqrt: return static_cast<C>(std::sqrt(x));
-    case UnaryOp::Rsqrt: return static_cast<C>(1 / std::sqrt(x));
-    case UnaryOp::Reciprocal: return 1 / x;
-    case UnaryOp::Exp: return static_cast<C>(std::exp(x));
-    case UnaryOp::Expm1: return static_cast<C>(std::expm1(x));
-    case UnaryOp::Log: return static_cast<C>(std::log(x));
-    case UnaryOp::Log1p: return static_cast<C>(std::log1p(x));
-    case UnaryOp::Sin: return static_cast<C>(std::sin(x));
-    case UnaryOp::Cos: return static_cast<C>(std::cos(x));
-    case UnaryOp::Tanh: return static_cast<C>(std::tanh(x));
-    case UnaryOp::Sigmoid: return static_cast<C>(1 / (1 + std::exp(-x)));
-    case UnaryOp::Floor: return static_cast<C>(std::floor(x));
-    case UnaryOp::LogicalNot: return static_cast<C>(x == 0);
-  }
-  return x;
+template <class Body>
+void dispatchNumeric(DType dtype, Body body) {
+  if (dtype == DType::Int32) return body.template operator()<int32_t>();
+  dispatchFloating(dtype, body);
 }
 
+// Saturates where C is an integer: infinite bounds mean none.
 template <class C>
-C apply(BinaryOp op, C a, C b) {
-  switch (op) {
-    case BinaryOp::Add: return a + b;
-    case BinaryOp::Sub: return a - b;
-    case BinaryOp::Mul: return a * b;
-    case BinaryOp::Div: return a / b;
-    case BinaryOp::Pow: return static_cast<C>(std::pow(a, b));
-    case BinaryOp::Maximum: return a > b || a != a ? a : b;
-    case BinaryOp::Minimum: return a < b || a != a ? a : b;
+C toScalar(double value) {
+  if constexpr (std::is_integral_v<C>) {
+    return static_cast<C>(std::clamp<double>(value, std::numeric_limits<C>::min(), std::numeric_limits<C>::max()));
+  } else {
+    return static_cast<C>(value);
   }
-  return a;
 }
 
 }  // namespace
 
 void CpuBackend::unary(UnaryOp op, const Tensor& out, const Tensor& x) {
-  dispatchFloating(out.dtype(), [&]<class T>() {
-    T* y = out.data<T>();
-    const T* from = x.data<T>();
-    for (int64_t i = 0; i < out.numel(); ++i) y[i] = static_cast<T>(apply(op, static_cast<Compute<T>>(from[i])));
+  const BroadcastPlan<1> plan(out.shape(), {x});
+  if (op == UnaryOp::LogicalNot) {
+    return mapBlocks(
+        plan, out.data<uint8_t>(), out.numel(),
+        [](uint8_t* y, int64_t n, Run<uint8_t> run) { logicalNotRun(y, run.data, n); }, x.data<const uint8_t>());
+  }
+  dispatchNumeric(x.dtype(), [&]<class T>() {
+    mapBlocks(
+        plan, out.data<T>(), out.numel(), [op](Compute<T>* y, int64_t n, Run<T> run) { unaryRun(op, y, run.data, n); },
+        x.data<const T>());
   });
 }
 
 void CpuBackend::binary(BinaryOp op, const Tensor& out, const Tensor& a, const Tensor& b) {
-  const int rank = out.rank();
-  std::array<int64_t, kMaxRank> aStride{}, bStride{};
-  int64_t aNext = 1, bNext = 1;
-  for (int axis = rank - 1; axis >= 0; --axis) {
-    const int aAxis = axis - (rank - a.rank()), bAxis = axis - (rank - b.rank());
-    if (aAxis >= 0 && a.shape()[aAxis] != 1) aStride[axis] = aNext;
-    if (bAxis >= 0 && b.shape()[bAxis] != 1) bStride[axis] = bNext;
-    if (aAxis >= 0) aNext *= a.shape()[aAxis];
-    if (bAxis >= 0) bNext *= b.shape()[bAxis];
-  }
-  dispatchFloating(out.dtype(), [&]<class T>() {
-    T* y = out.data<T>();
-    for (int64_t i = 0; i < out.numel(); ++i) {
-      int64_t rest = i, ai = 0, bi = 0;
-      for (int axis = rank - 1; axis >= 0; --axis) {
-        const int64_t index = rest % out.shape()[axis];
-        rest /= out.shape()[axis];
-        ai += index * aStride[axis];
-        bi += index * bStride[axis];
-      }
-      y[i] = static_cast<T>(
-          apply(op, static_cast<Compute<T>>(a.data<T>()[ai]), static_cast<Compute<T>>(b.data<T>()[bi])));
-    }
+  const BroadcastPlan<2> plan(out.shape(), {a, b});
+  dispatchNumeric(out.dtype(), [&]<class T>() {
+    mapBlocks(
+        plan, out.data<T>(), out.numel(),
+        [op](Compute<T>* y, int64_t n, Run<T> u, Run<T> v) { binaryRun(op, y, u.data, u.step, v.data, v.step, n); },
+        a.data<const T>(), b.data<const T>());
+  });
+}
+
+void CpuBackend::binaryScalar(BinaryOp op, const Tensor& out, const Tensor& x, double value, bool scalarFirst) {
+  const BroadcastPlan<1> plan(out.shape(), {x});
+  dispatchNumeric(out.dtype(), [&]<class T>() {
+    const Compute<T> scalar = toScalar<Compute<T>>(value);
+    mapBlocks(
+        plan, out.data<T>(), out.numel(),
+        [&](Compute<T>* y, int64_t n, Run<T> run) {
+          if (scalarFirst) binaryRun(op, y, &scalar, 0, run.data, run.step, n);
+          else binaryRun(op, y, run.data, run.step, &scalar, 0, n);
+        },
+        x.data<const T>());
+  });
+}
+
+void CpuBackend::compare(CompareOp op, const Tensor& out, const Tensor& a, const Tensor& b) {
+  const BroadcastPlan<2> plan(out.shape(), {a, b});
+  dispatchAll(a.dtype(), [&]<class T>() {
+    mapBlocks(
+        plan, out.data<uint8_t>(), out.numel(),
+        [op](uint8_t* y, int64_t n, Run<T> u, Run<T> v) { compareRun(op, y, u.data, u.step, v.data, v.step, n); },
+        a.data<const T>(), b.data<const T>());
+  });
+}
+
+void CpuBackend::compareScalar(CompareOp op, const Tensor& out, const Tensor& x, double value) {
+  const BroadcastPlan<1> plan(out.shape(), {x});
+  dispatchAll(x.dtype(), [&]<class T>() {
+    mapBlocks(
+        plan, out.data<uint8_t>(), out.numel(),
+        [&](uint8_t* y, int64_t n, Run<T> run) {
+          if constexpr (std::is_integral_v<T>) {  // as doubles: the scalar need not be an integer
+            double wide[kBlock];
+            for (int64_t i = 0; i < n; i += kBlock) {
+              const int64_t m = std::min(kBlock, n - i);
+              convertRun(DType::Float64, wide, DTypeOf<T>::value, run.data + i * run.step, run.step ? m : 1);
+              compareRun(op, y + i, wide, run.step, &value, 0, m);
+            }
+          } else {
+            const Compute<T> scalar = static_cast<Compute<T>>(value);
+            compareRun(op, y, run.data, run.step, &scalar, 0, n);
+          }
+        },
+        x.data<const T>());
+  });
+}
+
+void CpuBackend::where(const Tensor& out, const Tensor& condition, const Tensor& a, const Tensor& b, double aValue,
+                       double bValue) {
+  const BroadcastPlan<3> plan(out.shape(), {condition, a, b});
+  dispatchBits(out.dtype(), [&]<class T>() {
+    T scalars[2];
+    convertRun(out.dtype(), &scalars[0], DType::Float64, &aValue, 1);
+    convertRun(out.dtype(), &scalars[1], DType::Float64, &bValue, 1);
+    mapBlocks(
+        plan, out.data<T>(), out.numel(),
+        [](T* y, int64_t n, Run<uint8_t> c, Run<T> u, Run<T> v) {
+          whereRun(y, c.data, c.step, u.data, u.step, v.data, v.step, n);
+        },
+        condition.data<const uint8_t>(), a ? a.data<const T>() : &scalars[0], b ? b.data<const T>() : &scalars[1]);
+  });
+}
+
+void CpuBackend::clamp(const Tensor& out, const Tensor& x, double low, double high) {
+  const BroadcastPlan<1> plan(out.shape(), {x});
+  dispatchNumeric(out.dtype(), [&]<class T>() {
+    using C = Compute<T>;
+    mapBlocks(
+        plan, out.data<T>(), out.numel(),
+        [&](C* y, int64_t n, Run<T> run) { clampRun(y, run.data, toScalar<C>(low), toScalar<C>(high), n); },
+        x.data<const T>());
+  });
+}
+
+void CpuBackend::cast(const Tensor& out, const Tensor& x) {
+  const size_t toSize = itemSize(out.dtype()), fromSize = itemSize(x.dtype());
+  parallelFor(out.numel(), out.numel() >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
+    convertRun(out.dtype(), out.data<char>() + begin * toSize, x.dtype(), x.data<const char>() + begin * fromSize,
+               end - begin);
   });
 }
 

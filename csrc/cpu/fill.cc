@@ -1,18 +1,42 @@
-// Constant tensors.
+// Tensors made from nothing.
 #include <algorithm>
 
 #include "core/dispatch.h"
 #include "cpu/backend.h"
+#include "cpu/convert.h"
+#include "cpu/parallel.h"
 
 namespace flowmap::cpu {
 
 void CpuBackend::fill(const Tensor& out, double value) {
-  dispatchAll(out.dtype(), [&]<class T>() {
-    if constexpr (std::is_same_v<T, uint8_t>) {
-      std::fill_n(out.data<T>(), out.numel(), static_cast<T>(value != 0));
-    } else {
-      std::fill_n(out.data<T>(), out.numel(), static_cast<T>(static_cast<Compute<T>>(value)));
-    }
+  dispatchBits(out.dtype(), [&]<class T>() {
+    T element;
+    convertRun(out.dtype(), &element, DType::Float64, &value, 1);
+    parallelFor(out.numel(), out.numel() >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
+      std::fill_n(out.data<T>() + begin, end - begin, element);
+    });
+  });
+}
+
+void CpuBackend::arange(const Tensor& out, double start, double step) {
+  constexpr int64_t kBlock = 512;
+  const size_t size = itemSize(out.dtype());
+  double values[kBlock];
+  for (int64_t at = 0; at < out.numel(); at += kBlock) {
+    const int64_t n = std::min(kBlock, out.numel() - at);
+    for (int64_t i = 0; i < n; ++i) values[i] = start + static_cast<double>(at + i) * step;
+    convertRun(out.dtype(), out.data<char>() + at * size, DType::Float64, values, n);
+  }
+}
+
+void CpuBackend::eye(const Tensor& out) {
+  fill(out, 0);
+  const int64_t columns = out.shape()[1];
+  const double one = 1;
+  dispatchBits(out.dtype(), [&]<class T>() {
+    T element;
+    convertRun(out.dtype(), &element, DType::Float64, &one, 1);
+    for (int64_t i = 0; i < std::min(out.shape()[0], columns); ++i) out.data<T>()[i * columns + i] = element;
   });
 }
 

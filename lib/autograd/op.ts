@@ -49,14 +49,14 @@ export interface Op<A = any> extends Omit<OpDefinition<A>, 'forward'> {
   evaluate(inputs: readonly MaybeTensor[], attributes: A): MaybeTensor[];
 }
 
+/** Applies an operation to `inputs` and `attributes`. Name it where an op's own rules use the op. */
+export type Apply<A = undefined> = (inputs: readonly MaybeTensor[], attributes: A) => Tensor[];
+
 /**
  * Defines a differentiable operation and returns the function that applies it to `inputs` and `attributes`, under
  * whatever gradients and derivatives are in progress. The result is an array where `forward` gives one.
  */
-export function defineOp<A = undefined>(
-  name: string,
-  definition: OpDefinition<A>,
-): (inputs: readonly MaybeTensor[], attributes: A) => Tensor[] {
+export function defineOp<A = undefined>(name: string, definition: OpDefinition<A>): Apply<A> {
   const { forward, ...rules } = definition;
   const evaluate = (inputs: readonly MaybeTensor[], attributes: A): MaybeTensor[] => {
     const result = forward(inputs.map(handleOf), attributes);

@@ -1,0 +1,205 @@
+// RMS normalisation over tensors: rows to threads, column sums in chunks that do not depend on the number of threads.
+#include "cpu/norm_rows.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "cpu/backend.h"
+#include "cpu/parallel.h"
+#include "cpu/row_buffers.h"
+
+namespace flowmap::cpu {
+namespace {
+
+struct RowChunk {
+  int64_t group, begin, end;
+};
+
+// Chunks of rows, none across a group's end: about 64 rows, more where a group has very many.
+std::vector<RowChunk> rowChunks(int64_t rows, int64_t rowsPerGroup) {
+  const int64_t size = std::max<int64_t>(64, (rowsPerGroup + 255) / 256);
+  std::vector<RowChunk> chunks;
+  for (int64_t group = 0; group * rowsPerGroup < rows; ++group) {
+    const int64_t last = std::min(rows, (group + 1) * rowsPerGroup);
+    for (int64_t begin = group * rowsPerGroup; begin < last; begin += size) {
+      chunks.push_back({group, begin, std::min(last, begin + size)});
+    }
+  }
+  return chunks;
+}
+
+// Sums over the rows of each group: chunks write partial rows, which are then added in order.
+template <class T>
+class GroupSums {
+ public:
+  using C = Compute<T>;
+  GroupSums(const Tensor& target, const std::vector<RowChunk>& chunks, int64_t dim)
+      : target_(target), chunks_(chunks), dim_(dim) {
+    if (target) partial_.resize(chunks.size() * static_cast<size_t>(dim));
+  }
+  C* at(int64_t chunk) { return target_ ? partial_.data() + chunk * dim_ : nullptr; }
+  void finish() {
+    if (!target_) return;
+    const int64_t groups = dim_ ? target_.numel() / dim_ : 0;
+    std::vector<C> sum(static_cast<size_t>(dim_));
+    size_t chunk = 0;
+    for (int64_t group = 0; group < groups; ++group) {
+      std::fill(sum.begin(), sum.end(), C(0));
+      for (; chunk < chunks_.size() && chunks_[chunk].group == group; ++chunk) {
+        const C* from = partial_.data() + chunk * dim_;
+        for (int64_t i = 0; i < dim_; ++i) sum[i] += from[i];
+      }
+      T* to = target_.data<T>() + group * dim_;
+      for (int64_t i = 0; i < dim_; ++i) to[i] = static_cast<T>(sum[i]);
+    }
+  }
+
+ private:
+  Tensor target_;
+  const std::vector<RowChunk>& chunks_;
+  int64_t dim_;
+  std::vector<C> partial_;
+};
+
+int64_t inputRow(const NormLayout& layout, int64_t row) {
+  return row / layout.rowsPerSegment * layout.segmentStride + layout.segmentOffset +
+         row % layout.rowsPerSegment * layout.dim;
+}
+
+// The operands' readers of one thread.
+template <class T>
+struct Readers {
+  RowReader<T> x, tx, gain, tgain, shift, tshift;
+  std::vector<Compute<T>> ones;
+  bool hasGain;
+  Readers(const NormOperands& in, int64_t dim)
+      : x(in.x.data<T>(), dim), tx(in.tx.data<T>(), dim), gain(in.gain.data<T>(), dim), tgain(in.tgain.data<T>(), dim),
+        shift(in.shift.data<T>(), dim), tshift(in.tshift.data<T>(), dim), hasGain(static_cast<bool>(in.gain)) {
+    if (!hasGain) ones.assign(static_cast<size_t>(dim), Compute<T>(1));
+  }
+  NormRow<Compute<T>> at(const NormLayout& layout, int64_t row, int64_t group) {
+    using C = Compute<T>;
+    const int64_t in = inputRow(layout, row), affine = group * layout.dim;
+    return {layout.dim, static_cast<C>(layout.eps), static_cast<C>(hasGain ? layout.gainOffset : 0.0), x(in), tx(in),
+            hasGain ? gain(affine) : ones.data(), tgain(affine), shift(affine), tshift(affine)};
+  }
+};
+
+bool isLarge(const NormLayout& layout) { return layout.rows * layout.dim >= kParallelElements / 4; }
+
+}  // namespace
+
+void CpuBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) {
+  if (layout.dim == 0) return;
+  dispatchFloating(in.x.dtype(), [&]<class T>() {
+    parallelFor(layout.rows, isLarge(layout), 8, [&](int64_t begin, int64_t end) {
+      Readers<T> read(in, layout.dim);
+      RowWriter<T> ys(y.data<T>(), layout.dim), tys(ty.data<T>(), layout.dim);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t at = row * layout.dim;
+        normForwardRow(read.at(layout, row, row / layout.rowsPerGroup), ys(at), tys(at));
+        ys.finish(at);
+        tys.finish(at);
+      }
+    });
+  });
+}
+
+void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
+                         const Tensor& h) {
+  dispatchFloating(in.x.dtype(), [&]<class T>() {
+    const std::vector<RowChunk> chunks = rowChunks(layout.rows, layout.rowsPerGroup);
+    GroupSums<T> gain(out.ggain, chunks, layout.dim), tgain(out.gtgain, chunks, layout.dim);
+    GroupSums<T> shift(out.gshift, chunks, layout.dim), tshift(out.gtshift, chunks, layout.dim);
+    const int64_t count = layout.dim ? static_cast<int64_t>(chunks.size()) : 0;
+    parallelFor(count, isLarge(layout), 1, [&](int64_t begin, int64_t end) {
+      Readers<T> read(in, layout.dim);
+      RowReader<T> gs(g.data<T>(), layout.dim), hs(h.data<T>(), layout.dim);
+      RowWriter<T> gx(out.gx.data<T>(), layout.dim), gtx(out.gtx.data<T>(), layout.dim);
+      for (int64_t chunk = begin; chunk < end; ++chunk) {
+        const RowChunk& rows = chunks[chunk];
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
+          const int64_t at = row * layout.dim, input = inputRow(layout, row);
+          normBackwardRow(read.at(layout, row, rows.group),
+                          {gs(at), hs(at), gx(input), gtx(input), gain.at(chunk), tgain.at(chunk), shift.at(chunk),
+                           tshift.at(chunk)});
+          gx.finish(input);
+          gtx.finish(input);
+        }
+      }
+    });
+    gain.finish();
+    tgain.finish();
+    shift.finish();
+    tshift.finish();
+  });
+}
+
+void CpuBackend::gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& gate, const Tensor& z,
+                               const Tensor& tx, const Tensor& tgate, const Tensor& tz) {
+  const int64_t dim = x.shape()[-1], perGroup = x.shape()[-2];
+  if (x.numel() == 0) return;
+  dispatchFloating(x.dtype(), [&]<class T>() {
+    parallelFor(x.numel() / dim, x.numel() >= kParallelElements, 8, [&](int64_t begin, int64_t end) {
+      RowReader<T> xs(x.data<T>(), dim), zs(z.data<T>(), dim), gates(gate.data<T>(), dim);
+      RowReader<T> txs(tx.data<T>(), dim), tzs(tz.data<T>(), dim), tgates(tgate.data<T>(), dim);
+      RowWriter<T> ys(y.data<T>(), dim), tys(ty.data<T>(), dim);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t at = row * dim, group = row / perGroup * dim;
+        gatedForwardRow(GatedRow<Compute<T>>{dim, xs(at), gates(group), zs(at), txs(at), tgates(group), tzs(at)}, ys(at),
+                        tys(at));
+        ys.finish(at);
+        tys.finish(at);
+      }
+    });
+  });
+}
+
+void CpuBackend::gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const Tensor& gtgate, const Tensor& gtz,
+                                  const Tensor& gate, const Tensor& z, const Tensor& tgate, const Tensor& tz,
+                                  const Tensor& g, const Tensor& h) {
+  const int64_t dim = z.shape()[-1], perGroup = z.shape()[-2];
+  const int64_t rows = dim ? z.numel() / dim : 0;
+  dispatchFloating(z.dtype(), [&]<class T>() {
+    const std::vector<RowChunk> chunks = rows ? rowChunks(rows, perGroup) : std::vector<RowChunk>();
+    GroupSums<T> gates(ggate, chunks, dim), tgates(gtgate, chunks, dim);
+    parallelFor(static_cast<int64_t>(chunks.size()), z.numel() >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
+      RowReader<T> zs(z.data<T>(), dim), gateRow(gate.data<T>(), dim), tzs(tz.data<T>(), dim),
+          tgateRow(tgate.data<T>(), dim), gs(g.data<T>(), dim), hs(h.data<T>(), dim);
+      RowWriter<T> gzs(gz.data<T>(), dim), gtzs(gtz.data<T>(), dim);
+      for (int64_t chunk = begin; chunk < end; ++chunk) {
+        const RowChunk& range = chunks[chunk];
+        for (int64_t row = range.begin; row < range.end; ++row) {
+          const int64_t at = row * dim, group = range.group * dim;
+          gatedBackwardRow(
+              GatedRow<Compute<T>>{dim, nullptr, gateRow(group), zs(at), nullptr, tgateRow(group), tzs(at)},
+              {gs(at), hs(at), gzs(at), gtzs(at), gates.at(chunk), tgates.at(chunk)});
+          gzs.finish(at);
+          gtzs.finish(at);
+        }
+      }
+    });
+    gates.finish();
+    tgates.finish();
+  });
+}
+
+void CpuBackend::softmax(const Tensor& y, const Tensor& x) {
+  const int64_t dim = x.shape()[-1];
+  if (x.numel() == 0) return;
+  dispatchFloating(x.dtype(), [&]<class T>() {
+    parallelFor(x.numel() / dim, x.numel() >= kParallelElements / 4, 4, [&](int64_t begin, int64_t end) {
+      RowReader<T> xs(x.data<T>(), dim);
+      RowWriter<T> ys(y.data<T>(), dim);
+      for (int64_t row = begin; row < end; ++row) {
+        softmaxRow(dim, xs(row * dim), ys(row * dim));
+        ys.finish(row * dim);
+      }
+    });
+  });
+}
+
+}  // namespace flowmap::cpu

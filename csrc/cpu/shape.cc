@@ -1,0 +1,146 @@
+// One kernel moves elements between any two orders: permute, slice, concat, pad, broadcast and flip are views of it.
+#include <cstring>
+
+#include "core/dispatch.h"
+#include "cpu/backend.h"
+#include "cpu/parallel.h"
+
+namespace flowmap::cpu {
+namespace {
+
+constexpr int64_t kTile = 32;  // a transposed tile of 4-byte elements is 4 KiB on each side
+
+// The walk with as few axes as possible, ordered by the output's strides, the innermost last.
+struct Walk {
+  int rank = 0;
+  std::array<int64_t, kMaxRank> sizes{}, out{}, in{};
+
+  Walk(const Shape& shape, const StridedView& outView, const StridedView& inView) {
+    for (int axis = 0; axis < shape.rank(); ++axis) {
+      if (shape[axis] == 1) continue;
+      const int last = rank - 1;
+      if (rank > 0 && out[last] == outView.strides[axis] * shape[axis] &&
+          in[last] == inView.strides[axis] * shape[axis]) {
+        sizes[last] *= shape[axis];
+        out[last] = outView.strides[axis];
+        in[last] = inView.strides[axis];
+        continue;
+      }
+      sizes[rank] = shape[axis];
+      out[rank] = outView.strides[axis];
+      in[rank++] = inView.strides[axis];
+    }
+    if (rank == 0) push(1, 1, 1);
+  }
+  void push(int64_t size, int64_t outStride, int64_t inStride) {
+    sizes[rank] = size;
+    out[rank] = outStride;
+    in[rank++] = inStride;
+  }
+  int64_t count(int first) const {
+    int64_t n = 1;
+    for (int axis = 0; axis < first; ++axis) n *= sizes[axis];
+    return n;
+  }
+  // Offsets of the `index`-th position in the first `axes` axes.
+  std::pair<int64_t, int64_t> offsets(int64_t index, int axes) const {
+    int64_t o = 0, i = 0;
+    for (int axis = axes - 1; axis >= 0; --axis) {
+      const int64_t at = index % sizes[axis];
+      index /= sizes[axis];
+      o += at * out[axis];
+      i += at * in[axis];
+    }
+    return {o, i};
+  }
+};
+
+template <class T>
+void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
+  if (outStride == 1 && inStride == 1) {
+    std::memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
+  } else if (outStride == 1 && inStride == 0) {
+    std::fill_n(y, n, *x);
+  } else {
+    for (int64_t i = 0; i < n; ++i) y[i * outStride] = x[i * inStride];
+  }
+}
+
+template <class T>
+void copyRows(const Walk& walk, T* y, const T* x) {
+  const int outer = walk.rank - 1;
+  const int64_t rows = walk.count(outer), n = walk.sizes[outer];
+  // A single long row is cut; many rows are dealt out.
+  if (outer == 0) {
+    return parallelFor(n, n >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
+      copyRow(y + begin * walk.out[0], x + begin * walk.in[0], end - begin, walk.out[0], walk.in[0]);
+    });
+  }
+  parallelFor(rows, rows * n >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end;) {
+      auto [o, i] = walk.offsets(row, outer);
+      // Along the second innermost axis without divisions.
+      const int64_t length = walk.sizes[outer - 1];
+      const int64_t stop = std::min(end, row - row % length + length);
+      for (; row < stop; ++row, o += walk.out[outer - 1], i += walk.in[outer - 1]) {
+        copyRow(y + o, x + i, n, walk.out[outer], walk.in[outer]);
+      }
+    }
+  });
+}
+
+// The innermost axis of the output is strided in the input, whose own innermost axis is `other`: tile by tile.
+template <class T>
+void transpose(const Walk& walk, int other, T* y, const T* x) {
+  Walk rest = walk;  // the axes around the two
+  const int inner = walk.rank - 1;
+  rest.rank = 0;
+  for (int axis = 0; axis < inner; ++axis) {
+    if (axis != other) rest.push(walk.sizes[axis], walk.out[axis], walk.in[axis]);
+  }
+  const int64_t m = walk.sizes[other], n = walk.sizes[inner];
+  const int64_t mTiles = (m + kTile - 1) / kTile, nTiles = (n + kTile - 1) / kTile, batch = rest.count(rest.rank);
+  const int64_t outStride = walk.out[other], inStride = walk.in[inner];
+  parallelFor(batch * mTiles, batch * m * n >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
+    T tile[kTile * kTile];
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const auto [o, i] = rest.offsets(unit / mTiles, rest.rank);
+      const int64_t m0 = unit % mTiles * kTile, height = std::min(kTile, m - m0);
+      for (int64_t nTile = 0; nTile < nTiles; ++nTile) {
+        const int64_t n0 = nTile * kTile, width = std::min(kTile, n - n0);
+        const T* from = x + i + m0 + n0 * inStride;
+        T* to = y + o + m0 * outStride + n0;
+        // Through a dense tile: rows of the input are read and rows of the output written whole.
+        for (int64_t c = 0; c < width; ++c) {
+          for (int64_t r = 0; r < height; ++r) tile[r * kTile + c] = from[c * inStride + r];
+        }
+        for (int64_t r = 0; r < height; ++r) {
+          for (int64_t c = 0; c < width; ++c) to[r * outStride + c] = tile[r * kTile + c];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void CpuBackend::copyStrided(const Tensor& out, const StridedView& outView, const Tensor& x, const StridedView& xView,
+                             const Shape& sizes) {
+  if (sizes.numel() == 0) return;
+  const Walk walk(sizes, outView, xView);
+  const int inner = walk.rank - 1;
+  int other = -1;
+  if (walk.out[inner] == 1 && walk.in[inner] > 1 && walk.sizes[inner] >= 8) {
+    for (int axis = 0; axis < inner; ++axis) {
+      if (walk.in[axis] == 1 && walk.sizes[axis] >= 8) other = axis;
+    }
+  }
+  dispatchBits(out.dtype(), [&]<class T>() {
+    T* y = out.data<T>() + outView.offset;
+    const T* from = x.data<const T>() + xView.offset;
+    if (other >= 0) transpose(walk, other, y, from);
+    else copyRows(walk, y, from);
+  });
+}
+
+}  // namespace flowmap::cpu

@@ -1,0 +1,8 @@
+// The few operations that change a tensor: for optimisers, averages and loading. No gradient flows through them.
+import { native } from '../native';
+import type { Tensor } from '../tensor';
+
+/** target ← source, of the same shape, cast to the target's dtype. Other handles of the target's storage see it. */
+export function copyInto(target: Tensor, source: Tensor): void {
+  native.copyInto(target._primal()._handle, source._primal()._handle);
+}

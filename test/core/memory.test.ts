@@ -1,0 +1,163 @@
+// Lifetimes: scopes, disposal, the caching allocator's figures and what happens when memory runs out.
+import {
+  add,
+  DisposedError,
+  dispose,
+  emptyCache,
+  full,
+  grad,
+  keep,
+  memory,
+  mul,
+  OutOfMemoryError,
+  resetPeakMemory,
+  setMemoryLimit,
+  synchronize,
+  tensor,
+  tidy,
+  zeros,
+} from '../../lib';
+
+describe('tidy', () => {
+  it('frees what is made inside and not returned', () => {
+    const before = memory().tensors;
+    const result = tidy(() => {
+      const a = tensor([1, 2, 3]);
+      const b = mul(a, a);
+      return { sum: add(a, b), list: [b] };
+    });
+    expect(memory().tensors).toBe(before + 2);
+    expect([...result.sum.dataSync()]).toEqual([2, 6, 12]);
+    dispose(result);
+    expect(memory().tensors).toBe(before);
+  });
+
+  it('frees everything when the function throws', () => {
+    const before = memory().tensors;
+    expect(() =>
+      tidy(() => {
+        zeros([10]);
+        throw new Error('stop');
+      }),
+    ).toThrow('stop');
+    expect(memory().tensors).toBe(before);
+  });
+
+  it('leaves kept tensors to the caller', () => {
+    const kept = tidy(() => {
+      const x = keep(tensor([4]));
+      return { get: () => x };
+    }).get();
+    expect(kept.dataSync()[0]).toBe(4);
+    kept.dispose();
+  });
+
+  it('refuses an asynchronous function', () => {
+    expect(() => tidy(async () => tensor([1]))).toThrow('synchronous');
+  });
+
+  it('nests: what escapes the inner scope belongs to the outer one', () => {
+    const before = memory().tensors;
+    tidy(() => {
+      const inner = tidy(() => tensor([1]));
+      expect(inner.disposed).toBe(false);
+    });
+    expect(memory().tensors).toBe(before);
+  });
+});
+
+describe('dispose', () => {
+  it('makes later use a typed error naming op and argument', () => {
+    const x = tensor([1, 2]);
+    x.dispose();
+    x.dispose();
+    expect(x.disposed).toBe(true);
+    expect(x.shape).toEqual([2]);
+    expect(() => add(x, tensor([1]))).toThrow(DisposedError);
+    expect(() => add(tensor([1]), x)).toThrow(/add: b must be a live tensor/);
+    expect(() => x.dataSync()).toThrow(DisposedError);
+    return expect(x.data()).rejects.toThrow(DisposedError);
+  });
+
+  it('does not disturb work already enqueued', () => {
+    const x = full([1000], 2);
+    const y = mul(x, x);
+    x.dispose();
+    expect(y.dataSync()[999]).toBe(4);
+    y.dispose();
+  });
+
+  it('ends the life of a tensor declared with using', () => {
+    const before = memory().tensors;
+    {
+      using x = tensor([1]);
+      expect(x.dataSync()[0]).toBe(1);
+    }
+    expect(memory().tensors).toBe(before);
+  });
+});
+
+describe('memory', () => {
+  it('returns to its baseline after ten thousand steps, and the process does not grow', async () => {
+    const w = tensor(Float64Array.from({ length: 256 }, (_, i) => Math.sin(i)));
+    const step = () =>
+      tidy(() => {
+        grad((x: typeof w) => {
+          const y = mul(x, mul(x, w));
+          return mul(tensor(1, { dtype: 'float64' }), mul(y, y).sum());
+        })(w);
+      });
+    for (let i = 0; i < 500; i++) step();
+    await synchronize();
+    const before = memory();
+    const rss = process.memoryUsage().rss;
+    for (let i = 0; i < 10_000; i++) {
+      step();
+      if (i % 1000 === 0) await synchronize();
+    }
+    await synchronize();
+    const after = memory();
+    expect(after.tensors).toBe(before.tensors);
+    expect(after.bytes).toBe(before.bytes);
+    expect(process.memoryUsage().rss - rss).toBeLessThan(64 * 2 ** 20);
+    w.dispose();
+  }, 60_000);
+
+  it('runs out with figures, and everything stays usable', async () => {
+    const limit = memory().limitBytes;
+    setMemoryLimit(2 ** 20);
+    try {
+      const big = full([2 ** 20], 1);
+      const sum = add(big, big);
+      await expect(sum.data()).rejects.toThrow(OutOfMemoryError);
+      await expect(sum.data()).rejects.toThrow(/full: cpu cannot provide 4194304 bytes: .* limit 1048576/);
+      expect(() => sum.dataSync()).toThrow(OutOfMemoryError);
+      expect(() => tensor(new Float32Array(2 ** 20))).toThrow(OutOfMemoryError);
+      expect(add(tensor([1]), tensor([2])).dataSync()[0]).toBe(3);
+    } finally {
+      setMemoryLimit(limit);
+    }
+    expect(full([2 ** 20], 1).dataSync()[5]).toBe(1);
+  });
+
+  it('refuses sizes no machine has, before touching memory', () => {
+    expect(() => zeros([2 ** 40, 2 ** 40])).toThrow(/full: shape has more elements/);
+    expect(() => zeros([-1])).toThrow(/at least 0/);
+    expect(() => zeros([1.5])).toThrow(/integer/);
+    expect(() => zeros(Array.from({ length: 9 }, () => 1))).toThrow(/at most 8 axes/);
+  });
+
+  it('counts peaks and gives its cache back', async () => {
+    emptyCache();
+    resetPeakMemory();
+    const { bytes } = memory();
+    const x = full([2 ** 16], 1);
+    await x.data();
+    expect(memory().peakBytes).toBeGreaterThanOrEqual(bytes / 2 + 2 ** 18);
+    x.dispose();
+    await synchronize();
+    expect(memory().cachedBytes).toBeGreaterThanOrEqual(2 ** 18);
+    emptyCache();
+    expect(memory().cachedBytes).toBe(0);
+  });
+});
