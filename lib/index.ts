@@ -25,6 +25,7 @@ export {
 } from './memory';
 // ops
 export { gelu, silu } from './ops/activation';
+export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
