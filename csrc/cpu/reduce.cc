@@ -43,8 +43,8 @@ struct Axes {
 };
 
 struct Layout {
-  Axes kept, reduced;      // all but the innermost group
-  int64_t inner = 1;       // the innermost group's size; its stride is 1
+  Axes kept, reduced;  // all but the innermost group
+  int64_t inner = 1;   // the innermost group's size; its stride is 1
   bool innerReduced = true;
 
   Layout(const Shape& shape, const std::array<bool, kMaxRank>& flags) {
@@ -58,8 +58,10 @@ struct Layout {
     for (int axis = shape.rank() - 1; axis >= 0; --axis) {
       const int64_t size = shape[axis];
       if (size != 1) {
-        if (count > 0 && groups[count - 1].reduced == flags[axis]) groups[count - 1].size *= size;
-        else groups[count++] = {size, stride, flags[axis]};
+        if (count > 0 && groups[count - 1].reduced == flags[axis])
+          groups[count - 1].size *= size;
+        else
+          groups[count++] = {size, stride, flags[axis]};
       }
       stride *= size;
     }
@@ -88,8 +90,10 @@ struct ExtremeOf {
   bool largest;
   Total identity() const {
     using Limits = std::numeric_limits<Value>;
-    if constexpr (std::is_floating_point_v<Value>) return largest ? -Limits::infinity() : Limits::infinity();
-    else return largest ? Limits::lowest() : Limits::max();
+    if constexpr (std::is_floating_point_v<Value>)
+      return largest ? -Limits::infinity() : Limits::infinity();
+    else
+      return largest ? Limits::lowest() : Limits::max();
   }
   Total row(const Value* x, int64_t n) const { return extremeRun(largest, x, n); }
   void add(Total* totals, const Value* x, int64_t n) const { keepExtremeRun(largest, totals, x, n); }
@@ -204,11 +208,14 @@ void reduceColumns(const Layout& layout, const T* x, const Reduction& reduction,
 
 template <class T, class Reduction, class Store>
 void reduceAny(const Layout& layout, const T* x, const Reduction& reduction, Store store) {
-  if (layout.innerReduced) reduceRows(layout, x, reduction, store);
-  else reduceColumns(layout, x, reduction, store);
+  if (layout.innerReduced)
+    reduceRows(layout, x, reduction, store);
+  else
+    reduceColumns(layout, x, reduction, store);
 }
 
-// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above all.
+// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above
+// all.
 template <class T>
 void argExtreme(bool largest, int32_t* y, const T* x, int64_t outer, int64_t n, int64_t inner) {
   const auto wins = [largest](auto candidate, auto best) {

@@ -23,8 +23,10 @@ Flags reducedAxes(const char* op, const Tensor& x, const std::vector<int64_t>& a
 Shape reducedShape(const Shape& shape, const Flags& flags, bool keepDims) {
   Shape out;
   for (int axis = 0; axis < shape.rank(); ++axis) {
-    if (!flags[axis]) out.push(shape[axis]);
-    else if (keepDims) out.push(1);
+    if (!flags[axis])
+      out.push(shape[axis]);
+    else if (keepDims)
+      out.push(1);
   }
   return out;
 }

@@ -36,7 +36,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
       fail(ErrorCode::Shape, "reshape", "shape must have sizes of at least 0 and at most one -1, got ", shape);
     }
     if (__builtin_mul_overflow(known, shape[axis], &known)) {
-      fail(ErrorCode::Shape, "reshape", "shape must have the ", x.numel(), " elements of x ", x.shape(), ", got ", shape);
+      fail(ErrorCode::Shape, "reshape", "shape must have the ", x.numel(), " elements of x ", x.shape(), ", got ",
+           shape);
     }
   }
   if (free >= 0) {
