@@ -1,16 +1,53 @@
-// Finds and loads the native addon, once per realm.
-import { join } from 'node:path';
+// Finds and loads the native addon, once per realm: a build of this clone, else the prebuild of the published package.
+import { existsSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import type { NativeAddon } from '../typings/native';
 import { LoadError, makeNativeError } from './errors';
 
+const root = join(__dirname, '..');
+
+interface NodeGypBuild {
+  /** The addon's path, by the platform, the C library and the rules shared by all packages with prebuilds. */
+  path(folder: string): string;
+}
+
+function find(): string {
+  // For the project's own checks: a build from another folder (scripts/sanitize.sh).
+  if (process.env.FLOWMAP_ADDON) return process.env.FLOWMAP_ADDON;
+  try {
+    return (require('node-gyp-build') as NodeGypBuild).path(root);
+  } catch (cause) {
+    const prebuilds = join('prebuilds', `${process.platform}-${process.arch}`);
+    const found = (folder: string) =>
+      `${folder}: ${existsSync(join(root, folder)) ? 'nothing that fits' : 'not there'}`;
+    const advice = existsSync(join(root, 'CMakeLists.txt'))
+      ? "In this clone, 'npm run setup' builds it"
+      : `This version of flowmap has no build for ${platform()}; clone its repository and run 'npm run setup' there`;
+    const tried = [join('build', 'Release'), prebuilds].map(found).join('; ');
+    throw new LoadError('flowmap', `no native addon for ${platform()} (${tried}). ${advice}`, { cause });
+  }
+}
+
+function platform(): string {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  const libc = header.glibcVersionRuntime ? ` with glibc ${header.glibcVersionRuntime}` : '';
+  return `${process.platform}-${process.arch}${libc}, Node ${process.version}`;
+}
+
 function load(): NativeAddon {
+  const path = find();
   // Read by the OpenMP library as it is loaded. Threads that wait by spinning, its default, fight for cores with whatever
   // else runs: beside other work a sum of 10⁶ elements took 10 ms so, and 0.13 ms where waiting threads sleep.
   process.env.OMP_WAIT_POLICY ??= 'passive';
   try {
-    return require('node-gyp-build')(join(__dirname, '..')) as NativeAddon;
+    return require(path) as NativeAddon;
   } catch (cause) {
-    throw new LoadError('flowmap', `the native addon could not be loaded: ${(cause as Error).message}`, { cause });
+    const reason = (cause as Error).message;
+    const advice = path.startsWith(join(root, 'build'))
+      ? "Build it again: 'npm run build'"
+      : 'A library or symbol it needs is missing or too old on this machine';
+    const name = path.startsWith(root) ? relative(root, path) : path;
+    throw new LoadError('flowmap', `${name} could not be loaded on ${platform()}: ${reason}. ${advice}`, { cause });
   }
 }
 

@@ -1,5 +1,6 @@
 // Reductions over any set of axes in one pass. Work is cut by the shape alone and partial results are joined in a fixed
 // order, so the bits do not depend on the number of threads.
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -214,26 +215,62 @@ void reduceAny(const Layout& layout, const T* x, const Reduction& reduction, Sto
     reduceColumns(layout, x, reduction, store);
 }
 
-// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above
-// all.
+// Whether `candidate` comes before `best`: it is more extreme, or the first NaN.
+template <class C>
+bool precedes(bool largest, C candidate, C best) {
+  return best == best && (candidate != candidate || (largest ? candidate > best : candidate < best));
+}
+
+// The first place of the extreme of a row: blocks are searched only where their extreme improves on what came before.
+template <class T>
+int64_t argExtremeRow(bool largest, const T* x, int64_t n) {
+  using C = Compute<T>;
+  constexpr int64_t kPiece = 512;
+  Reader<T, C, kPiece> reader;
+  C best{};
+  int64_t place = 0;
+  for (int64_t at = 0; at < n; at += kPiece) {
+    const int64_t width = std::min(kPiece, n - at);
+    const C* values = reader.read(x + at, width);
+    const C candidate = extremeRun(largest, values, width);
+    if (at > 0 && !precedes(largest, candidate, best)) continue;
+    best = candidate;
+    const auto found = [best](C value) { return value == best || (value != value && best != best); };
+    place = at + (std::find_if(values, values + width, found) - values);
+  }
+  return place;
+}
+
+// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above all.
 template <class T>
 void argExtreme(bool largest, int32_t* y, const T* x, int64_t outer, int64_t n, int64_t inner) {
-  const auto wins = [largest](auto candidate, auto best) {
-    return best == best && (candidate != candidate || (largest ? candidate > best : candidate < best));
-  };
-  parallelFor(outer * inner, outer * inner * n >= kParallelElements, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; ++at) {
-      const T* from = x + at / inner * n * inner + at % inner;
-      auto best = static_cast<Compute<T>>(from[0]);
-      int64_t place = 0;
+  using C = Compute<T>;
+  const bool parallel = outer * inner * n >= kParallelElements;
+  if (inner == 1) {
+    return parallelFor(outer, parallel, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        y[row] = static_cast<int32_t>(argExtremeRow(largest, x + row * n, n));
+      }
+    });
+  }
+  constexpr int64_t kColumns = 128;
+  const int64_t tiles = (inner + kColumns - 1) / kColumns;
+  parallelFor(outer * tiles, parallel, 1, [&](int64_t begin, int64_t end) {
+    C best[kColumns];
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t column = unit % tiles * kColumns, width = std::min(kColumns, inner - column);
+      const T* from = x + unit / tiles * n * inner + column;
+      int32_t* place = y + unit / tiles * inner + column;
+      for (int64_t j = 0; j < width; ++j) best[j] = static_cast<C>(from[j]);
+      std::fill_n(place, width, 0);
       for (int64_t i = 1; i < n; ++i) {
-        const auto candidate = static_cast<Compute<T>>(from[i * inner]);
-        if (wins(candidate, best)) {
-          best = candidate;
-          place = i;
+        for (int64_t j = 0; j < width; ++j) {
+          const C candidate = static_cast<C>(from[i * inner + j]);
+          if (!precedes(largest, candidate, best[j])) continue;
+          best[j] = candidate;
+          place[j] = static_cast<int32_t>(i);
         }
       }
-      y[at] = static_cast<int32_t>(place);
     }
   });
 }
