@@ -1,5 +1,12 @@
 // Everything a program imports.
 
+// autograd
+export { checkpoint } from './autograd/checkpoint';
+export { jvp } from './autograd/forward';
+export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
+export { type Apply, defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
+export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
+export { noGrad, Tape } from './autograd/tape';
 // tensors
 export * from './create';
 export type { DType, TypedArray } from './dtype';
@@ -16,31 +23,29 @@ export {
   synchronizeSync,
   tidy,
 } from './memory';
-export * from './random';
-export { isTensor, Tensor } from './tensor';
-export type { TensorTree } from './tree';
-
-// autograd
-export { checkpoint } from './autograd/checkpoint';
-export { jvp } from './autograd/forward';
-export { type GradcheckOptions, gradcheck } from './autograd/gradcheck';
-export { type Apply, defineOp as customOp, type OpDefinition, type VjpContext } from './autograd/op';
-export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp } from './autograd/reverse';
-export { noGrad, Tape } from './autograd/tape';
-
 // ops
 export { gelu, silu } from './ops/activation';
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
 export { linear, matmul } from './ops/matmul';
-export { gatedResidual, type RmsNormOptions, rmsNorm, rmsNormModulate, type SplitQkvOptions, softmax, splitQkv } from './ops/norm';
+export {
+  gatedResidual,
+  type RmsNormOptions,
+  rmsNorm,
+  rmsNormModulate,
+  type SplitQkvOptions,
+  softmax,
+  splitQkv,
+} from './ops/norm';
 export * from './ops/reduce';
 export * from './ops/shape';
-
 // optim
 export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
 export { clipByGlobalNorm, globalNorm } from './optim/clip';
 export { Ema } from './optim/ema';
 export { copyInto } from './optim/inPlace';
 export { type CosineOptions, cosineSchedule } from './optim/schedule';
+export * from './random';
+export { isTensor, Tensor } from './tensor';
+export type { TensorTree } from './tree';

@@ -83,7 +83,9 @@ function sizeOf(shape: readonly number[]): number {
 /** Standard normal. -> [...shape] */
 export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
   const { dtype = 'float32', device = 'cpu', generator = defaultGenerator } = options;
-  return draw(generator, sizeOf(shape), dtype, (seed, offset) => native.randomNormal(device, shape, dtype, seed, offset));
+  return draw(generator, sizeOf(shape), dtype, (seed, offset) =>
+    native.randomNormal(device, shape, dtype, seed, offset),
+  );
 }
 
 /** Uniform on [low, high), by default [0, 1). -> [...shape] */

@@ -221,7 +221,14 @@ export interface NativeAddon {
     normalize: boolean,
     eps: number,
     needs: readonly number[],
-  ): [gqkv: Optional, gqWeight: Optional, gkWeight: Optional, gtqkv: Optional, gtqWeight: Optional, gtkWeight: Optional];
+  ): [
+    gqkv: Optional,
+    gqWeight: Optional,
+    gkWeight: Optional,
+    gtqkv: Optional,
+    gtqWeight: Optional,
+    gtkWeight: Optional,
+  ];
   softmax(x: Handle): Handle;
 
   // activation
@@ -259,7 +266,14 @@ export interface NativeAddon {
     high: number,
   ): Handle;
   randomNormal(device: string, shape: readonly number[], dtype: DType, seed: number, offset: number): Handle;
-  randomIntegers(device: string, shape: readonly number[], seed: number, offset: number, low: number, high: number): Handle;
+  randomIntegers(
+    device: string,
+    shape: readonly number[],
+    seed: number,
+    offset: number,
+    low: number,
+    high: number,
+  ): Handle;
   randomPermutation(device: string, n: number, seed: number, offset: number): Handle;
   randomBlocks(n: number, dtype: DType): number;
   hostUniform(seed: number, offset: number, n: number): number[];

@@ -11,7 +11,7 @@ NormLayout layoutOf(const Tensor& x, int64_t rowsPerGroup, double gainOffset, do
   NormLayout layout;
   layout.dim = x.shape()[-1];
   layout.rows = x.shape().product(0, x.rank() - 1);
-  layout.rowsPerGroup = std::max<int64_t>(1, rowsPerGroup);
+  layout.rowsPerGroup = std::max<int64_t>(1, std::min(rowsPerGroup, layout.rows));
   layout.rowsPerSegment = std::max<int64_t>(1, layout.rows);
   layout.gainOffset = gainOffset;
   layout.eps = eps;

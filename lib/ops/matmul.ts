@@ -58,7 +58,10 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
 const linearOp: Apply = defineOp('linear', {
   forward: ([x, weight, bias]) => native.linear(x!, weight!, bias!),
   vjp: ([g], { inputs: [x, weight], needs }) =>
-    linearJvpVjp([x!, weight!, null, null], g!, null, [needs[0]!, needs[1]!, needs[2]!, false, false, false]).slice(0, 3),
+    linearJvpVjp([x!, weight!, null, null], g!, null, [needs[0]!, needs[1]!, needs[2]!, false, false, false]).slice(
+      0,
+      3,
+    ),
   jvp: ([x, weight, bias], [tx, tweight, tbias]) => linearJvp([x!, weight!, bias!], [tx!, tweight!, tbias!]),
 });
 
@@ -72,8 +75,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
 }
 
 const linearJvpOp: Apply = defineOp('linearJvp', {
-  forward: ([x, weight, bias, tx, tweight, tbias]) =>
-    native.linearJvp(x!, weight!, bias!, tx!, tweight!, tbias!),
+  forward: ([x, weight, bias, tx, tweight, tbias]) => native.linearJvp(x!, weight!, bias!, tx!, tweight!, tbias!),
   vjp: ([g, h], { inputs: [x, weight, , tx, tweight], needs }) =>
     linearJvpVjp([x!, weight!, tx!, tweight!], g!, h!, needs),
   composition: ([x, weight, bias, tx, tweight, tbias]) => {

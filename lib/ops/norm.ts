@@ -2,7 +2,7 @@
 import { type Apply, defineOp } from '../autograd/op';
 import { native } from '../native';
 import type { Tensor } from '../tensor';
-import { add, div, mul, square, sqrt, sub } from './elementwise';
+import { add, div, mul, sqrt, square, sub } from './elementwise';
 import { mean, sum } from './reduce';
 import { expandDims, reshape, slice } from './shape';
 
@@ -81,7 +81,10 @@ function unitVjp(
 const rmsNormOp: Apply<Eps> = defineOp<Eps>('rmsNorm', {
   forward: ([x, weight], { eps }) => native.rmsNorm(x!, weight ?? null, eps),
   vjp: ([g], { inputs: [x, weight], needs, attributes: { eps } }) =>
-    rmsNormJvpVjp([x!, weight ?? null, null, null], g ?? null, null, [needs[0]!, needs[1]!, false, false], eps).slice(0, 2),
+    rmsNormJvpVjp([x!, weight ?? null, null, null], g ?? null, null, [needs[0]!, needs[1]!, false, false], eps).slice(
+      0,
+      2,
+    ),
   jvp: ([x, weight], [tx, tweight], { eps }) =>
     rmsNormJvp([x!, weight ?? null], [tx ?? null, tweight ?? null], { eps }) as [Tensor, Tensor],
 });

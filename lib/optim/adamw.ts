@@ -3,7 +3,7 @@ import { zeros } from '../create';
 import { ArgumentError, FormatError, ShapeError } from '../errors';
 import { keep } from '../memory';
 import { native } from '../native';
-import { Tensor } from '../tensor';
+import type { Tensor } from '../tensor';
 import { copyInto } from './inPlace';
 
 export interface AdamWOptions {
@@ -52,7 +52,8 @@ export class AdamW {
     this.weightDecay = weightDecay;
     this.names = [...params.keys()];
     this.params = [...params.values()];
-    const moment = (p: Tensor) => keep(zeros(p.shape, { dtype: p.dtype === 'float64' ? 'float64' : 'float32', device: p.device }));
+    const moment = (p: Tensor) =>
+      keep(zeros(p.shape, { dtype: p.dtype === 'float64' ? 'float64' : 'float32', device: p.device }));
     this.m = this.params.map(moment);
     this.v = this.params.map(moment);
     this.masters = this.params.map((p) => {
@@ -79,7 +80,8 @@ export class AdamW {
     const { lr = this.lr, gradScale = null } = options;
     const list = this.names.map((name) => {
       const gradient = grads.get(name);
-      if (!gradient) throw new ArgumentError('AdamW', `grads must have an entry for every parameter, '${name}' is missing`);
+      if (!gradient)
+        throw new ArgumentError('AdamW', `grads must have an entry for every parameter, '${name}' is missing`);
       return gradient._primal()._handle;
     });
     // Parameters with masters and those without go in one call each.

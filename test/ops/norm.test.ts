@@ -1,0 +1,156 @@
+// RMS normalisation, modulation, gating, QKV splits and softmax: values in every dtype, derivatives to second order
+// against differences, the fused passes against plain ops.
+import { gatedResidual, jvp, ones, rmsNorm, rmsNormModulate, softmax, splitQkv, tensor, zeros } from '../../lib';
+import { gatedResidual as gated, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
+import { checkOp, relativeError, sample } from '../support/checkOp';
+
+const f32 = (values: ArrayLike<number>, shape: number[]) => tensor(Float32Array.from(Array.from(values)), { shape });
+
+describe('rmsNorm', () => {
+  it.each([1, 7, 72, 100, 1152, 4097])('has the value and derivatives of its formula at width %i', (width) => {
+    const reference = (x: Float64Array, w?: Float64Array) => {
+      const out = new Float64Array(x.length);
+      for (let row = 0; row < x.length / width; row++) {
+        let squares = 0;
+        for (let i = 0; i < width; i++) squares += x[row * width + i]! ** 2;
+        const r = 1 / Math.sqrt(squares / width + 1e-6);
+        for (let i = 0; i < width; i++) out[row * width + i] = x[row * width + i]! * r * (w ? w[i]! : 1);
+      }
+      return out;
+    };
+    const x = sample([3, 5, width], width);
+    const w = sample([width], width + 1);
+    checkOp((a, b) => rmsNorm(a!, b!), [x, w], { reference });
+    checkOp((a) => rmsNorm(a!), [x], { reference: (a) => reference(a) });
+  });
+
+  it('handles no rows, and one', () => {
+    expect(rmsNorm(zeros([0, 8])).shape).toEqual([0, 8]);
+    checkOp((a) => rmsNorm(a!), [sample([1, 9], 3)]);
+    checkOp((a) => rmsNorm(a!), [sample([9], 4)]);
+  });
+
+  it('sums weight gradients to the same bits on every run', () => {
+    const [x, g] = [f32(sample([4000, 33], 1).values, [4000, 33]), f32(sample([4000, 33], 2).values, [4000, 33])];
+    const w = ones([33]);
+    const once = () => rmsNormJvpVjp([x, w, g, null], g, x, [true, true, true, true]).map((t) => [...t!.dataSync()]);
+    expect(once()).toEqual(once());
+  });
+
+  it('takes an absent tangent for zero', () => {
+    const x = f32(sample([6, 10], 5).values, [6, 10]);
+    const [y, ty] = rmsNormJvp([x, ones([10])], [null, null]);
+    expect([...y.dataSync()]).toEqual([...rmsNorm(x, ones([10])).dataSync()]);
+    expect(ty.dataSync().every((v) => v === 0)).toBe(true);
+  });
+
+  it.each([
+    [
+      'weight of another width',
+      () => rmsNorm(ones([2, 3]), ones([4])),
+      /rmsNorm: weight must have shape \[3\], got \[4\]/,
+    ],
+    ['integers', () => rmsNorm(ones([2, 3], { dtype: 'int32' })), /rmsNorm: x must be a floating type/],
+    ['a NaN eps', () => rmsNorm(ones([2, 3]), null, { eps: Number.NaN }), /rmsNorm: eps must be a positive finite/],
+    ['a scalar', () => rmsNorm(tensor(1)), /rmsNorm: x must have rank at least 1/],
+    [
+      'a scale of another batch',
+      () => rmsNormModulate(ones([2, 3, 4]), ones([2, 4]), ones([1, 4])),
+      /scale must have shape \[2, 4\]/,
+    ],
+    [
+      'a gate of another width',
+      () => gatedResidual(ones([2, 3, 4]), ones([2, 3]), ones([2, 3, 4])),
+      /gate must have shape \[2, 4\]/,
+    ],
+    [
+      'heads that do not divide',
+      () => splitQkv(ones([1, 2, 12]), null, null, { heads: 5 }),
+      /divisible by 3 · heads = 15/,
+    ],
+  ])('refuses %s', (_, call, message) => {
+    expect(call).toThrow(message);
+  });
+});
+
+describe('rmsNormModulate', () => {
+  it.each([
+    [2, 5, 7],
+    [3, 1, 24],
+    [1, 70, 96],
+  ])('agrees with its parts at [%i, %i, %i]', (batch, tokens, width) => {
+    checkOp(
+      (x, shift, scale) => rmsNormModulate(x!, shift!, scale!),
+      [sample([batch, tokens, width], 1), sample([batch, width], 2), sample([batch, width], 3)],
+    );
+    const [x, shift, scale] = [
+      sample([batch, tokens, width], 1),
+      sample([batch, width], 2),
+      sample([batch, width], 3),
+    ].map(({ values, shape }) => tensor(Float64Array.from(Array.from(values)), { shape }));
+    const plain = rmsNorm(x!)
+      .mul(scale!.reshape([batch, 1, width]).add(1))
+      .add(shift!.reshape([batch, 1, width]));
+    expect(relativeError(rmsNormModulate(x!, shift!, scale!).dataSync(), plain.dataSync())).toBeLessThan(1e-14);
+  });
+});
+
+describe('gatedResidual', () => {
+  it('adds what the gate lets through', () => {
+    checkOp((x, gate, z) => gated(x!, gate!, z!), [sample([3, 5, 7], 1), sample([3, 7], 2), sample([3, 5, 7], 3)], {
+      reference: (x, gate, z) => x.map((v, i) => v + gate[Math.floor(i / 35) * 7 + (i % 7)]! * z[i]!),
+    });
+  });
+});
+
+describe('splitQkv', () => {
+  it.each([true, false])('splits heads and their derivatives, normalising: %s', (normalize) => {
+    const [batch, tokens, heads, dim] = [2, 3, 4, 5];
+    const qkv = sample([batch, tokens, 3 * heads * dim], 7);
+    const weights = normalize ? [sample([dim], 8), sample([dim], 9)] : [];
+    checkOp(
+      (x, qWeight, kWeight) => splitQkv(x!, qWeight ?? null, kWeight ?? null, { heads, normalize }),
+      [qkv, ...weights],
+    );
+    const x = tensor(Float64Array.from(Array.from(qkv.values)), { shape: [batch, tokens, 3, heads, dim] });
+    const [q, , v] = splitQkv(x.reshape([batch, tokens, 3 * heads * dim]), null, null, { heads, normalize });
+    const part = (i: number) => x.slice([0, 0, i], [batch, tokens, i + 1]).reshape([batch, tokens, heads, dim]);
+    expect([...v.dataSync()]).toEqual([...part(2).dataSync()]);
+    const expected = normalize ? rmsNorm(part(0)) : part(0);
+    expect(relativeError(q.dataSync(), expected.dataSync())).toBeLessThan(1e-14);
+  });
+
+  it('gives zero gradient to the parts no result depends on', () => {
+    const x = tensor(Float64Array.from(Array.from(sample([1, 2, 12], 1).values)), { shape: [1, 2, 12] });
+    checkOp((t) => splitQkv(t!, null, null, { heads: 2 })[2], [{ shape: [1, 2, 12], values: x.dataSync() }]);
+  });
+});
+
+describe('softmax', () => {
+  it.each([1, 5, 16, 33])('is a distribution with the right derivatives over %i values', (width) => {
+    checkOp((x) => softmax(x!), [sample([3, width], width)], {
+      reference: (x) => {
+        const out = new Float64Array(x.length);
+        for (let row = 0; row < 3; row++) {
+          const part = x.subarray(row * width, (row + 1) * width);
+          const top = Math.max(...part);
+          const sum = part.reduce((s, v) => s + Math.exp(v - top), 0);
+          part.forEach((v, i) => {
+            out[row * width + i] = Math.exp(v - top) / sum;
+          });
+        }
+        return out;
+      },
+    });
+  });
+
+  it('stays finite for large logits and shows a NaN', () => {
+    expect([...softmax(tensor([1e30, 0, -1e30])).dataSync()]).toEqual([1, 0, 0]);
+    expect([...softmax(tensor([Number.NaN, 0])).dataSync()].every(Number.isNaN)).toBe(true);
+  });
+
+  it('carries a tangent', () => {
+    const [, t] = jvp(softmax, [tensor([0, 0])], [tensor([1, 0])]);
+    expect([...t.dataSync()]).toEqual([0.25, -0.25]);
+  });
+});
