@@ -23,6 +23,15 @@ export {
   synchronizeSync,
   tidy,
 } from './memory';
+// io
+export {
+  type LoadOptions,
+  loadSafetensors,
+  readSafetensorsHeader,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+  saveSafetensors,
+} from './io/safetensors';
 // ops
 export { gelu, silu } from './ops/activation';
 export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
