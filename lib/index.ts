@@ -23,8 +23,18 @@ export {
   synchronizeSync,
   tidy,
 } from './memory';
+// io
+export {
+  type LoadOptions,
+  loadSafetensors,
+  readSafetensorsHeader,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+  saveSafetensors,
+} from './io/safetensors';
 // ops
 export { gelu, silu } from './ops/activation';
+export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
