@@ -260,5 +260,5 @@ describe('a malformed safetensors file', () => {
       }),
       { numRuns: 1500 },
     );
-  });
+  }, 60_000);
 });
