@@ -24,6 +24,8 @@ export {
   tidy,
 } from './memory';
 // io
+export { type Checkpoint, type JsonValue, loadCheckpoint, saveCheckpoint } from './io/checkpoint';
+export { encodePng, type GridOptions, type Image, imageGrid } from './io/png';
 export {
   type LoadOptions,
   loadSafetensors,
