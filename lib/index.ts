@@ -36,6 +36,7 @@ export {
 } from './io/safetensors';
 // ops
 export { gelu, silu } from './ops/activation';
+export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';

@@ -36,7 +36,7 @@ export class Tensor {
     this._handle = handle;
     this._traced = traced;
     if (traced === null) {
-      collected.register(this, handle);
+      collected.register(this, handle, this);
       track(this);
     }
   }
@@ -132,6 +132,7 @@ export class Tensor {
     if (this._traced || this.flags & disposed) return;
     if (this.information === null) this.information = this.info; // shape and dtype stay readable
     this.flags |= disposed;
+    collected.unregister(this);
     native.dispose(this._handle);
   }
 

@@ -254,6 +254,46 @@ export interface NativeAddon {
   ): [gx: Optional, gtx: Optional];
 
   // attention
+  attention(
+    q: Handle,
+    k: Handle,
+    v: Handle,
+    keyLengths: Optional,
+    layout: string,
+    causal: boolean,
+    scale: number,
+  ): [o: Handle, lse: Handle];
+  attentionJvp(
+    q: Handle,
+    k: Handle,
+    v: Handle,
+    tq: Optional,
+    tk: Optional,
+    tv: Optional,
+    keyLengths: Optional,
+    layout: string,
+    causal: boolean,
+    scale: number,
+  ): [o: Handle, to: Handle, lse: Handle, mu: Handle];
+  attentionJvpVjp(
+    q: Handle,
+    k: Handle,
+    v: Handle,
+    tq: Optional,
+    tk: Optional,
+    tv: Optional,
+    o: Handle,
+    to: Optional,
+    lse: Handle,
+    mu: Optional,
+    g: Optional,
+    h: Optional,
+    keyLengths: Optional,
+    layout: string,
+    causal: boolean,
+    scale: number,
+    needs: readonly number[],
+  ): [gq: Optional, gk: Optional, gv: Optional, gtq: Optional, gtk: Optional, gtv: Optional];
 
   // random
   randomUniform(

@@ -1,5 +1,6 @@
 #include "binding/environment.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "core/device.h"
@@ -105,7 +106,9 @@ bool Environment::erase(double handle) {
 // Tells V8 how much its small wrappers hold, in steps, so that its collector runs often enough to be a safety net.
 void Environment::reportMemory() {
   constexpr int64_t kStep = int64_t{8} << 20;
-  const int64_t change = static_cast<int64_t>(handles_.bytes()) - reportedBytes_;
+  // Tensors beyond any memory exist until their turn in the queue comes; V8 ends the process at absurd figures.
+  constexpr size_t kMost = size_t{1} << 50;
+  const int64_t change = static_cast<int64_t>(std::min(handles_.bytes(), kMost)) - reportedBytes_;
   if (change < kStep && change > -kStep) return;
   int64_t total = 0;
   napi_adjust_external_memory(env_, change, &total);

@@ -4,6 +4,7 @@
 #include "binding/bind.h"
 #include "binding/environment.h"
 #include "binding/transfer.h"
+#include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/fill.h"
 #include "ops/activation.h"
@@ -150,6 +151,16 @@ void bindOptim(Napi::Object exports) {
   bind(exports, "copyInto", {"target", "source"}, &ops::copyInto);
 }
 
+void bindAttention(Napi::Object exports) {
+  bind(exports, "attention", {"q", "k", "v", "keyLengths", "layout", "causal", "scale"}, &ops::attention);
+  bind(exports, "attentionJvp", {"q", "k", "v", "tq", "tk", "tv", "keyLengths", "layout", "causal", "scale"},
+       &ops::attentionJvp);
+  bind(exports, "attentionJvpVjp",
+       {"q", "k", "v", "tq", "tk", "tv", "o", "to", "lse", "mu", "g", "h", "keyLengths", "layout", "causal", "scale",
+        "needs"},
+       &ops::attentionJvpVjp);
+}
+
 void bindNorm(Napi::Object exports) {
   bind(exports, "rmsNorm", {"x", "weight", "eps"}, &ops::rmsNorm);
   bind(exports, "rmsNormJvp", {"x", "weight", "tx", "tweight", "eps"}, &ops::rmsNormJvp);
@@ -201,6 +212,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindElementwise(exports);
   bindFill(exports);
   bindMatmul(exports);
+  bindAttention(exports);
   bindNorm(exports);
   bindActivation(exports);
   bindRandom(exports);

@@ -21,13 +21,21 @@ std::pair<const void*, size_t> toBytes(napi_env env, ArgumentName name, napi_val
     switch (type) {
       case napi_int8_array:
       case napi_uint8_array:
-      case napi_uint8_clamped_array: length = elements; break;
+      case napi_uint8_clamped_array:
+        length = elements;
+        break;
       case napi_int16_array:
-      case napi_uint16_array: length = elements * 2; break;
+      case napi_uint16_array:
+        length = elements * 2;
+        break;
       case napi_int32_array:
       case napi_uint32_array:
-      case napi_float32_array: length = elements * 4; break;
-      default: length = elements * 8; break;
+      case napi_float32_array:
+        length = elements * 4;
+        break;
+      default:
+        length = elements * 8;
+        break;
     }
     return {data, length};
   }
@@ -76,6 +84,18 @@ napi_value readAsync(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Blocks until `device` has caught up. False when this JavaScript thread is told to end meanwhile (`process.exit` on
+// the main thread, `worker.terminate`), which would otherwise wait for the whole queue: calls into JavaScript fail from
+// then on.
+bool waitFor(napi_env env, Device& device) {
+  napi_value undefined;
+  napi_get_undefined(env, &undefined);
+  return device.stream().synchronize([env, undefined] {
+    napi_value ignored;
+    return napi_coerce_to_bool(env, undefined, &ignored) != napi_ok;
+  });
+}
+
 napi_value readSync(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -83,7 +103,7 @@ napi_value readSync(napi_env env, napi_callback_info info) {
   Environment& environment = Environment::of(env);
   try {
     const Tensor x = toTensor(env, {"dataSync", "x"}, argument);
-    x.device().stream().synchronize();
+    if (!waitFor(env, x.device())) return nullptr;
     if (x.storage()->error()) throw *x.storage()->error();
     void* target = nullptr;
     napi_value buffer;
@@ -169,10 +189,10 @@ napi_value memory(napi_env env, napi_callback_info info) {
   try {
     const MemoryFigures figures =
         deviceByName("memory", toString(env, {"memory", "device"}, argument)).allocator().figures();
-    return toJs(env, std::vector<double>{static_cast<double>(environment.handles().live()),
-                                         static_cast<double>(figures.bytes), static_cast<double>(figures.peakBytes),
-                                         static_cast<double>(figures.cachedBytes),
-                                         static_cast<double>(figures.limitBytes)});
+    return toJs(
+        env, std::vector<double>{static_cast<double>(environment.handles().live()), static_cast<double>(figures.bytes),
+                                 static_cast<double>(figures.peakBytes), static_cast<double>(figures.cachedBytes),
+                                 static_cast<double>(figures.limitBytes)});
   } catch (const Error& error) {
     napi_throw(env, environment.makeError(error));
   }
@@ -202,6 +222,18 @@ napi_value synchronize(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value synchronizeSync(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  try {
+    waitFor(env, deviceByName("synchronizeSync", toString(env, {"synchronizeSync", "device"}, argument)));
+  } catch (const Error& error) {
+    napi_throw(env, Environment::of(env).makeError(error));
+  }
+  return nullptr;
+}
+
 void define(Napi::Object exports, const char* name, napi_callback callback) {
   napi_value value;
   napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, callback, nullptr, &value);
@@ -218,7 +250,7 @@ void bindTransfer(Napi::Object exports) {
   define(exports, "dispose", dispose);
   define(exports, "memory", memory);
   define(exports, "synchronize", synchronize);
-  bind(exports, "synchronizeSync", {"device"}, [](Device& device) { device.stream().synchronize(); });
+  define(exports, "synchronizeSync", synchronizeSync);
   bind(exports, "emptyCache", {"device"}, [](Device& device) { device.allocator().emptyCache(); });
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });
   bind(exports, "setMemoryLimit", {"device", "bytes"}, [](Device& device, double bytes) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "core/attention_args.h"
 #include "core/elementwise_ops.h"
 #include "core/norm_args.h"
 #include "core/strided.h"
@@ -67,6 +68,9 @@ class Backend {
                      const Tensor& g, const Tensor& h) = 0;
 
   // attention
+  virtual void attention(const AttentionGeometry& geometry, const AttentionResults& out, const AttentionOperands& in) = 0;
+  virtual void attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out, const AttentionOperands& in,
+                    const AttentionResults& saved, const Tensor& g, const Tensor& h) = 0;
 
   // random
   virtual void randomUniform(const Tensor& out, int64_t seed, int64_t offset, double low, double high) = 0;

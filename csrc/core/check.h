@@ -9,18 +9,14 @@
 namespace flowmap {
 
 // Refuses negative sizes and element counts whose bytes do not fit; call before Tensor::empty with a caller's shape.
+// Sizes beside a 0 must fit as well: a reduction may take the 0 away, and no product of sizes may overflow on the way.
 inline void checkSizes(const char* op, const char* argument, const Shape& shape, DType dtype) {
   constexpr int64_t kMaxBytes = int64_t{1} << 52;
   int64_t limit = kMaxBytes / static_cast<int64_t>(itemSize(dtype));
-  bool zero = false;
   for (int64_t size : shape) {
     if (size < 0) fail(ErrorCode::Shape, op, argument, " must have sizes of at least 0, got ", shape);
-    zero = zero || size == 0;
-  }
-  if (zero) return;
-  for (int64_t size : shape) {
     if (size > limit) fail(ErrorCode::Shape, op, argument, " has more elements than can be addressed: ", shape);
-    limit /= size;
+    if (size > 0) limit /= size;
   }
 }
 

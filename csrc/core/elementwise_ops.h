@@ -4,7 +4,23 @@
 namespace flowmap {
 
 enum class UnaryOp {
-  Neg, Abs, Sign, Square, Sqrt, Rsqrt, Reciprocal, Exp, Expm1, Log, Log1p, Sin, Cos, Tanh, Sigmoid, Floor, LogicalNot
+  Neg,
+  Abs,
+  Sign,
+  Square,
+  Sqrt,
+  Rsqrt,
+  Reciprocal,
+  Exp,
+  Expm1,
+  Log,
+  Log1p,
+  Sin,
+  Cos,
+  Tanh,
+  Sigmoid,
+  Floor,
+  LogicalNot
 };
 enum class BinaryOp { Add, Sub, Mul, Div, Pow, Maximum, Minimum };
 enum class CompareOp { Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual };

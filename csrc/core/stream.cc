@@ -1,5 +1,7 @@
 #include "core/stream.h"
 
+#include <chrono>
+
 namespace flowmap {
 
 void Stream::enqueue(std::unique_ptr<Job> job) {
@@ -15,10 +17,16 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
   wake_.notify_one();
 }
 
-void Stream::synchronize() {
+bool Stream::synchronize(const std::function<bool()>& abandon) {
   std::unique_lock lock(mutex_);
   const uint64_t target = enqueued_;
-  progress_.wait(lock, [&] { return finished_ >= target || !running_; });
+  const auto reached = [&] { return finished_ >= target || !running_; };
+  while (!progress_.wait_for(lock, std::chrono::milliseconds(20), reached)) {
+    lock.unlock();
+    if (abandon()) return false;
+    lock.lock();
+  }
+  return true;
 }
 
 void Stream::stop() {

@@ -24,8 +24,9 @@ class Stream {
   // without bound.
   void enqueue(std::unique_ptr<Job> job);
 
-  // Returns when everything enqueued before the call has run.
-  void synchronize();
+  // Returns true when everything enqueued before the call has run, or false when `abandon`, asked now and then, says
+  // so.
+  bool synchronize(const std::function<bool()>& abandon);
 
   // Runs the job in progress to its end, drops what waits, and joins the thread. A later enqueue starts anew.
   void stop();

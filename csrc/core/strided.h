@@ -1,4 +1,5 @@
-// How a kernel walks a tensor's elements where the order is not its own: an offset and one stride per axis, in elements.
+// How a kernel walks a tensor's elements where the order is not its own: an offset and one stride per axis, in
+// elements.
 #pragma once
 
 #include <array>

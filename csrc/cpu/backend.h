@@ -56,6 +56,9 @@ class CpuBackend final : public Backend {
                      const Tensor& g, const Tensor& h) override;
 
   // attention
+  void attention(const AttentionGeometry& geometry, const AttentionResults& out, const AttentionOperands& in) override;
+  void attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out, const AttentionOperands& in,
+                    const AttentionResults& saved, const Tensor& g, const Tensor& h) override;
 
   // random
   void randomUniform(const Tensor& out, int64_t seed, int64_t offset, double low, double high) override;

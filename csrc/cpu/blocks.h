@@ -12,8 +12,8 @@
 
 namespace flowmap::cpu {
 
-constexpr int64_t kBlock = 512;     // elements; three float buffers of it stay in the first-level cache
-constexpr int64_t kShortRow = 32;   // rows shorter than this are gathered
+constexpr int64_t kBlock = 512;    // elements; three float buffers of it stay in the first-level cache
+constexpr int64_t kShortRow = 32;  // rows shorter than this are gathered
 
 template <class T>
 constexpr bool kNarrow = sizeof(T) == 2 && !std::is_same_v<T, Compute<T>>;
@@ -51,11 +51,13 @@ class Operand {
   Compute<T> wide_[kNarrow<T> ? kBlock : 1];
 };
 
-// run(y, n, Run<Ts>...) writes n results. Operands that repeat throughout (scalars) have stride 0 in the plan.
+// run(y, n, Run<Ts>...) writes n results, on several threads from `parallelFrom` elements on. Operands that repeat
+// throughout (scalars) have stride 0 in the plan.
 template <class Out, class... Ts, class Kernel>
-void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, Kernel run, const Ts*... data) {
+void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, int64_t parallelFrom, Kernel run,
+               const Ts*... data) {
   constexpr bool kAnyNarrow = kNarrow<Out> || (kNarrow<Ts> || ...);
-  parallelFor(numel, numel >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
+  parallelFor(numel, numel >= parallelFrom, 64, [&](int64_t begin, int64_t end) {
     std::tuple<Operand<Ts>...> operands{Operand<Ts>(data)...};
     Compute<Out> narrowed[kNarrow<Out> ? kBlock : 1];
     const auto write = [&](int64_t at, int64_t n, const auto&... runs) {
@@ -72,8 +74,7 @@ void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, 
           const int64_t piece = kAnyNarrow ? kBlock : n;
           for (int64_t i = 0; i < n; i += piece) {
             const int64_t m = std::min(piece, n - i);
-            write(at + i, m,
-                  std::get<I>(operands).direct(offset[I] + i * plan.step(I), plan.step(I), m)...);
+            write(at + i, m, std::get<I>(operands).direct(offset[I] + i * plan.step(I), plan.step(I), m)...);
           }
         });
       } else {
@@ -85,7 +86,8 @@ void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, 
           write(at, n, std::get<I>(operands).gathered(n)...);
         }
       }
-    }(std::index_sequence_for<Ts...>{});
+    }
+    (std::index_sequence_for<Ts...>{});
   });
 }
 

@@ -82,23 +82,35 @@ void loop(To* HWY_RESTRICT y, const From* HWY_RESTRICT x, int64_t n) {
 template <class To>
 void fromAny(To* y, DType from, const void* x, int64_t n) {
   switch (from) {
-    case DType::Float32: return loop(y, static_cast<const float*>(x), n);
-    case DType::Float64: return loop(y, static_cast<const double*>(x), n);
-    case DType::BFloat16: return loop(y, static_cast<const BFloat16*>(x), n);
-    case DType::Float16: return loop(y, static_cast<const Float16*>(x), n);
-    case DType::Int32: return loop(y, static_cast<const int32_t*>(x), n);
-    case DType::Bool: return loop(y, static_cast<const uint8_t*>(x), n);
+    case DType::Float32:
+      return loop(y, static_cast<const float*>(x), n);
+    case DType::Float64:
+      return loop(y, static_cast<const double*>(x), n);
+    case DType::BFloat16:
+      return loop(y, static_cast<const BFloat16*>(x), n);
+    case DType::Float16:
+      return loop(y, static_cast<const Float16*>(x), n);
+    case DType::Int32:
+      return loop(y, static_cast<const int32_t*>(x), n);
+    case DType::Bool:
+      return loop(y, static_cast<const uint8_t*>(x), n);
   }
 }
 
 void convertRun(DType to, void* y, DType from, const void* x, int64_t n) {
   switch (to) {
-    case DType::Float32: return fromAny(static_cast<float*>(y), from, x, n);
-    case DType::Float64: return fromAny(static_cast<double*>(y), from, x, n);
-    case DType::BFloat16: return fromAny(static_cast<BFloat16*>(y), from, x, n);
-    case DType::Float16: return fromAny(static_cast<Float16*>(y), from, x, n);
-    case DType::Int32: return fromAny(static_cast<int32_t*>(y), from, x, n);
-    case DType::Bool: return fromAny(static_cast<uint8_t*>(y), from, x, n);
+    case DType::Float32:
+      return fromAny(static_cast<float*>(y), from, x, n);
+    case DType::Float64:
+      return fromAny(static_cast<double*>(y), from, x, n);
+    case DType::BFloat16:
+      return fromAny(static_cast<BFloat16*>(y), from, x, n);
+    case DType::Float16:
+      return fromAny(static_cast<Float16*>(y), from, x, n);
+    case DType::Int32:
+      return fromAny(static_cast<int32_t*>(y), from, x, n);
+    case DType::Bool:
+      return fromAny(static_cast<uint8_t*>(y), from, x, n);
   }
 }
 

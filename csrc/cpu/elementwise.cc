@@ -15,6 +15,11 @@ void dispatchNumeric(DType dtype, Body body) {
   dispatchFloating(dtype, body);
 }
 
+int64_t parallelFrom(UnaryOp op) {
+  return op >= UnaryOp::Exp && op <= UnaryOp::Sigmoid ? kParallelTranscendental : kParallelElements;
+}
+int64_t parallelFrom(BinaryOp op) { return op == BinaryOp::Pow ? kParallelTranscendental : kParallelElements; }
+
 // Saturates where C is an integer: infinite bounds mean none.
 template <class C>
 C toScalar(double value) {
@@ -31,13 +36,13 @@ void CpuBackend::unary(UnaryOp op, const Tensor& out, const Tensor& x) {
   const BroadcastPlan<1> plan(out.shape(), {x});
   if (op == UnaryOp::LogicalNot) {
     return mapBlocks(
-        plan, out.data<uint8_t>(), out.numel(),
+        plan, out.data<uint8_t>(), out.numel(), kParallelElements,
         [](uint8_t* y, int64_t n, Run<uint8_t> run) { logicalNotRun(y, run.data, n); }, x.data<const uint8_t>());
   }
   dispatchNumeric(x.dtype(), [&]<class T>() {
     mapBlocks(
-        plan, out.data<T>(), out.numel(), [op](Compute<T>* y, int64_t n, Run<T> run) { unaryRun(op, y, run.data, n); },
-        x.data<const T>());
+        plan, out.data<T>(), out.numel(), parallelFrom(op),
+        [op](Compute<T>* y, int64_t n, Run<T> run) { unaryRun(op, y, run.data, n); }, x.data<const T>());
   });
 }
 
@@ -45,7 +50,7 @@ void CpuBackend::binary(BinaryOp op, const Tensor& out, const Tensor& a, const T
   const BroadcastPlan<2> plan(out.shape(), {a, b});
   dispatchNumeric(out.dtype(), [&]<class T>() {
     mapBlocks(
-        plan, out.data<T>(), out.numel(),
+        plan, out.data<T>(), out.numel(), parallelFrom(op),
         [op](Compute<T>* y, int64_t n, Run<T> u, Run<T> v) { binaryRun(op, y, u.data, u.step, v.data, v.step, n); },
         a.data<const T>(), b.data<const T>());
   });
@@ -56,10 +61,12 @@ void CpuBackend::binaryScalar(BinaryOp op, const Tensor& out, const Tensor& x, d
   dispatchNumeric(out.dtype(), [&]<class T>() {
     const Compute<T> scalar = toScalar<Compute<T>>(value);
     mapBlocks(
-        plan, out.data<T>(), out.numel(),
+        plan, out.data<T>(), out.numel(), parallelFrom(op),
         [&](Compute<T>* y, int64_t n, Run<T> run) {
-          if (scalarFirst) binaryRun(op, y, &scalar, 0, run.data, run.step, n);
-          else binaryRun(op, y, run.data, run.step, &scalar, 0, n);
+          if (scalarFirst)
+            binaryRun(op, y, &scalar, 0, run.data, run.step, n);
+          else
+            binaryRun(op, y, run.data, run.step, &scalar, 0, n);
         },
         x.data<const T>());
   });
@@ -69,7 +76,7 @@ void CpuBackend::compare(CompareOp op, const Tensor& out, const Tensor& a, const
   const BroadcastPlan<2> plan(out.shape(), {a, b});
   dispatchAll(a.dtype(), [&]<class T>() {
     mapBlocks(
-        plan, out.data<uint8_t>(), out.numel(),
+        plan, out.data<uint8_t>(), out.numel(), kParallelElements,
         [op](uint8_t* y, int64_t n, Run<T> u, Run<T> v) { compareRun(op, y, u.data, u.step, v.data, v.step, n); },
         a.data<const T>(), b.data<const T>());
   });
@@ -79,7 +86,7 @@ void CpuBackend::compareScalar(CompareOp op, const Tensor& out, const Tensor& x,
   const BroadcastPlan<1> plan(out.shape(), {x});
   dispatchAll(x.dtype(), [&]<class T>() {
     mapBlocks(
-        plan, out.data<uint8_t>(), out.numel(),
+        plan, out.data<uint8_t>(), out.numel(), kParallelElements,
         [&](uint8_t* y, int64_t n, Run<T> run) {
           if constexpr (std::is_integral_v<T>) {  // as doubles: the scalar need not be an integer
             double wide[kBlock];
@@ -105,7 +112,7 @@ void CpuBackend::where(const Tensor& out, const Tensor& condition, const Tensor&
     convertRun(out.dtype(), &scalars[0], DType::Float64, &aValue, 1);
     convertRun(out.dtype(), &scalars[1], DType::Float64, &bValue, 1);
     mapBlocks(
-        plan, out.data<T>(), out.numel(),
+        plan, out.data<T>(), out.numel(), kParallelElements,
         [](T* y, int64_t n, Run<uint8_t> c, Run<T> u, Run<T> v) {
           whereRun(y, c.data, c.step, u.data, u.step, v.data, v.step, n);
         },
@@ -118,7 +125,7 @@ void CpuBackend::clamp(const Tensor& out, const Tensor& x, double low, double hi
   dispatchNumeric(out.dtype(), [&]<class T>() {
     using C = Compute<T>;
     mapBlocks(
-        plan, out.data<T>(), out.numel(),
+        plan, out.data<T>(), out.numel(), kParallelElements,
         [&](C* y, int64_t n, Run<T> run) { clampRun(y, run.data, toScalar<C>(low), toScalar<C>(high), n); },
         x.data<const T>());
   });

@@ -78,24 +78,40 @@ void floatUnary(UnaryOp op, T* y, const T* x, int64_t n) {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
   switch (op) {
-    case UnaryOp::Neg: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Neg(v); });
-    case UnaryOp::Abs: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Abs(v); });
-    case UnaryOp::Sign: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return signOf(d, v); });
-    case UnaryOp::Square: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
-    case UnaryOp::Sqrt: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Sqrt(v); });
+    case UnaryOp::Neg:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Neg(v); });
+    case UnaryOp::Abs:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Abs(v); });
+    case UnaryOp::Sign:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return signOf(d, v); });
+    case UnaryOp::Square:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
+    case UnaryOp::Sqrt:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Sqrt(v); });
     case UnaryOp::Rsqrt:
       return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return hn::Div(constant(d, 1), hn::Sqrt(v)); });
-    case UnaryOp::Reciprocal: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return hn::Div(constant(d, 1), v); });
-    case UnaryOp::Exp: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return exp(d, v); });
-    case UnaryOp::Expm1: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return expm1(d, v); });
-    case UnaryOp::Log: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return log(d, v); });
-    case UnaryOp::Log1p: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return log1p(d, v); });
-    case UnaryOp::Sin: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return sin(d, v); });
-    case UnaryOp::Cos: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return cos(d, v); });
-    case UnaryOp::Tanh: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return tanh(d, v); });
-    case UnaryOp::Sigmoid: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return sigmoid(d, v); });
-    case UnaryOp::Floor: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Floor(v); });
-    case UnaryOp::LogicalNot: return;  // bool only: logicalNotRun
+    case UnaryOp::Reciprocal:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return hn::Div(constant(d, 1), v); });
+    case UnaryOp::Exp:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return exp(d, v); });
+    case UnaryOp::Expm1:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return expm1(d, v); });
+    case UnaryOp::Log:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return log(d, v); });
+    case UnaryOp::Log1p:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return log1p(d, v); });
+    case UnaryOp::Sin:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return sin(d, v); });
+    case UnaryOp::Cos:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return cos(d, v); });
+    case UnaryOp::Tanh:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return tanh(d, v); });
+    case UnaryOp::Sigmoid:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return sigmoid(d, v); });
+    case UnaryOp::Floor:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Floor(v); });
+    case UnaryOp::LogicalNot:
+      return;  // bool only: logicalNotRun
   }
 }
 
@@ -106,10 +122,14 @@ void unaryInt(UnaryOp op, int32_t* y, const int32_t* x, int64_t n) {
   using D = hn::ScalableTag<int32_t>;
   using V = hn::Vec<D>;
   switch (op) {
-    case UnaryOp::Neg: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return hn::Sub(hn::Zero(d), v); });
-    case UnaryOp::Abs: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Abs(v); });
-    case UnaryOp::Sign: return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return signOf(d, v); });
-    default: return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
+    case UnaryOp::Neg:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return hn::Sub(hn::Zero(d), v); });
+    case UnaryOp::Abs:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Abs(v); });
+    case UnaryOp::Sign:
+      return mapUnary(y, x, n, [](D d, V v) HWY_ATTR { return signOf(d, v); });
+    default:
+      return mapUnary(y, x, n, [](D, V v) HWY_ATTR { return hn::Mul(v, v); });
   }
 }
 
@@ -204,12 +224,18 @@ HWY_INLINE void mapCompare(uint8_t* HWY_RESTRICT y, const T* HWY_RESTRICT a, int
 template <class T>
 void anyCompare(CompareOp op, uint8_t* y, const T* a, int aStep, const T* b, int bStep, int64_t n) {
   switch (op) {
-    case CompareOp::Equal: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u == v; });
-    case CompareOp::NotEqual: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u != v; });
-    case CompareOp::Less: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u < v; });
-    case CompareOp::LessEqual: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u <= v; });
-    case CompareOp::Greater: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u > v; });
-    case CompareOp::GreaterEqual: return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u >= v; });
+    case CompareOp::Equal:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u == v; });
+    case CompareOp::NotEqual:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u != v; });
+    case CompareOp::Less:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u < v; });
+    case CompareOp::LessEqual:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u <= v; });
+    case CompareOp::Greater:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u > v; });
+    case CompareOp::GreaterEqual:
+      return mapCompare(y, a, aStep, b, bStep, n, [](T u, T v) HWY_ATTR { return u >= v; });
   }
 }
 

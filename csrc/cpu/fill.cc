@@ -12,9 +12,8 @@ void CpuBackend::fill(const Tensor& out, double value) {
   dispatchBits(out.dtype(), [&]<class T>() {
     T element;
     convertRun(out.dtype(), &element, DType::Float64, &value, 1);
-    parallelFor(out.numel(), out.numel() >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
-      std::fill_n(out.data<T>() + begin, end - begin, element);
-    });
+    parallelFor(out.numel(), out.numel() >= kParallelElements, 64,
+                [&](int64_t begin, int64_t end) { std::fill_n(out.data<T>() + begin, end - begin, element); });
   });
 }
 

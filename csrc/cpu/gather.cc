@@ -35,8 +35,10 @@ void CpuBackend::take(const Tensor& out, const Tensor& x, const Tensor& indices,
     parallelFor(outer * count, out.numel() >= kParallelElements, inner >= 16 ? 1 : 64, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const T* source = from + (row / count * size + index[row % count]) * inner;
-        if (inner == 1) y[row] = *source;
-        else std::memcpy(y + row * inner, source, static_cast<size_t>(inner) * sizeof(T));
+        if (inner == 1)
+          y[row] = *source;
+        else
+          std::memcpy(y + row * inner, source, static_cast<size_t>(inner) * sizeof(T));
       }
     });
   });
@@ -62,31 +64,31 @@ void CpuBackend::takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indice
     T* y = gx.data<T>();
     parallelFor(outer * size, (g.numel() + gx.numel()) >= kParallelElements, inner >= 16 ? 1 : 64,
                 [&](int64_t begin, int64_t end) {
-      double totals[kColumns];
-      C wide[kColumns];
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t v = row % size, base = row / size * count;
-        T* to = y + row * inner;
-        if (start[v] == start[v + 1]) {
-          std::memset(static_cast<void*>(to), 0, static_cast<size_t>(inner) * sizeof(T));
-          continue;
-        }
-        for (int64_t column = 0; column < inner; column += kColumns) {
-          const int64_t width = std::min(kColumns, inner - column);
-          std::fill_n(totals, width, 0.0);
-          for (int64_t k = start[v]; k < start[v + 1]; ++k) {
-            const T* source = from + (base + places[k]) * inner + column;
-            if constexpr (std::is_same_v<T, C>) {
-              addRun(totals, source, width);
-            } else {
-              toFloatRun(wide, source, width);
-              addRun(totals, wide, width);
-            }
-          }
-          convertRun(DTypeOf<T>::value, to + column, DType::Float64, totals, width);
-        }
-      }
-    });
+                  double totals[kColumns];
+                  C wide[kColumns];
+                  for (int64_t row = begin; row < end; ++row) {
+                    const int64_t v = row % size, base = row / size * count;
+                    T* to = y + row * inner;
+                    if (start[v] == start[v + 1]) {
+                      std::memset(static_cast<void*>(to), 0, static_cast<size_t>(inner) * sizeof(T));
+                      continue;
+                    }
+                    for (int64_t column = 0; column < inner; column += kColumns) {
+                      const int64_t width = std::min(kColumns, inner - column);
+                      std::fill_n(totals, width, 0.0);
+                      for (int64_t k = start[v]; k < start[v + 1]; ++k) {
+                        const T* source = from + (base + places[k]) * inner + column;
+                        if constexpr (std::is_same_v<T, C>) {
+                          addRun(totals, source, width);
+                        } else {
+                          toFloatRun(wide, source, width);
+                          addRun(totals, wide, width);
+                        }
+                      }
+                      convertRun(DTypeOf<T>::value, to + column, DType::Float64, totals, width);
+                    }
+                  }
+                });
   });
 }
 

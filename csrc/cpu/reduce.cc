@@ -1,5 +1,6 @@
 // Reductions over any set of axes in one pass. Work is cut by the shape alone and partial results are joined in a fixed
 // order, so the bits do not depend on the number of threads.
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -43,8 +44,8 @@ struct Axes {
 };
 
 struct Layout {
-  Axes kept, reduced;      // all but the innermost group
-  int64_t inner = 1;       // the innermost group's size; its stride is 1
+  Axes kept, reduced;  // all but the innermost group
+  int64_t inner = 1;   // the innermost group's size; its stride is 1
   bool innerReduced = true;
 
   Layout(const Shape& shape, const std::array<bool, kMaxRank>& flags) {
@@ -58,8 +59,10 @@ struct Layout {
     for (int axis = shape.rank() - 1; axis >= 0; --axis) {
       const int64_t size = shape[axis];
       if (size != 1) {
-        if (count > 0 && groups[count - 1].reduced == flags[axis]) groups[count - 1].size *= size;
-        else groups[count++] = {size, stride, flags[axis]};
+        if (count > 0 && groups[count - 1].reduced == flags[axis])
+          groups[count - 1].size *= size;
+        else
+          groups[count++] = {size, stride, flags[axis]};
       }
       stride *= size;
     }
@@ -88,8 +91,10 @@ struct ExtremeOf {
   bool largest;
   Total identity() const {
     using Limits = std::numeric_limits<Value>;
-    if constexpr (std::is_floating_point_v<Value>) return largest ? -Limits::infinity() : Limits::infinity();
-    else return largest ? Limits::lowest() : Limits::max();
+    if constexpr (std::is_floating_point_v<Value>)
+      return largest ? -Limits::infinity() : Limits::infinity();
+    else
+      return largest ? Limits::lowest() : Limits::max();
   }
   Total row(const Value* x, int64_t n) const { return extremeRun(largest, x, n); }
   void add(Total* totals, const Value* x, int64_t n) const { keepExtremeRun(largest, totals, x, n); }
@@ -204,29 +209,68 @@ void reduceColumns(const Layout& layout, const T* x, const Reduction& reduction,
 
 template <class T, class Reduction, class Store>
 void reduceAny(const Layout& layout, const T* x, const Reduction& reduction, Store store) {
-  if (layout.innerReduced) reduceRows(layout, x, reduction, store);
-  else reduceColumns(layout, x, reduction, store);
+  if (layout.innerReduced)
+    reduceRows(layout, x, reduction, store);
+  else
+    reduceColumns(layout, x, reduction, store);
+}
+
+// Whether `candidate` comes before `best`: it is more extreme, or the first NaN.
+template <class C>
+bool precedes(bool largest, C candidate, C best) {
+  return best == best && (candidate != candidate || (largest ? candidate > best : candidate < best));
+}
+
+// The first place of the extreme of a row: blocks are searched only where their extreme improves on what came before.
+template <class T>
+int64_t argExtremeRow(bool largest, const T* x, int64_t n) {
+  using C = Compute<T>;
+  constexpr int64_t kPiece = 512;
+  Reader<T, C, kPiece> reader;
+  C best{};
+  int64_t place = 0;
+  for (int64_t at = 0; at < n; at += kPiece) {
+    const int64_t width = std::min(kPiece, n - at);
+    const C* values = reader.read(x + at, width);
+    const C candidate = extremeRun(largest, values, width);
+    if (at > 0 && !precedes(largest, candidate, best)) continue;
+    best = candidate;
+    const auto found = [best](C value) { return value == best || (value != value && best != best); };
+    place = at + (std::find_if(values, values + width, found) - values);
+  }
+  return place;
 }
 
 // [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above all.
 template <class T>
 void argExtreme(bool largest, int32_t* y, const T* x, int64_t outer, int64_t n, int64_t inner) {
-  const auto wins = [largest](auto candidate, auto best) {
-    return best == best && (candidate != candidate || (largest ? candidate > best : candidate < best));
-  };
-  parallelFor(outer * inner, outer * inner * n >= kParallelElements, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; ++at) {
-      const T* from = x + at / inner * n * inner + at % inner;
-      auto best = static_cast<Compute<T>>(from[0]);
-      int64_t place = 0;
+  using C = Compute<T>;
+  const bool parallel = outer * inner * n >= kParallelElements;
+  if (inner == 1) {
+    return parallelFor(outer, parallel, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        y[row] = static_cast<int32_t>(argExtremeRow(largest, x + row * n, n));
+      }
+    });
+  }
+  constexpr int64_t kColumns = 128;
+  const int64_t tiles = (inner + kColumns - 1) / kColumns;
+  parallelFor(outer * tiles, parallel, 1, [&](int64_t begin, int64_t end) {
+    C best[kColumns];
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t column = unit % tiles * kColumns, width = std::min(kColumns, inner - column);
+      const T* from = x + unit / tiles * n * inner + column;
+      int32_t* place = y + unit / tiles * inner + column;
+      for (int64_t j = 0; j < width; ++j) best[j] = static_cast<C>(from[j]);
+      std::fill_n(place, width, 0);
       for (int64_t i = 1; i < n; ++i) {
-        const auto candidate = static_cast<Compute<T>>(from[i * inner]);
-        if (wins(candidate, best)) {
-          best = candidate;
-          place = i;
+        for (int64_t j = 0; j < width; ++j) {
+          const C candidate = static_cast<C>(from[i * inner + j]);
+          if (!precedes(largest, candidate, best[j])) continue;
+          best[j] = candidate;
+          place[j] = static_cast<int32_t>(i);
         }
       }
-      y[at] = static_cast<int32_t>(place);
     }
   });
 }

@@ -14,7 +14,7 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr int kChains = 4;    // independent sums hide the latency of an addition
+constexpr int kChains = 4;     // independent sums hide the latency of an addition
 constexpr int64_t kLanes = 8;  // sums per chain at every SIMD level, so that all give the same bits
 
 // x[i + chain·8 + lane] goes to sum [chain][lane]; the sums are added in a fixed order.

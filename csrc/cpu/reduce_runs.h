@@ -1,5 +1,5 @@
-// What reductions do with contiguous runs, vectorised per SIMD level. Sums of floats are kept in double: it costs nothing
-// where memory is the limit, and leaves one rounding.
+// What reductions do with contiguous runs, vectorised per SIMD level. Sums of floats are kept in double: it costs
+// nothing where memory is the limit, and leaves one rounding.
 #pragma once
 
 #include <cstdint>

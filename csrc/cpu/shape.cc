@@ -138,8 +138,10 @@ void CpuBackend::copyStrided(const Tensor& out, const StridedView& outView, cons
   dispatchBits(out.dtype(), [&]<class T>() {
     T* y = out.data<T>() + outView.offset;
     const T* from = x.data<const T>() + xView.offset;
-    if (other >= 0) transpose(walk, other, y, from);
-    else copyRows(walk, y, from);
+    if (other >= 0)
+      transpose(walk, other, y, from);
+    else
+      copyRows(walk, y, from);
   });
 }
 

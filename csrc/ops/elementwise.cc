@@ -45,17 +45,22 @@ Shape broadcastShapes(const char* op, const Shape& a, const Shape& b) {
 }
 
 Tensor unary(const char* op, UnaryOp kind, const Tensor& x) {
-  if (kind == UnaryOp::LogicalNot) checkDType(op, "x", x, DType::Bool);
-  else if (takesIntegers(kind)) checkNumeric(op, "x", x);
-  else checkFloating(op, "x", x);
+  if (kind == UnaryOp::LogicalNot)
+    checkDType(op, "x", x, DType::Bool);
+  else if (takesIntegers(kind))
+    checkNumeric(op, "x", x);
+  else
+    checkFloating(op, "x", x);
   const Tensor out = Tensor::emptyLike(x);
   launch(op, x.device(), {out}, {x}, [=](Backend& backend) { backend.unary(kind, out, x); });
   return out;
 }
 
 Tensor binary(const char* op, BinaryOp kind, const Tensor& a, const Tensor& b) {
-  if (takesIntegers(kind)) checkNumeric(op, "a", a);
-  else checkFloating(op, "a", a);
+  if (takesIntegers(kind))
+    checkNumeric(op, "a", a);
+  else
+    checkFloating(op, "a", a);
   checkLike(op, "b", b, a);
   const Shape shape = broadcastShapes(op, a.shape(), b.shape());
   checkSizes(op, "the result", shape, a.dtype());
@@ -65,12 +70,13 @@ Tensor binary(const char* op, BinaryOp kind, const Tensor& a, const Tensor& b) {
 }
 
 Tensor binaryScalar(const char* op, BinaryOp kind, const Tensor& x, double value, bool scalarFirst) {
-  if (takesIntegers(kind)) checkNumeric(op, scalarFirst ? "b" : "a", x);
-  else checkFloating(op, scalarFirst ? "b" : "a", x);
+  if (takesIntegers(kind))
+    checkNumeric(op, scalarFirst ? "b" : "a", x);
+  else
+    checkFloating(op, scalarFirst ? "b" : "a", x);
   checkScalar(op, scalarFirst ? "a" : "b", value, x.dtype());
   const Tensor out = Tensor::emptyLike(x);
-  launch(op, x.device(), {out}, {x},
-         [=](Backend& backend) { backend.binaryScalar(kind, out, x, value, scalarFirst); });
+  launch(op, x.device(), {out}, {x}, [=](Backend& backend) { backend.binaryScalar(kind, out, x, value, scalarFirst); });
   return out;
 }
 

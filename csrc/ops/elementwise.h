@@ -1,5 +1,5 @@
-// Contracts of the elementwise operations. Tensor arguments agree in dtype and device and broadcast to the result's shape,
-// as in NumPy; scalars take the tensor's dtype.
+// Contracts of the elementwise operations. Tensor arguments agree in dtype and device and broadcast to the result's
+// shape, as in NumPy; scalars take the tensor's dtype.
 #pragma once
 
 #include "core/elementwise_ops.h"

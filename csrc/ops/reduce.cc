@@ -23,8 +23,10 @@ Flags reducedAxes(const char* op, const Tensor& x, const std::vector<int64_t>& a
 Shape reducedShape(const Shape& shape, const Flags& flags, bool keepDims) {
   Shape out;
   for (int axis = 0; axis < shape.rank(); ++axis) {
-    if (!flags[axis]) out.push(shape[axis]);
-    else if (keepDims) out.push(1);
+    if (!flags[axis])
+      out.push(shape[axis]);
+    else if (keepDims)
+      out.push(1);
   }
   return out;
 }
@@ -89,10 +91,11 @@ Tensor sumTo(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   if (x.dtype() == DType::Bool) fail(ErrorCode::DType, "sumTo", "x must be floating or int32, got bool");
   const int extra = x.rank() - shape.rank();
+  if (extra < 0) fail(ErrorCode::Shape, "sumTo", "shape must broadcast to x's shape ", x.shape(), ", got ", shape);
   Flags flags{};
   for (int axis = 0; axis < x.rank(); ++axis) {
     const int64_t size = axis < extra ? 1 : shape[axis - extra];
-    if (extra < 0 || (size != 1 && size != x.shape()[axis])) {
+    if (size != 1 && size != x.shape()[axis]) {
       fail(ErrorCode::Shape, "sumTo", "shape must broadcast to x's shape ", x.shape(), ", got ", shape);
     }
     flags[axis] = axis < extra || (size == 1 && x.shape()[axis] != 1);

@@ -1,5 +1,5 @@
-// Contracts of the reductions. Axes may be negative; none given means none reduced. With keepDims a reduced axis stays, of
-// size 1.
+// Contracts of the reductions. Axes may be negative; none given means none reduced. With keepDims a reduced axis stays,
+// of size 1.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,8 @@
 
 namespace flowmap::ops {
 
-// x [...] -> [kept axes]; sum: floating, int32 (wraps), bool (counts, as int32); mean: floating; max, min: floating, int32
+// x [...] -> [kept axes]; sum: floating, int32 (wraps), bool (counts, as int32); mean: floating; max, min: floating,
+// int32
 Tensor reduce(const char* op, ReduceOp kind, const Tensor& x, const std::vector<int64_t>& axes, bool keepDims);
 // x bool [...] -> bool [kept axes]
 Tensor any(const Tensor& x, const std::vector<int64_t>& axes, bool keepDims);

@@ -36,7 +36,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
       fail(ErrorCode::Shape, "reshape", "shape must have sizes of at least 0 and at most one -1, got ", shape);
     }
     if (__builtin_mul_overflow(known, shape[axis], &known)) {
-      fail(ErrorCode::Shape, "reshape", "shape must have the ", x.numel(), " elements of x ", x.shape(), ", got ", shape);
+      fail(ErrorCode::Shape, "reshape", "shape must have the ", x.numel(), " elements of x ", x.shape(), ", got ",
+           shape);
     }
   }
   if (free >= 0) {
@@ -48,6 +49,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   } else if (known != x.numel()) {
     fail(ErrorCode::Shape, "reshape", "shape must have the ", x.numel(), " elements of x ", x.shape(), ", got ", shape);
   }
+  checkSizes("reshape", "shape", out, x.dtype());
   return x.withShape(out);
 }
 
@@ -176,17 +178,17 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& before, const std::vecto
 Tensor broadcastTo(const Tensor& x, const Shape& shape) {
   const StridedView own = contiguousView(x.shape());
   const int extra = shape.rank() - x.rank();
+  checkSizes("broadcastTo", "shape", shape, x.dtype());
+  if (extra < 0) fail(ErrorCode::Shape, "broadcastTo", "x must broadcast to ", shape, ", got shape ", x.shape());
   StridedView view;
   for (int axis = 0; axis < shape.rank(); ++axis) {
     const int from = axis - extra;
-    if (extra < 0 || (from >= 0 && x.shape()[from] != 1 && x.shape()[from] != shape[axis])) {
+    if (from >= 0 && x.shape()[from] != 1 && x.shape()[from] != shape[axis]) {
       fail(ErrorCode::Shape, "broadcastTo", "x must broadcast to ", shape, ", got shape ", x.shape());
     }
     view.strides[axis] = from < 0 || x.shape()[from] == 1 ? 0 : own.strides[from];
   }
-  if (extra < 0) fail(ErrorCode::Shape, "broadcastTo", "x must broadcast to ", shape, ", got shape ", x.shape());
   if (shape == x.shape()) return x;
-  checkSizes("broadcastTo", "shape", shape, x.dtype());
   if (shape.numel() == x.numel()) return x.withShape(shape);
   return launchCopy("broadcastTo", x, shape, view);
 }

@@ -3,28 +3,32 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 
+jest.setTimeout(60_000);
+
 const entry = JSON.stringify(join(__dirname, '..', '..', 'dist', 'index.js'));
 // Far more work than any test may last: each op of the chain streams 128 MB.
 const flood = `
   const { full, sin, tensor, add } = require(${entry});
-  function flood() {
+  function flood(ops = 4000) {
     let x = full([4096, 4096], 0.5);
-    for (let i = 0; i < 4000; i++) { const y = sin(x); x.dispose(); x = y; }
+    for (let i = 0; i < ops; i++) { const y = sin(x); x.dispose(); x = y; }
     return x;
   }`;
 
 interface Outcome {
-  code: number | null;
-  signal: string | null;
+  /** The exit code, or the signal that ended it. */
+  code: number | string | null;
   stdout: string;
   stderr: string;
-  seconds: number;
 }
 
 function runNode(source: string, whileRunning?: (kill: (signal: NodeJS.Signals) => void) => void): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const begin = performance.now();
-    const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['-e', source], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 30_000,
+      killSignal: 'SIGKILL',
+    });
     const output = { stdout: '', stderr: '' };
     child.stdout.on('data', (chunk) => {
       if (output.stdout === '') whileRunning?.((signal) => child.kill(signal));
@@ -34,9 +38,7 @@ function runNode(source: string, whileRunning?: (kill: (signal: NodeJS.Signals) 
       output.stderr += chunk;
     });
     child.on('error', reject);
-    child.on('close', (code, signal) =>
-      resolve({ code, signal, ...output, seconds: (performance.now() - begin) / 1000 }),
-    );
+    child.on('close', (code, signal) => resolve({ code: code ?? signal, ...output }));
   });
 }
 
@@ -66,16 +68,16 @@ describe('a process', () => {
   });
 
   it('leaves by an uncaught error with a long queue behind it', async () => {
-    const { code, signal, stderr } = await runNode(`${flood} flood(); throw new RangeError('mine');`);
-    expect({ code, signal }).toEqual({ code: 1, signal: null });
+    const { code, stderr } = await runNode(`${flood} flood(); throw new RangeError('mine');`);
+    expect(code).toBe(1);
     expect(stderr).toContain('RangeError: mine');
   });
 
   it('dies of SIGTERM in the middle of a blocking read', async () => {
-    const { signal } = await runNode(`${flood} const x = flood(); console.log('go'); x.dataSync();`, (kill) =>
+    const { code } = await runNode(`${flood} const x = flood(); console.log('go'); x.dataSync();`, (kill) =>
       setTimeout(() => kill('SIGTERM'), 100),
     );
-    expect(signal).toBe('SIGTERM');
+    expect(code).toBe('SIGTERM');
   });
 
   it('rejects with the error, typed, when an awaited read fails', async () => {
@@ -120,7 +122,7 @@ describe('a worker thread', () => {
     const { code, stdout, stderr } = await runNode(
       inWorker(
         `${flood}
-         full([2], 1).data().then(() => flood().data());
+         full([2], 1).data().then(() => flood(30).data());
          setTimeout(() => require('node:worker_threads').parentPort.postMessage('busy'), 50);`,
         `const { full } = require(${entry});
          worker.on('message', async () => {
@@ -131,6 +133,22 @@ describe('a worker thread', () => {
       ),
     );
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: '5,5\n', stderr: '' });
+  });
+
+  it('can be terminated in the middle of its queue again and again, alone in using flowmap', async () => {
+    const body = `${flood}
+      flood(8); require('node:worker_threads').parentPort.postMessage('busy');`;
+    const { code, stdout, stderr } = await runNode(`
+      const { Worker } = require('node:worker_threads');
+      const start = (left) => {
+        const worker = new Worker(${JSON.stringify(body)}, { eval: true });
+        worker.on('message', async () => {
+          await worker.terminate();
+          if (left > 0) start(left - 1); else console.log('done');
+        });
+      };
+      start(20);`);
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: 'done\n', stderr: '' });
   });
 
   it('can be terminated while it blocks on a read', async () => {

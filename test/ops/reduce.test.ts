@@ -217,5 +217,6 @@ describe('sumTo', () => {
       "sumTo: shape must broadcast to x's shape [4, 5], got [2, 5]",
     );
     expect(() => fm.sumTo(fm.ones([4]), [1, 4])).toThrow(ShapeError);
+    expect(() => fm.sumTo(fm.ones([]), [3])).toThrow(ShapeError);
   });
 });

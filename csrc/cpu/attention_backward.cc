@@ -1,0 +1,224 @@
+// The backward pass of attention and its tangent, in one walk over the tiles: fifteen products with everything, five for
+// plain attention. A task owns a key head and a range of its queries: the queries' gradients are its own, the keys' it
+// sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on the
+// shape alone, so results do not depend on the number of threads.
+#include <omp.h>
+
+#include <limits>
+
+#include "core/dispatch.h"
+#include "cpu/attention_pack.h"
+#include "cpu/backend.h"
+
+namespace flowmap::cpu {
+namespace {
+
+constexpr int64_t kQueryTile = 96;
+constexpr int64_t kKeyTile = 64;
+constexpr int64_t kTasks = 8;  // fewer key heads than this are split by queries
+
+template <class T>
+class Backward {
+  using C = Compute<T>;
+
+ public:
+  Backward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& saved,
+           const AttentionGradients& out, const Tensor& cotangent, const Tensor& tangentCotangent)
+      : g_(g), in_(in), saved_(saved), out_(out), g0_(cotangent), h_(tangentCotangent), width_(padded<C>(g.dim)),
+        keyTile_(std::min(kKeyTile, padded<C>(std::max<int64_t>(g.keys, 1)))),
+        keyTiles_((g.keys + keyTile_ - 1) / keyTile_), group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
+        second_(tangentCotangent), moving_(second_ && (in.tq || in.tk)) {}
+
+  void run() {
+    const int64_t heads = g_.batch * g_.keyHeads;
+    const int64_t queryTiles = (g_.queries + kQueryTile - 1) / kQueryTile, perHead = group_ * queryTiles;
+    if (heads == 0) return;
+    const int64_t splits = std::clamp<int64_t>((kTasks + heads - 1) / heads, 1, std::max<int64_t>(1, perHead));
+    const int64_t tasks = heads * splits, threads = omp_get_max_threads();
+    const int64_t transposed = keyTiles_ * g_.dim * keyTile_, natural = keyTiles_ * keyTile_ * width_;
+    const Plan plan{transposed, natural};
+    const int64_t packed = heads * plan.size(), sums = kKeySums * natural;
+    const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile_);
+    const Tensor workspace = Tensor::empty(in_.q.device(), {packed + tasks * sums + threads * tile}, DTypeOf<C>::value);
+    workspace.storage()->materialize();
+    C* base = workspace.data<C>();
+    C* partial = base + packed;
+    const bool parallel = heads * group_ * g_.queries * g_.keys * g_.dim > 16384;
+#pragma omp parallel if (parallel)
+    {
+      C* scratch = partial + tasks * sums + omp_get_thread_num() * tile;
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < heads * keyTiles_; ++i) pack(i / keyTiles_, i % keyTiles_, base + i / keyTiles_ * plan.size(), plan);
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t task = 0; task < tasks; ++task) {
+        const int64_t head = task / splits, split = task % splits;
+        C* own = partial + task * sums;
+        std::fill_n(own, sums, C(0));
+        for (int64_t i = perHead * split / splits; i < perHead * (split + 1) / splits; ++i) {
+          queryTile(head, head % g_.keyHeads * group_ + i / queryTiles, i % queryTiles * kQueryTile,
+                    base + head * plan.size(), plan, own, natural, scratch);
+        }
+      }
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < heads * keyTiles_; ++i) {
+        finish(i / keyTiles_, i % keyTiles_, partial + i / keyTiles_ * splits * sums, splits, sums, natural);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
+
+  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are.
+  struct Plan {
+    int64_t transposed, natural;
+    int64_t size() const { return 4 * transposed + 2 * natural; }
+    int64_t kT(int64_t index) const { return index * transposed; }
+    int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
+  };
+
+  void pack(int64_t head, int64_t tile, C* base, const Plan& plan) {
+    const int64_t first = tile * keyTile_, rows = std::min(keyTile_, g_.keys - first);
+    const int64_t stride = g_.rowStride(g_.keyHeads);
+    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads, g_.keyHeads, g_.keys) + first * stride;
+    const Tensor* sources[] = {&in_.k, &in_.tk, &in_.v, &in_.tv};
+    for (int64_t i = 0; i < 4; ++i) {
+      if (!*sources[i] || (i % 2 == 1 && !second_)) continue;
+      const T* source = sources[i]->data<T>() + at;
+      packTransposed(source, stride, rows, g_.dim, keyTile_, base + plan.kT(i) + tile * g_.dim * keyTile_);
+      if (i < 2) packRows(source, stride, rows, g_.dim, base + plan.k(i) + tile * keyTile_ * width_);
+    }
+  }
+
+  void queryTile(int64_t keyHead, int64_t h, int64_t first, const C* packed, const Plan& plan, C* sums, int64_t natural,
+                 C* scratch) {
+    const int64_t b = keyHead / g_.keyHeads;
+    const int64_t rows = std::min(kQueryTile, g_.queries - first), stride = g_.rowStride(g_.queryHeads);
+    const int64_t at = g_.headOffset(b, h, g_.queryHeads, g_.queries) + first * stride;
+    const int64_t size = kQueryTile * width_;
+    C *q = scratch, *tq = q + size, *g = tq + size, *hh = g + size, *gq = hh + size, *gtq = gq + size;
+    C *s = gtq + size, *t = s + kQueryTile * keyTile_, *d = t + kQueryTile * keyTile_, *r = d + kQueryTile * keyTile_;
+    const auto load = [&](const Tensor& x, C* to) {
+      if (x) packRows(x.data<T>() + at, stride, rows, g_.dim, to);
+    };
+    load(in_.q, q);
+    load(in_.tq, tq);
+    load(g0_, g);
+    load(h_, hh);
+    std::fill_n(gq, rows * width_, C(0));
+    std::fill_n(gtq, rows * width_, C(0));
+    C a[kQueryTile], delta[kQueryTile];
+    rowSums(at, stride, rows, g, hh, a, delta);
+
+    const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
+    const C* lse = saved_.lse.data<C>() + row0;
+    const C* mu = moving_ ? saved_.mu.data<C>() + row0 : nullptr;
+    const int64_t length =
+        in_.keyLengths ? std::clamp<int64_t>(in_.keyLengths.data<int32_t>()[b], 0, g_.keys) : g_.keys;
+    const auto visible = [&](int64_t i) {
+      return g_.causal ? std::clamp<int64_t>(first + i + 1 + g_.keys - g_.queries, 0, length) : length;
+    };
+    const bool tk = in_.tk && second_, tv = in_.tv && second_;
+    for (int64_t j = 0; j < visible(rows - 1); j += keyTile_) {
+      const int64_t tile = j / keyTile_, keys = std::min(keyTile_, g_.keys - j);
+      const auto right = [&](int64_t i) { return packed + plan.kT(i) + tile * g_.dim * keyTile_; };
+      // [rows, dim] times a transposed operand -> [rows, keys]
+      bool written = false;
+      const auto scores = [&](bool wanted, const C* left, const C* other, C* c) {
+        if (!wanted) return;
+        tileProduct(TileProduct<C>{rows, keyTile_, g_.dim, left, width_, 1, other, keyTile_, c, keyTile_, written});
+        written = true;
+      };
+      const auto begin = [&] { written = false; };
+      begin(), scores(true, q, right(0), s);
+      begin(), scores(moving_ && in_.tq, tq, right(0), t), scores(moving_ && tk, q, right(1), t);
+      begin(), scores(second_, hh, right(2), d);
+      begin(), scores(static_cast<bool>(g0_), g, right(2), r), scores(tv, hh, right(3), r);
+      if (!written) std::fill_n(r, rows * keyTile_, C(0));
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t valid = std::clamp<int64_t>(visible(i) - j, 0, keyTile_), o = i * keyTile_;
+        backwardTileRow(BackwardRow<C>{keyTile_, valid, static_cast<C>(g_.scale), lse[i], mu ? mu[i] : C(0), a[i],
+                                       delta[i], s + o, moving_ ? t + o : nullptr, second_ ? d + o : nullptr, r + o});
+      }
+      // [rows, keys] times an operand as it is -> the queries' gradients
+      const auto toQueries = [&](bool wanted, const C* weights, int64_t operand, C* c) {
+        if (!wanted) return;
+        const C* other = packed + plan.k(operand) + tile * keyTile_ * width_;
+        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile_, 1, other, width_, c, width_, true});
+      };
+      toQueries(static_cast<bool>(out_.gq), r, 0, gq);
+      toQueries(out_.gq && tk, d, 1, gq);
+      toQueries(out_.gtq && second_, d, 0, gtq);
+      // its transpose times the tile's rows -> the keys' gradients
+      const auto toKeys = [&](bool wanted, const C* weights, const C* other, int64_t index) {
+        if (!wanted) return;
+        C* c = sums + index * natural + tile * keyTile_ * width_;
+        tileProduct(TileProduct<C>{keys, width_, rows, weights, 1, keyTile_, other, width_, c, width_, true});
+      };
+      toKeys(static_cast<bool>(out_.gk), r, q, 0);
+      toKeys(out_.gk && second_ && in_.tq, d, tq, 0);
+      toKeys(out_.gv && g0_, s, g, 1);
+      toKeys(out_.gv && moving_, t, hh, 1);
+      toKeys(out_.gtk && second_, d, q, 2);
+      toKeys(out_.gtv && second_, s, hh, 3);
+    }
+    const C scale = static_cast<C>(g_.scale);
+    if (out_.gq) unpackRows(gq, scale, rows, g_.dim, out_.gq.data<T>() + at, stride);
+    if (out_.gtq) unpackRows(gtq, scale, rows, g_.dim, out_.gtq.data<T>() + at, stride);
+  }
+
+  // a = H·O and delta = G·O + H·tO, row by row.
+  void rowSums(int64_t at, int64_t stride, int64_t rows, const C* g, const C* h, C* a, C* delta) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* o = saved_.o.data<T>() + at + i * stride;
+      const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
+      C first = 0, second = 0;
+      for (int64_t p = 0; p < g_.dim; ++p) {
+        if (g0_) second += g[i * width_ + p] * static_cast<C>(o[p]);
+        if (second_) {
+          first += h[i * width_ + p] * static_cast<C>(o[p]);
+          if (to) second += h[i * width_ + p] * static_cast<C>(to[p]);
+        }
+      }
+      a[i] = first;
+      delta[i] = second;
+    }
+  }
+
+  // Adds a tile of the keys' gradients over the head's tasks, in order, and writes it.
+  void finish(int64_t head, int64_t tile, C* partial, int64_t splits, int64_t sums, int64_t natural) {
+    const int64_t first = tile * keyTile_, rows = std::min(keyTile_, g_.keys - first);
+    const int64_t stride = g_.rowStride(g_.keyHeads);
+    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads, g_.keyHeads, g_.keys) + first * stride;
+    const Tensor* targets[] = {&out_.gk, &out_.gv, &out_.gtk, &out_.gtv};
+    for (int64_t index = 0; index < kKeySums; ++index) {
+      if (!*targets[index]) continue;
+      C* total = partial + index * natural + first * width_;
+      for (int64_t split = 1; split < splits; ++split) {
+        const C* from = total + split * sums;
+        for (int64_t i = 0; i < rows * width_; ++i) total[i] += from[i];
+      }
+      const C factor = index % 2 == 0 ? static_cast<C>(g_.scale) : C(1);
+      unpackRows(total, factor, rows, g_.dim, targets[index]->data<T>() + at, stride);
+    }
+  }
+
+  const AttentionGeometry& g_;
+  const AttentionOperands& in_;
+  const AttentionResults& saved_;
+  const AttentionGradients& out_;
+  const Tensor &g0_, &h_;
+  const int64_t width_, keyTile_, keyTiles_, group_;
+  const bool second_;  // there is a cotangent of the tangent
+  const bool moving_;  // and scores have a tangent
+};
+
+}  // namespace
+
+void CpuBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
+                              const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
+                              const Tensor& h) {
+  dispatchFloating(in.q.dtype(), [&]<class T>() { Backward<T>(geometry, in, saved, out, g, h).run(); });
+}
+
+}  // namespace flowmap::cpu

@@ -1,0 +1,229 @@
+// Compiled once per SIMD level.
+#include "cpu/attention_tiles.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/attention_tiles.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "cpu/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace flowmap::cpu::HWY_NAMESPACE {
+
+// Accumulators are kRows × kVectors registers; with 32 registers 24 of them hold sums, with 16 it is 12.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMaxVectors = 4;
+constexpr int rowsFor(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }
+#else
+constexpr int kMaxVectors = 2;
+constexpr int rowsFor(int vectors) { return vectors == 2 ? 6 : 8; }
+#endif
+
+template <int kRows, int kVectors, class C>
+HWY_INLINE void micro(const TileProduct<C>& t, int64_t row, int64_t column) {
+  const hn::ScalableTag<C> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
+  V sum[kRows][kVectors];
+  C* HWY_RESTRICT c = t.c + row * t.cRow + column;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      sum[i][j] = t.accumulate ? hn::LoadU(d, c + i * t.cRow + j * lanes) : hn::Zero(d);
+    }
+  }
+  const C* HWY_RESTRICT a = t.a + row * t.aRow;
+  const C* HWY_RESTRICT b = t.b + column;
+  for (int64_t p = 0; p < t.k; ++p) {
+    V right[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) right[j] = hn::LoadU(d, b + j * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const V left = hn::Set(d, a[i * t.aRow]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+    }
+    a += t.aColumn;
+    b += t.bRow;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, c + i * t.cRow + j * lanes);
+  }
+}
+
+// All rows of a panel of kVectors vectors.
+template <int kVectors, class C>
+void panel(const TileProduct<C>& t, int64_t column) {
+  constexpr int kRows = rowsFor(kVectors);
+  int64_t row = 0;
+  for (; row + kRows <= t.m; row += kRows) micro<kRows, kVectors>(t, row, column);
+  if (kRows > 8 && row + 8 <= t.m) micro<8, kVectors>(t, row, column), row += 8;
+  if (row + 4 <= t.m) micro<4, kVectors>(t, row, column), row += 4;
+  if (row + 2 <= t.m) micro<2, kVectors>(t, row, column), row += 2;
+  if (row < t.m) micro<1, kVectors>(t, row, column);
+}
+
+template <class C>
+void product(const TileProduct<C>& t) {
+  const hn::ScalableTag<C> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t left = t.n / lanes, column = 0;
+  while (left > 0) {
+    // Never a lone vector beside a full panel: it would be bound by loads.
+    int take = static_cast<int>(std::min<int64_t>(left, kMaxVectors));
+    if (left == kMaxVectors + 1 && kMaxVectors > 2) take = kMaxVectors - 1;
+    switch (take) {
+      case 1: panel<1>(t, column); break;
+      case 2: panel<2>(t, column); break;
+#if HWY_TARGET <= HWY_AVX3
+      case 3: panel<3>(t, column); break;
+      default: panel<4>(t, column); break;
+#else
+      default: panel<2>(t, column); break;
+#endif
+    }
+    column += take * lanes;
+    left -= take;
+  }
+}
+
+// Calls body(j, keep) for each vector of a row that has a valid column, `keep` zeroing the columns that are not.
+template <class C, class Body>
+HWY_INLINE void forValid(int64_t valid, Body body) {
+  const hn::ScalableTag<C> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= valid; j += lanes) body(j, [](auto v) HWY_ATTR { return v; });
+  if (j < valid) {
+    const auto mask = hn::FirstN(d, static_cast<size_t>(valid - j));
+    body(j, [mask](auto v) HWY_ATTR { return hn::IfThenElseZero(mask, v); });
+  }
+}
+
+// The columns from the last vector with a valid one on.
+template <class C>
+HWY_INLINE void zeroRest(C* row, int64_t valid, int64_t width) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<C>()));
+  const int64_t from = (std::max<int64_t>(valid, 0) + lanes - 1) / lanes * lanes;
+  if (from < width) std::fill_n(row + from, width - from, C(0));
+}
+
+template <class C>
+C softmaxRow(int64_t width, int64_t valid, C scale, C* HWY_RESTRICT s, C* HWY_RESTRICT t, SoftmaxState<C>& state) {
+  const hn::ScalableTag<C> d;
+  zeroRest(s, valid, width);
+  if (t) zeroRest(t, valid, width);
+  if (valid <= 0) return C(1);
+  const C infinity = std::numeric_limits<C>::infinity();
+  const auto by = hn::Set(d, scale);
+  if (t && !state.started) {
+    auto total = hn::Zero(d);
+    forValid<C>(valid, [&](int64_t j, auto keep) HWY_ATTR { total = hn::Add(total, keep(hn::LoadU(d, t + j))); });
+    state.shift = scale * hn::GetLane(hn::SumOfLanes(d, total)) / static_cast<C>(valid);
+  }
+  state.started = true;
+  // The tail vector is filled up with a valid score, so that it cannot win.
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t j = valid; j % lanes != 0; ++j) s[j] = s[0];
+  auto tops = hn::Set(d, -infinity);
+  for (int64_t j = 0; j < valid; j += lanes) tops = hn::Max(tops, hn::Mul(by, hn::LoadU(d, s + j)));
+  const C top = std::max(state.top, hn::GetLane(hn::MaxOfLanes(d, tops)));
+  const C factor = state.top == top ? C(1) : std::exp(state.top - top);
+  const auto from = hn::Set(d, top), shift = hn::Set(d, state.shift);
+  auto sum = hn::Zero(d), moment = hn::Zero(d);
+  forValid<C>(valid, [&](int64_t j, auto keep) HWY_ATTR {
+    const auto weight = keep(hn::Exp(d, hn::MulSub(hn::LoadU(d, s + j), by, from)));
+    sum = hn::Add(sum, weight);
+    hn::StoreU(weight, d, s + j);
+    if (t) {
+      const auto moved = keep(hn::Mul(weight, hn::MulSub(hn::LoadU(d, t + j), by, shift)));
+      moment = hn::Add(moment, moved);
+      hn::StoreU(moved, d, t + j);
+    }
+  });
+  state.sum = state.sum * factor + hn::GetLane(hn::SumOfLanes(d, sum));
+  state.moment = state.moment * factor + hn::GetLane(hn::SumOfLanes(d, moment));
+  state.top = top;
+  return factor;
+}
+
+template <class C, bool kTangent, bool kSecond>
+void backwardRow(const BackwardRow<C>& row) {
+  const hn::ScalableTag<C> d;
+  C *HWY_RESTRICT s = row.s, *HWY_RESTRICT t = row.t, *HWY_RESTRICT dd = row.d, *HWY_RESTRICT r = row.r;
+  zeroRest(s, row.valid, row.width);
+  zeroRest(r, row.valid, row.width);
+  if (kTangent) zeroRest(t, row.valid, row.width);
+  if (kSecond) zeroRest(dd, row.valid, row.width);
+  const auto by = hn::Set(d, row.scale), lse = hn::Set(d, row.lse), mu = hn::Set(d, row.mu), a = hn::Set(d, row.a),
+             delta = hn::Set(d, row.delta);
+  forValid<C>(row.valid, [&](int64_t j, auto keep) HWY_ATTR {
+    const auto p = keep(hn::Exp(d, hn::MulSub(hn::LoadU(d, s + j), by, lse)));
+    hn::StoreU(p, d, s + j);
+    auto gs = hn::Mul(p, hn::Sub(hn::LoadU(d, r + j), delta));
+    if (kSecond) {
+      const auto difference = hn::Sub(hn::LoadU(d, dd + j), a);
+      hn::StoreU(hn::Mul(p, difference), d, dd + j);
+      if (kTangent) {
+        const auto tp = hn::Mul(p, hn::MulSub(hn::LoadU(d, t + j), by, mu));
+        hn::StoreU(tp, d, t + j);
+        gs = hn::MulAdd(tp, difference, gs);
+      }
+    }
+    hn::StoreU(gs, d, r + j);
+  });
+}
+
+template <class C>
+void backward(const BackwardRow<C>& row) {
+  if (row.d && row.t) backwardRow<C, true, true>(row);
+  else if (row.d) backwardRow<C, false, true>(row);
+  else backwardRow<C, false, false>(row);
+}
+
+void ProductF(const TileProduct<float>& t) { product(t); }
+void ProductD(const TileProduct<double>& t) { product(t); }
+float SoftmaxTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
+  return softmaxRow(width, valid, scale, s, t, state);
+}
+double SoftmaxTileD(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
+  return softmaxRow(width, valid, scale, s, t, state);
+}
+void BackwardTileF(const BackwardRow<float>& row) { backward(row); }
+void BackwardTileD(const BackwardRow<double>& row) { backward(row); }
+
+}  // namespace flowmap::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace flowmap::cpu {
+
+HWY_EXPORT(ProductF);
+HWY_EXPORT(ProductD);
+HWY_EXPORT(SoftmaxTileF);
+HWY_EXPORT(SoftmaxTileD);
+HWY_EXPORT(BackwardTileF);
+HWY_EXPORT(BackwardTileD);
+
+void tileProduct(const TileProduct<float>& t) { HWY_DYNAMIC_DISPATCH(ProductF)(t); }
+void tileProduct(const TileProduct<double>& t) { HWY_DYNAMIC_DISPATCH(ProductD)(t); }
+float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
+  return HWY_DYNAMIC_DISPATCH(SoftmaxTileF)(width, valid, scale, s, t, state);
+}
+double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
+  return HWY_DYNAMIC_DISPATCH(SoftmaxTileD)(width, valid, scale, s, t, state);
+}
+void backwardTileRow(const BackwardRow<float>& row) { HWY_DYNAMIC_DISPATCH(BackwardTileF)(row); }
+void backwardTileRow(const BackwardRow<double>& row) { HWY_DYNAMIC_DISPATCH(BackwardTileD)(row); }
+
+}  // namespace flowmap::cpu
+#endif

@@ -1,0 +1,53 @@
+// The arithmetic of one tile of attention: small matrix products with everything in cache, and the softmax between them.
+// Rows of tiles are padded to whole vectors; `kTilePad` bytes is a multiple of every vector length.
+#pragma once
+
+#include <cstdint>
+
+namespace flowmap::cpu {
+
+constexpr int64_t kTilePad = 64;
+
+// c [m, n] = a b, or += with `accumulate`. Element (i, p) of a is a[i · aRow + p · aColumn]; b [k, n] and c have rows of
+// stride bRow and cRow; n is a multiple of the pad.
+template <class C>
+struct TileProduct {
+  int64_t m, n, k;
+  const C* a;
+  int64_t aRow, aColumn;
+  const C* b;
+  int64_t bRow;
+  C* c;
+  int64_t cRow;
+  bool accumulate;
+};
+void tileProduct(const TileProduct<float>& t);
+void tileProduct(const TileProduct<double>& t);
+
+// Online softmax of one row of a tile, of which the first `valid` columns count. On return s holds the weights relative
+// to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.
+template <class C>
+struct SoftmaxState {
+  C top;    // running maximum of scale · s
+  C sum;    // of weights
+  C moment; // of weights · (scale · t − shift)
+  C shift;  // set by the first tile with a valid column
+  bool started;
+};
+// Gives what earlier sums and outputs must be multiplied by.
+float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state);
+double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state);
+
+// The elementwise part of the backward pass for one row of a tile. In: s and t the products QKᵀ and tQKᵀ + QtKᵀ, d the
+// product HVᵀ, r the products GVᵀ + HtVᵀ. Out: s = P, t = tP, d = gT = P∘(d − a), r = gS = P∘(r − delta) + tP∘(d − a).
+// t and d may be null where there is no tangent, or no cotangent of it.
+template <class C>
+struct BackwardRow {
+  int64_t width, valid;
+  C scale, lse, mu, a, delta;
+  C *s, *t, *d, *r;
+};
+void backwardTileRow(const BackwardRow<float>& row);
+void backwardTileRow(const BackwardRow<double>& row);
+
+}  // namespace flowmap::cpu

@@ -1,0 +1,335 @@
+// Attention, its tangent and the backward of both, against float64 loops over whole matrices: odd sizes, adversarial
+// data, masks, grouped heads, both layouts; structure that must hold exactly; derivatives to third order.
+import { type AttentionOptions, attention, dispose, grad, jvp, type Tensor, tensor, vjp, zeros } from '../../lib';
+import { native } from '../../lib/native';
+import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
+import { type FloatingDType, tolerances } from '../support/tolerances';
+
+interface Sizes {
+  batch: number;
+  heads: number;
+  keyHeads?: number;
+  queries: number;
+  keys: number;
+  dim: number;
+}
+interface Shapes {
+  q: number[];
+  k: number[];
+}
+
+function shapesOf({ batch, heads, keyHeads = heads, queries, keys, dim }: Sizes, layout = 'BHSD'): Shapes {
+  return layout === 'BHSD'
+    ? { q: [batch, heads, queries, dim], k: [batch, keyHeads, keys, dim] }
+    : { q: [batch, queries, heads, dim], k: [batch, keys, keyHeads, dim] };
+}
+
+interface Oracle {
+  o: Float64Array;
+  to: Float64Array;
+  grads: Float64Array[]; // gq, gk, gv, gtq, gtk, gtv
+}
+
+// The definition, in float64, one row at a time. values: q, k, v, tq, tk, tv, g, h.
+function oracle(values: ArrayLike<number>[], sizes: Sizes, options: AttentionOptions, lengths?: number[]): Oracle {
+  const { batch, heads, keyHeads = heads, queries, keys, dim } = sizes;
+  const inner = options.layout === 'BSHD';
+  const scale = options.scale ?? 1 / Math.sqrt(dim);
+  const at = (b: number, h: number, i: number, total: number, rows: number) =>
+    (inner ? (b * rows + i) * total + h : (b * total + h) * rows + i) * dim;
+  const [q, k, v, tq, tk, tv, g, h] = values as [
+    never,
+    never,
+    never,
+    never,
+    never,
+    never,
+    never,
+    never,
+  ] as ArrayLike<number>[];
+  const o = new Float64Array(q!.length);
+  const to = new Float64Array(q!.length);
+  const grads = [q, k, v, q, k, v].map((x) => new Float64Array(x!.length));
+  const [gq, gk, gv, gtq, gtk, gtv] = grads as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
+  const dot = (a: ArrayLike<number>, ai: number, b: ArrayLike<number>, bi: number) => {
+    let sum = 0;
+    for (let p = 0; p < dim; p++) sum += a[ai + p]! * b[bi + p]!;
+    return sum;
+  };
+  const axpy = (c: Float64Array, ci: number, w: number, b: ArrayLike<number>, bi: number) => {
+    for (let p = 0; p < dim; p++) c[ci + p]! += w * b[bi + p]!;
+  };
+  for (let b = 0; b < batch; b++) {
+    for (let head = 0; head < heads; head++) {
+      const kh = Math.floor(head / (heads / keyHeads));
+      for (let i = 0; i < queries; i++) {
+        const qi = at(b, head, i, heads, queries);
+        const end = Math.max(0, Math.min(lengths ? lengths[b]! : keys, options.causal ? i + 1 + keys - queries : keys));
+        const row = Array.from({ length: end }, (_, j) => at(b, kh, j, keyHeads, keys));
+        const s = row.map((kj) => scale * dot(q!, qi, k!, kj));
+        const t = row.map((kj) => scale * (dot(tq!, qi, k!, kj) + dot(q!, qi, tk!, kj)));
+        const top = Math.max(...s);
+        const e = s.map((x) => Math.exp(x - top));
+        const total = e.reduce((x, y) => x + y, 0);
+        const p = e.map((x) => x / total);
+        const mu = p.reduce((sum, x, j) => sum + x * t[j]!, 0);
+        const tp = p.map((x, j) => x * (t[j]! - mu));
+        row.forEach((kj, j) => {
+          axpy(o, qi, p[j]!, v!, kj);
+          axpy(to, qi, tp[j]!, v!, kj);
+          axpy(to, qi, p[j]!, tv!, kj);
+        });
+        const gtp = row.map((kj) => dot(h!, qi, v!, kj));
+        const r = row.map((kj) => dot(g!, qi, v!, kj) + dot(h!, qi, tv!, kj));
+        const a = p.reduce((sum, x, j) => sum + x * gtp[j]!, 0);
+        const delta = p.reduce((sum, x, j) => sum + x * r[j]! + tp[j]! * gtp[j]!, 0);
+        row.forEach((kj, j) => {
+          const gt = p[j]! * (gtp[j]! - a) * scale;
+          const gs = (p[j]! * (r[j]! - delta) + tp[j]! * (gtp[j]! - a)) * scale;
+          axpy(gq, qi, gs, k!, kj);
+          axpy(gq, qi, gt, tk!, kj);
+          axpy(gk, kj, gs, q!, qi);
+          axpy(gk, kj, gt, tq!, qi);
+          axpy(gv, kj, p[j]!, g!, qi);
+          axpy(gv, kj, tp[j]!, h!, qi);
+          axpy(gtq, qi, gt, k!, kj);
+          axpy(gtk, kj, gt, q!, qi);
+          axpy(gtv, kj, p[j]!, h!, qi);
+        });
+      }
+    }
+  }
+  return { o, to, grads };
+}
+
+type Adversary = 'plain' | 'sharp' | 'key offset' | 'one dominant key';
+
+function operands(sizes: Sizes, layout: string, adversary: Adversary = 'plain'): Sample[] {
+  const { q, k } = shapesOf(sizes, layout);
+  const samples = [q, k, k, q, k, k, q, q].map((shape, i) => sample(shape, i + 1));
+  const change = (i: number, f: (value: number, at: number) => number) => {
+    samples[i]!.values = Float64Array.from(samples[i]!.values, f);
+  };
+  if (adversary === 'sharp') change(0, (x) => 8 * x);
+  if (adversary === 'key offset') change(1, (x, at) => x + 8 * Math.sin(1 + (at % sizes.dim)));
+  if (adversary === 'one dominant key') {
+    change(0, (x) => 1 + 0.1 * x);
+    change(1, (x, at) => (Math.floor(at / sizes.dim) % sizes.keys === 1 ? 0.8 : 0.1 * x));
+  }
+  return samples;
+}
+
+function check(
+  sizes: Sizes,
+  options: AttentionOptions,
+  dtype: FloatingDType,
+  settings: { adversary?: Adversary; slack?: number; lengths?: number[] } = {},
+) {
+  const { adversary = 'plain', slack = 1, lengths } = settings;
+  const tensors = operands(sizes, options.layout ?? 'BHSD', adversary).map(({ shape, values }) =>
+    tensor(Float64Array.from(Array.from(values)), { shape, dtype }),
+  );
+  const keyLengths = lengths ? tensor(Int32Array.from(lengths)) : null;
+  const stored = tensors.map((x) => x.dataSync());
+  const expected = oracle(stored, sizes, options, lengths);
+  const [q, k, v, tq, tk, tv, g, h] = tensors as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  const both = (...[a, b, c, ta, tb, tc]: Tensor[]) =>
+    jvp(
+      (x: Tensor, y: Tensor, z: Tensor) => attention(x, y, z, { ...options, keyLengths }),
+      [a!, b!, c!],
+      [ta!, tb!, tc!],
+    );
+  const [[o, to], pullback] = vjp(both, [q, k, v, tq, tk, tv]);
+  const found = pullback([g, h]) as Tensor[];
+  pullback.dispose();
+  // 16-bit outputs are rounded once more on their way into the backward pass.
+  const allowed =
+    { float64: 1e-10, float32: 2e-6, bfloat16: 3 * tolerances.bfloat16, float16: 3 * tolerances.float16 }[dtype] *
+    slack;
+  const report: Record<string, number> = {
+    o: relativeError(o.dataSync(), expected.o),
+    to: relativeError(to.dataSync(), expected.to),
+  };
+  for (const [i, name] of ['gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv'].entries())
+    report[name] = relativeError(found[i]!.dataSync(), expected.grads[i]!);
+  for (const [name, error] of Object.entries(report)) {
+    if (!(error <= allowed))
+      throw new Error(`${name} in ${dtype}: relative error ${error}, allowed ${allowed} (${JSON.stringify(report)})`);
+  }
+  dispose([tensors, o, to, found]);
+}
+
+describe('attention with its tangent and the backward of both', () => {
+  const grid: Sizes[] = [
+    { batch: 1, heads: 1, queries: 1, keys: 1, dim: 1 },
+    { batch: 2, heads: 3, queries: 5, keys: 7, dim: 3 },
+    { batch: 2, heads: 2, queries: 16, keys: 16, dim: 24 },
+    { batch: 1, heads: 2, queries: 49, keys: 49, dim: 32 },
+    { batch: 1, heads: 2, queries: 65, keys: 129, dim: 64 },
+    { batch: 1, heads: 1, queries: 200, keys: 63, dim: 72 },
+    { batch: 1, heads: 2, queries: 97, keys: 191, dim: 100 },
+    { batch: 1, heads: 1, queries: 33, keys: 130, dim: 128 },
+    { batch: 1, heads: 1, queries: 17, keys: 70, dim: 256 },
+  ];
+  it.each(grid)('holds to float64 at $batch × $heads, $queries queries, $keys keys, $dim wide', (sizes) => {
+    for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) check(sizes, {}, dtype);
+    check(sizes, { layout: 'BSHD' }, 'float32');
+  });
+
+  it.each([
+    ['a causal mask', { batch: 2, heads: 2, queries: 70, keys: 70, dim: 16 }, { causal: true }],
+    ['a causal mask over a longer past', { batch: 1, heads: 2, queries: 40, keys: 150, dim: 16 }, { causal: true }],
+    [
+      'a causal mask with more queries than keys',
+      { batch: 1, heads: 1, queries: 90, keys: 30, dim: 8 },
+      { causal: true },
+    ],
+    ['grouped query heads', { batch: 2, heads: 6, keyHeads: 2, queries: 33, keys: 65, dim: 20 }, {}],
+    [
+      'one key head for all',
+      { batch: 1, heads: 4, keyHeads: 1, queries: 20, keys: 20, dim: 8 },
+      { layout: 'BSHD' as const, causal: true },
+    ],
+    ['a scale of its own', { batch: 1, heads: 1, queries: 9, keys: 9, dim: 4 }, { scale: -0.7 }],
+    ['a scale of zero', { batch: 1, heads: 1, queries: 5, keys: 9, dim: 4 }, { scale: 0 }],
+  ] as [string, Sizes, AttentionOptions][])('holds to float64 with %s', (_, sizes, options) => {
+    for (const dtype of ['float64', 'float32', 'bfloat16'] as const) check(sizes, options, dtype);
+  });
+
+  it('holds to float64 with a number of keys for each batch row, none included', () => {
+    const sizes = { batch: 4, heads: 2, queries: 21, keys: 80, dim: 12 };
+    for (const dtype of ['float64', 'float32'] as const) {
+      check(sizes, {}, dtype, { lengths: [80, 1, 0, 65] });
+      check(sizes, { causal: true, layout: 'BSHD' }, dtype, { lengths: [80, 3, 0, 65] });
+    }
+  });
+
+  it.each([
+    ['sharp', 10],
+    ['key offset', 4],
+    ['one dominant key', 10],
+  ] as [Adversary, number][])('holds to float64 on adversarial data: %s', (adversary, slack) => {
+    const sizes = { batch: 1, heads: 2, queries: 130, keys: 150, dim: 64 };
+    check(sizes, {}, 'float32', { adversary, slack });
+    check(sizes, {}, 'float64', { adversary, slack });
+  });
+
+  it('gives zeros, and zero gradients, where there is no key at all', () => {
+    const [q, k] = [tensor([[[[1, 2]]]]), zeros([1, 1, 0, 2])];
+    expect([...attention(q, k, k).dataSync()]).toEqual([0, 0]);
+    expect([...grad((x: Tensor) => attention(x, k, k).sum())(q).dataSync()]).toEqual([0, 0]);
+    expect(attention(zeros([1, 1, 0, 2]), q, q).shape).toEqual([1, 1, 0, 2]);
+  });
+});
+
+describe('structure', () => {
+  const sizes = { batch: 2, heads: 2, queries: 100, keys: 130, dim: 40 };
+  const tensors = () =>
+    operands(sizes, 'BHSD').map(({ shape, values }) => tensor(Float32Array.from(Array.from(values)), { shape }));
+
+  it('gives the same bits on every run', () => {
+    const once = () => {
+      const [q, k, v, tq, tk, tv, g, h] = tensors();
+      const [[o, to], pullback] = vjp(
+        (...x: Tensor[]) =>
+          jvp((a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c), [x[0]!, x[1]!, x[2]!], [x[3], x[4], x[5]]),
+        [q!, k!, v!, tq!, tk!, tv!],
+      );
+      return [o, to, ...(pullback([g!, h!]) as Tensor[])].map((x) =>
+        Buffer.from(x.dataSync().buffer).toString('base64'),
+      );
+    };
+    expect(once()).toEqual(once());
+  });
+
+  it('treats a null tangent as zeros, at the same value', () => {
+    const [q, k, v, tq] = tensors() as [Tensor, Tensor, Tensor, Tensor];
+    const f = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c);
+    const [o, to] = jvp(f, [q, k, v], [tq, null, null]);
+    const [o0, to0] = jvp(f, [q, k, v], [tq, zeros(k.shape), zeros(v.shape)]);
+    expect([...o.dataSync()]).toEqual([...o0.dataSync()]);
+    expect([...o.dataSync()]).toEqual([...attention(q, k, v).dataSync()]);
+    expect(relativeError(to.dataSync(), to0.dataSync())).toBeLessThan(1e-6);
+  });
+
+  it('has gradients of keys that sum to zero, and does not see a constant added to the keys', () => {
+    const [q, k, v] = tensors() as [Tensor, Tensor, Tensor];
+    const f = (x: Tensor) => attention(q, x, v).square().sum();
+    const gk = grad(f)(k) as Tensor;
+    const size = gk.square().sum().itemSync();
+    expect(gk.sum(2).square().sum().itemSync() / size).toBeLessThan(1e-9);
+    expect(relativeError(attention(q, k.add(1), v).dataSync(), attention(q, k, v).dataSync())).toBeLessThan(1e-5);
+  });
+
+  it('differentiates to third order through its composition', () => {
+    const small = { batch: 1, heads: 2, keyHeads: 1, queries: 3, keys: 4, dim: 3 };
+    const [q, k, v, tq, tk, tv] = operands(small, 'BSHD') as [Sample, Sample, Sample, Sample, Sample, Sample];
+    const tangents = [tq, tk, tv].map(({ shape, values }) => tensor(Float64Array.from(Array.from(values)), { shape }));
+    const first = (a0: Tensor, b0: Tensor, c0: Tensor) =>
+      jvp(
+        (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, { layout: 'BSHD', causal: true }),
+        [a0, b0, c0],
+        tangents,
+      )[1];
+    checkOp((a, b, c) => first(a!, b!, c!), [q, k, v], { dtypes: ['float64'], tolerance: 1e-5 });
+    checkOp((x) => grad((y: Tensor) => attention(y, y, y).square().sum())(x!), [sample([1, 1, 4, 3], 5)], {
+      dtypes: ['float64'],
+      tolerance: 1e-5,
+    });
+  });
+});
+
+describe('refusals', () => {
+  const x = (...shape: number[]) => zeros(shape);
+  it.each([
+    ['a rank', () => attention(x(2, 3, 4), x(2, 3, 4), x(2, 3, 4)), /attention: q must have rank 4/],
+    [
+      'a key batch',
+      () => attention(x(2, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4)),
+      /k must have the batch and head size of q/,
+    ],
+    ['a value shape', () => attention(x(1, 1, 3, 4), x(1, 1, 3, 4), x(1, 1, 2, 4)), /v must have shape/],
+    ['a head count', () => attention(x(1, 3, 3, 4), x(1, 2, 3, 4), x(1, 2, 3, 4)), /multiple of k's 2 heads, got 3/],
+    [
+      'a wide head',
+      () => attention(x(1, 1, 1, 257), x(1, 1, 1, 257), x(1, 1, 1, 257)),
+      /head size in \[1, 256\], got 257/,
+    ],
+    [
+      'a NaN scale',
+      () => attention(x(1, 1, 1, 4), x(1, 1, 1, 4), x(1, 1, 1, 4), { scale: Number.NaN }),
+      /scale must be a finite number/,
+    ],
+    [
+      'a layout',
+      () => attention(x(1, 1, 1, 4), x(1, 1, 1, 4), x(1, 1, 1, 4), { layout: 'SBHD' as never }),
+      /layout must be 'BHSD' or 'BSHD', got 'SBHD'/,
+    ],
+    [
+      'an option',
+      () => attention(x(1, 1, 1, 4), x(1, 1, 1, 4), x(1, 1, 1, 4), { casual: true } as never),
+      /got 'casual'/,
+    ],
+    [
+      'key lengths',
+      () => attention(x(2, 1, 1, 4), x(2, 1, 1, 4), x(2, 1, 1, 4), { keyLengths: tensor([1, 1]) }),
+      /keyLengths must be int32, got float32/,
+    ],
+  ])('names the op and %s that does not fit', (_, call, message) => {
+    expect(call).toThrow(message);
+  });
+
+  it('names a missing cotangent', () => {
+    const h = x(1, 1, 1, 4)._handle;
+    expect(() =>
+      native.attentionJvpVjp(h, h, h, null, null, null, h, null, h, null, null, null, null, 'BHSD', false, 1, []),
+    ).toThrow(/at least one of g and h/);
+  });
+});
