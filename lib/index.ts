@@ -12,6 +12,9 @@ export * from './create';
 export type { DType, TypedArray } from './dtype';
 export * from './errors';
 // io
+export { type Checkpoint, type JsonValue, loadCheckpoint, saveCheckpoint } from './io/checkpoint';
+export { encodePng, type GridOptions, type Image, imageGrid } from './io/png';
+// io
 export {
   type LoadOptions,
   loadSafetensors,
@@ -38,9 +41,6 @@ export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
-// io
-export { type Checkpoint, type JsonValue, loadCheckpoint, saveCheckpoint } from './io/checkpoint';
-export { encodePng, type GridOptions, type Image, imageGrid } from './io/png';
 export {
   type FlowMapNetwork,
   type FlowMatchingBatch,

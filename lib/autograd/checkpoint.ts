@@ -13,10 +13,12 @@ type Values = readonly (Tensor | null)[];
 /**
  * Wraps `fn` so that the tape saves its inputs only and computes it again in the backward pass. Works under
  * {@link jvp}, and under any nesting. Tensors that `fn` closes over are found by running it once; name them all in
- * `captures` (a layer's parameters, say) to save that run.
+ * `captures` (none: []) to save that run. The second run comes later: what stood in for a module's parameters in
+ * `functionalCall` then no longer does, so pass such parameters as an argument and call `functionalCall` inside.
  *
  * @param fn tensors or nestings in, a tensor or an array of tensors out; must give the same result when run again
- * @throws AutogradError if `captures` is given and `fn` uses a traced tensor that is not in it
+ * @throws AutogradError if `captures` is given and `fn` uses a traced tensor that is not in it, or if, run again, `fn`
+ * does not meet the tensors it had closed over
  */
 export function checkpoint<A extends readonly unknown[], R extends Tensor | readonly Tensor[]>(
   fn: (...args: A) => R,
@@ -39,16 +41,23 @@ export function checkpoint<A extends readonly unknown[], R extends Tensor | read
       );
     }
     const inputs = [...used];
+    const given = new Set<Tensor>(leaves(args));
+    // What the function closed over when it first ran; it must meet the same tensors when run again.
+    let closedOver = discovered === null ? null : inputs.filter((input) => input._traced && !given.has(input));
     let single = discovered === null || isTensor(discovered);
     if (discovered !== null && inputs.every((input) => !input._traced)) return discovered;
 
     const run: Run = (values) => {
       const allowed = new Set(values.flatMap((value) => tracesOf(value)));
       const substitute = new Map(inputs.map((input, i) => [input, values[i]!]));
+      const met = new Set<Tensor>();
       const result = withInputFilter(
         (input) => {
           const value = substitute.get(input);
-          if (value) return value;
+          if (value) {
+            met.add(input);
+            return value;
+          }
           if (outer.has(input._traced!.trace) && !allowed.has(input._traced!.trace)) {
             throw new AutogradError('checkpoint', 'the function uses a traced tensor that `captures` does not name');
           }
@@ -56,6 +65,14 @@ export function checkpoint<A extends readonly unknown[], R extends Tensor | read
         },
         () => fn(...(mapTree(args, (x) => substitute.get(x) ?? x) as unknown as A)),
       );
+      closedOver ??= [...met];
+      if (closedOver.some((input) => !met.has(input))) {
+        throw new AutogradError(
+          'checkpoint',
+          'run again, the function did not meet a tensor it had closed over; pass parameters that stand in for a ' +
+            "module's own (functionalCall) as arguments",
+        );
+      }
       single = isTensor(result);
       return toArray(result);
     };

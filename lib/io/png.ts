@@ -26,7 +26,7 @@ function crc32(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-function chunk(type: string, data: Uint8Array): Buffer {
+function chunk(type: string, data: Uint8Array): Uint8Array {
   const out = Buffer.alloc(12 + data.length);
   out.writeUInt32BE(data.length, 0);
   out.write(type, 4, 'latin1');
@@ -48,7 +48,7 @@ function checkChannels(op: string, channels: number): asserts channels is 1 | 3 
 }
 
 /** A PNG file of the image. */
-export function encodePng({ width, height, channels, data }: Image): Buffer {
+export function encodePng({ width, height, channels, data }: Image): Uint8Array {
   checkPositive('encodePng', { width, height });
   checkChannels('encodePng', channels);
   const stride = width * channels;

@@ -15,7 +15,7 @@ import type { Generator } from '../random';
 import type { Tensor } from '../tensor';
 import { spectralNormal, xavierUniform } from './init';
 import { Embedding, Linear, RMSNorm, TimestepEmbedding } from './layers';
-import { Module } from './module';
+import { functionalCall, Module } from './module';
 
 export interface DiTOptions {
   /** Height and width of the images, in pixels. */
@@ -241,6 +241,16 @@ function positions(side: number, width: number): Tensor {
   return tensor(values, { shape: [1, side * side, width], dtype: 'float32' });
 }
 
+// The parameters go in as an argument: in the backward pass nothing stands in for the block's own any more.
+function recomputed(block: DiTBlock, tokens: Tensor, activated: Tensor): Tensor {
+  const run = checkpoint(
+    (x: Tensor, c: Tensor, parameters: Map<string, Tensor>) =>
+      functionalCall(block, parameters, () => block.forward(x, c)),
+    { captures: [] },
+  );
+  return run(tokens, activated, block.stateDict());
+}
+
 /** A flow-map network F(x, t, s, class, beta). */
 export class DiT extends Module {
   readonly options: Readonly<DiTOptions>;
@@ -315,12 +325,7 @@ export class DiT extends Module {
     let tokens = this.patches.forward(patches).add(this.get('pos_embed'));
     const activated = silu(this.embedCondition(t, s, condition, dtype));
     for (const block of this.blocks) {
-      tokens = recompute
-        ? checkpoint((a: Tensor, c: Tensor) => block.forward(a, c), { captures: block.stateDict().values() })(
-            tokens,
-            activated,
-          )
-        : block.forward(tokens, activated);
+      tokens = recompute ? recomputed(block, tokens, activated) : block.forward(tokens, activated);
     }
     const out = reshape(this.final.forward(tokens, activated), [batch!, side, side, patchSize, patchSize, channels]);
     return reshape(permute(out, [0, 5, 1, 3, 2, 4]), x.shape).to({ dtype: x.dtype });
