@@ -8,7 +8,9 @@ module.exports = {
   transform: { '^.+\\.ts$': '@swc/jest' },
   moduleNameMapper: { '^flowmap$': '<rootDir>/lib/index.ts' },
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/runs'],
-  setupFilesAfterEnv: ['<rootDir>/test/support/collect.ts'],
+  setupFilesAfterEnv: ['<rootDir>/test/support/setup.ts'],
+  // Slow machines are slow, not wrong.
+  testTimeout: 120_000,
   maxWorkers: 2,
   reporters: ['default', '<rootDir>/scripts/summary.cjs'],
 };

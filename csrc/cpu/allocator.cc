@@ -105,6 +105,7 @@ void CpuAllocator::resetPeak() {
 void CpuAllocator::setLimit(size_t bytes) {
   std::lock_guard lock(mutex_);
   figures_.limitBytes = bytes;
+  if (figures_.bytes + figures_.cachedBytes > bytes) freeCached();
 }
 
 MemoryFigures CpuAllocator::figures() const {

@@ -3,8 +3,6 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 
-jest.setTimeout(60_000);
-
 const entry = JSON.stringify(join(__dirname, '..', '..', 'dist', 'index.js'));
 // Far more work than any test may last: each op of the chain streams 128 MB.
 const flood = `

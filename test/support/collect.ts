@@ -1,13 +1,12 @@
-// Before each test, what earlier tests dropped is collected: a test that compares `memory()` before and after must not
-// see the collector free another test's tensors in between.
+// Runs V8's collector and what it left to finalise.
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 setFlagsFromString('--expose-gc');
-const collect = runInNewContext('gc') as () => void;
+const gc = runInNewContext('gc') as () => void;
 
-beforeEach(async () => {
-  collect();
+export async function collect(): Promise<void> {
+  gc();
   await setImmediate();
-});
+}
