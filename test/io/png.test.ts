@@ -13,7 +13,8 @@ function crcByDefinition(bytes: Uint8Array): number {
   return Number(crc ^ 0xffffffffn);
 }
 
-function decode(png: Buffer): Image {
+function decode(file: Uint8Array): Image {
+  const png = Buffer.from(file);
   expect([...png.subarray(0, 8)]).toEqual([137, 80, 78, 71, 13, 10, 26, 10]);
   const chunks: [string, Buffer][] = [];
   for (let at = 8; at < png.length; ) {
