@@ -63,6 +63,11 @@ export class LoadError extends FlowmapError {
   override readonly code = 'ERR_FLOWMAP_LOAD';
 }
 
+/** A value that should be finite is not; the message says which and where. */
+export class NumericalError extends FlowmapError {
+  override readonly code = 'ERR_FLOWMAP_NUMERICAL';
+}
+
 /** A defect of flowmap itself. */
 export class InternalError extends FlowmapError {
   override readonly code = 'ERR_FLOWMAP_INTERNAL';
@@ -76,6 +81,7 @@ const classes = {
   ERR_FLOWMAP_DISPOSED: DisposedError,
   ERR_FLOWMAP_ARGUMENT: ArgumentError,
   ERR_FLOWMAP_OUT_OF_MEMORY: OutOfMemoryError,
+  ERR_FLOWMAP_NUMERICAL: NumericalError,
   ERR_FLOWMAP_INTERNAL: InternalError,
 } as const;
 

@@ -11,6 +11,15 @@ export { noGrad, Tape } from './autograd/tape';
 export * from './create';
 export type { DType, TypedArray } from './dtype';
 export * from './errors';
+// io
+export {
+  type LoadOptions,
+  loadSafetensors,
+  readSafetensorsHeader,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+  saveSafetensors,
+} from './io/safetensors';
 export {
   dispose,
   emptyCache,
@@ -23,15 +32,25 @@ export {
   synchronizeSync,
   tidy,
 } from './memory';
+// nn
+export * as nn from './nn';
+export { functionalCall } from './nn/module';
+// objectives
+export { checkFinite } from './objectives/checkFinite';
+export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 // io
+export { type Checkpoint, type JsonValue, loadCheckpoint, saveCheckpoint } from './io/checkpoint';
+export { encodePng, type GridOptions, type Image, imageGrid } from './io/png';
 export {
-  type LoadOptions,
-  loadSafetensors,
-  readSafetensorsHeader,
-  type SafetensorsEntry,
-  type SafetensorsHeader,
-  saveSafetensors,
-} from './io/safetensors';
+  type FlowMapNetwork,
+  type FlowMatchingBatch,
+  type FlowMatchingOptions,
+  flowMatchingLoss,
+  type TvmBatch,
+  type TvmOptions,
+  type TvmResult,
+  tvmLoss,
+} from './objectives/tvm';
 // ops
 export { gelu, silu } from './ops/activation';
 export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
@@ -57,5 +76,12 @@ export { Ema } from './optim/ema';
 export { copyInto } from './optim/inPlace';
 export { type CosineOptions, cosineSchedule } from './optim/schedule';
 export * from './random';
+// samplers
+export {
+  type EulerSamplerOptions,
+  type FlowMapSamplerOptions,
+  sampleEuler,
+  sampleFlowMap,
+} from './samplers/flowMap';
 export { isTensor, Tensor } from './tensor';
 export type { TensorTree } from './tree';

@@ -23,6 +23,8 @@ export interface NativeAddon {
   resetPeakMemory(device: string): void;
   setMemoryLimit(device: string, bytes: number): void;
 
+  checkFinite(x: Handle, what: string): Handle;
+
   // fill
   full(device: string, shape: readonly number[], dtype: DType, value: number): Handle;
   arange(device: string, start: number, stop: number, step: number, dtype: DType): Handle;

@@ -19,6 +19,7 @@ const char* codeName(ErrorCode code) {
     case ErrorCode::Disposed: return "ERR_FLOWMAP_DISPOSED";
     case ErrorCode::Argument: return "ERR_FLOWMAP_ARGUMENT";
     case ErrorCode::OutOfMemory: return "ERR_FLOWMAP_OUT_OF_MEMORY";
+    case ErrorCode::Numerical: return "ERR_FLOWMAP_NUMERICAL";
     case ErrorCode::Internal: return "ERR_FLOWMAP_INTERNAL";
   }
   return "ERR_FLOWMAP_INTERNAL";

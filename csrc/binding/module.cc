@@ -73,6 +73,10 @@ void bindElementwise(Napi::Object exports) {
   bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
 }
 
+void bindCheck(Napi::Object exports) {
+  bind(exports, "checkFinite", {"x", "what"}, &ops::checkFinite);
+}
+
 void bindFill(Napi::Object exports) {
   bind(exports, "full", {"device", "shape", "dtype", "value"}, &ops::full);
   bind(exports, "arange", {"device", "start", "stop", "step", "dtype"}, &ops::arange);
@@ -210,6 +214,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   }));
   bindTransfer(exports);
   bindElementwise(exports);
+  bindCheck(exports);
   bindFill(exports);
   bindMatmul(exports);
   bindAttention(exports);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <vector>
 
 #include "core/attention_args.h"
@@ -29,6 +30,9 @@ class Backend {
                      double bValue) = 0;
   virtual void clamp(const Tensor& out, const Tensor& x, double low, double high) = 0;
   virtual void cast(const Tensor& out, const Tensor& x) = 0;
+
+  // y = x; throws Error(Numerical) naming `what` and the first row (index of the first axis) with a NaN or infinity
+  virtual void checkFinite(const Tensor& y, const Tensor& x, const std::string& what) = 0;
 
   // fill
   virtual void fill(const Tensor& out, double value) = 0;

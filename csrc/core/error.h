@@ -8,7 +8,7 @@
 
 namespace flowmap {
 
-enum class ErrorCode { Shape, DType, Device, DeviceUnavailable, Disposed, Argument, OutOfMemory, Internal };
+enum class ErrorCode { Shape, DType, Device, DeviceUnavailable, Disposed, Argument, OutOfMemory, Numerical, Internal };
 
 class Error : public std::exception {
  public:

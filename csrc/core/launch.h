@@ -24,7 +24,11 @@ void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::ve
           }
         };
         for (const Tensor& input : inputs) {
-          if (input && input.storage()->error()) return failWith(input.storage()->error());
+          if (!input || !input.storage()->error()) continue;
+          // An in-place op (an optimiser's step) given a failed input leaves its targets as they were: nothing is lost,
+          // and the error is read where it arose.
+          if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;
+          return failWith(input.storage()->error());
         }
         try {
           for (const Tensor& output : outputs) {

@@ -18,6 +18,8 @@ class CpuBackend final : public Backend {
   void clamp(const Tensor& out, const Tensor& x, double low, double high) override;
   void cast(const Tensor& out, const Tensor& x) override;
 
+  void checkFinite(const Tensor& y, const Tensor& x, const std::string& what) override;
+
   // fill
   void fill(const Tensor& out, double value) override;
   void arange(const Tensor& out, double start, double step) override;

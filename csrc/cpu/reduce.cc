@@ -241,7 +241,8 @@ int64_t argExtremeRow(bool largest, const T* x, int64_t n) {
   return place;
 }
 
-// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above all.
+// [outer, n, inner] -> the place along n, for every [outer, inner]; the first among equals, and the first NaN above
+// all.
 template <class T>
 void argExtreme(bool largest, int32_t* y, const T* x, int64_t outer, int64_t n, int64_t inner) {
   using C = Compute<T>;

@@ -136,4 +136,11 @@ Tensor toDevice(const Tensor& x, Device& device) {
   fail(ErrorCode::Device, "to", "cannot copy from ", x.device(), " to ", device);
 }
 
+Tensor checkFinite(const Tensor& x, const std::string& what) {
+  checkFloating("checkFinite", "x", x);
+  const Tensor y = Tensor::emptyLike(x);
+  launch("checkFinite", x.device(), {y}, {x}, [=](Backend& backend) { backend.checkFinite(y, x, what); });
+  return y;
+}
+
 }  // namespace flowmap::ops

@@ -6,6 +6,8 @@
 #include "core/optional_tensor.h"
 #include "core/tensor.h"
 
+#include <string>
+
 namespace flowmap::ops {
 
 // The shape both arguments broadcast to, as in NumPy; throws Error(Shape) naming the op and both shapes.
@@ -33,5 +35,8 @@ Tensor clamp(const Tensor& x, double low, double high);
 Tensor cast(const Tensor& x, DType dtype);
 // x [...] -> [...] on `device`; shares storage where it is the same
 Tensor toDevice(const Tensor& x, Device& device);
+
+// x [B, ...] -> the same values; where one is not finite, reading them throws Error(Numerical) naming `what` and the row
+Tensor checkFinite(const Tensor& x, const std::string& what);
 
 }  // namespace flowmap::ops

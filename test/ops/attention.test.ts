@@ -271,7 +271,8 @@ describe('structure', () => {
   it('differentiates to third order through its composition', () => {
     const small = { batch: 1, heads: 2, keyHeads: 1, queries: 3, keys: 4, dim: 3 };
     const [q, k, v, tq, tk, tv] = operands(small, 'BSHD') as [Sample, Sample, Sample, Sample, Sample, Sample];
-    const tangents = [tq, tk, tv].map(({ shape, values }) => tensor(Float64Array.from(Array.from(values)), { shape }));
+    const upload = ({ shape, values }: Sample) => tensor(Float64Array.from(Array.from(values)), { shape });
+    const tangents: [Tensor, Tensor, Tensor] = [upload(tq), upload(tk), upload(tv)];
     const first = (a0: Tensor, b0: Tensor, c0: Tensor) =>
       jvp(
         (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, { layout: 'BSHD', causal: true }),

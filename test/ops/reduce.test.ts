@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import * as fm from '../../lib';
 import { ShapeError, type Tensor, tensor } from '../../lib';
@@ -128,6 +130,27 @@ describe('sum, mean, max and min', () => {
     const narrow = x.to({ dtype: 'bfloat16' });
     const wide = narrow.to({ dtype: 'float64' });
     expect(relativeError(fm.sum(narrow, axes).dataSync(), fm.sum(wide, axes).dataSync())).toBeLessThan(4e-3);
+  });
+
+  it('give the same bits on any number of threads', () => {
+    const root = join(__dirname, '..', '..');
+    const program = `
+      const { tensor, sum, mean, sumTo, takeVjp } = require('./lib');
+      const x = tensor(Float32Array.from({ length: 1e6 }, (_, i) => Math.sin(i * i)));
+      const ids = tensor(Int32Array.from({ length: 1000 }, (_, i) => (i * 7) % 13));
+      const results = [sum(x), mean(x.reshape([1000, 1000]), 0), sum(x.reshape([2, 500000]), 1),
+        sumTo(x.reshape([100, 10, 1000]), [10, 1]), sum(x.reshape([250000, 4]), 0).to({ dtype: 'bfloat16' }),
+        takeVjp(x.reshape([1000, 1000]), ids, [13, 1000])];
+      console.log(results.map((y) => Buffer.from(y.dataSync().buffer).toString('hex')).join());`;
+    const run = (threads: number) =>
+      execFileSync(process.execPath, ['-r', './scripts/typescript.cjs', '-e', program], {
+        cwd: root,
+        env: { ...process.env, OMP_NUM_THREADS: String(threads) },
+        maxBuffer: 2 ** 26,
+      }).toString();
+    const alone = run(1);
+    expect(alone.length).toBeGreaterThan(1000);
+    for (const threads of [2, 3, 7]) expect(run(threads) === alone).toBe(true);
   });
 
   it('spread NaN, share the derivative among equal extremes, and treat empty axes', () => {
