@@ -48,7 +48,7 @@ function checkChannels(op: string, channels: number): asserts channels is 1 | 3 
 }
 
 /** A PNG file of the image. */
-export function encodePng({ width, height, channels, data }: Image): Buffer {
+export function encodePng({ width, height, channels, data }: Image): Uint8Array {
   checkPositive('encodePng', { width, height });
   checkChannels('encodePng', channels);
   const stride = width * channels;
