@@ -24,4 +24,4 @@ libraries=$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-n
 export FLOWMAP_ADDON=$PWD/build-sanitize/flowmap.node
 # The pack test is about the released build alone.
 LD_PRELOAD=$libraries node node_modules/jest/bin/jest.js --runInBand --testTimeout 600000 \
-  --testPathIgnorePatterns test/package "$@"
+  --testPathIgnorePatterns=test/package -- "$@"
