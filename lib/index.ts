@@ -84,4 +84,7 @@ export {
   sampleFlowMap,
 } from './samplers/flowMap';
 export { isTensor, Tensor } from './tensor';
+// training
+export { type Stage, type TrainConfig, validateConfig } from './training/config';
+export { type Dataset, type StepMetrics, type TrainOptions, type TrainResult, train } from './training/train';
 export type { TensorTree } from './tree';

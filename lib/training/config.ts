@@ -1,0 +1,228 @@
+// A training run as data: checked key by key before anything is built.
+import { ArgumentError } from '../errors';
+import type { DiTOptions } from '../nn/dit';
+import type { LogitNormal } from '../objectives/times';
+
+interface StageBase {
+  /** Optimiser steps. */
+  steps: number;
+  /** Samples a step. */
+  batch: number;
+  /** Highest learning rate; it falls along half a cosine to `final` of it. */
+  lr: number;
+  /** Steps of linear warm-up. Default 0. */
+  warmup?: number;
+  /** Last learning rate over the highest. Default 0. */
+  final?: number;
+  /** Of AdamW. Default [0.9, 0.95]. */
+  betas?: [number, number];
+  /** Of AdamW. Default 0. */
+  weightDecay?: number;
+  /** Decay of the average that samples are drawn with; it starts anew with each stage. Default 0.9999. */
+  ema?: number;
+  /** Largest norm of all gradients together; 0 for no limit. Default 0. */
+  clip?: number;
+  /** Probability of dropping a class. Default 0.1. */
+  labelDropout?: number;
+}
+
+export interface FlowMatchingStage extends StageBase {
+  objective: 'flowMatching';
+  /** Law of t. Default mean 0, std 1. */
+  times?: LogitNormal;
+}
+
+export interface TvmStage extends StageBase {
+  objective: 'tvm';
+  /** Decay of the teacher's average. Default 0.99. */
+  teacher?: number;
+  /** cfg that is trained in. Default: beta uniform, for a network with a guidance embedder; else 1. */
+  cfg?: number;
+  doScaleParam?: boolean;
+  detachJvp?: boolean;
+  gap?: LogitNormal;
+  s?: LogitNormal;
+  sPrime?: LogitNormal;
+  /** Share of the batch that starts at t = 1, with s from `startS`. Default 0. */
+  startShare?: number;
+  startS?: LogitNormal;
+}
+
+export type Stage = FlowMatchingStage | TvmStage;
+
+export interface TrainConfig {
+  seed: number;
+  model: Omit<DiTOptions, 'generator'>;
+  /** One after the other; each starts from the average of the one before, with a fresh optimiser and averages. */
+  stages: Stage[];
+  /** Where the data came from and how it was normalised: kept for whoever samples. */
+  data?: { path?: string; mean?: number; std?: number };
+  /** Steps between checkpoints. Default 1000. */
+  checkpointEvery?: number;
+  /** Steps between lines of metrics. Default 20. */
+  logEvery?: number;
+}
+
+type Kind = 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init';
+
+const base: Record<string, Kind> = {
+  objective: 'objective',
+  steps: 'number',
+  batch: 'number',
+  lr: 'number',
+  warmup: 'number',
+  final: 'number',
+  betas: 'pair',
+  weightDecay: 'number',
+  ema: 'number',
+  clip: 'number',
+  labelDropout: 'number',
+};
+const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
+  flowMatching: { ...base, times: 'law' },
+  tvm: {
+    ...base,
+    teacher: 'number',
+    cfg: 'number',
+    doScaleParam: 'boolean',
+    detachJvp: 'boolean',
+    gap: 'law',
+    s: 'law',
+    sPrime: 'law',
+    startShare: 'number',
+    startS: 'law',
+  },
+};
+const modelKeys: Record<string, Kind> = {
+  imageSize: 'number',
+  patchSize: 'number',
+  channels: 'number',
+  width: 'number',
+  depth: 'number',
+  heads: 'number',
+  classes: 'number',
+  guidance: 'boolean',
+  modNorm: 'boolean',
+  qkNorm: 'boolean',
+  mlpRatio: 'number',
+  init: 'init',
+  labelStd: 'number',
+  timeStd: 'number',
+  timeFrequencies: 'number',
+  timeRange: 'pair',
+  checkpoint: 'boolean',
+};
+const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
+const topKeys = ['seed', 'model', 'stages', 'data', 'checkpointEvery', 'logEvery'];
+
+/** The candidate with the fewest edits from `name`. */
+export function nearestName(name: string, candidates: readonly string[]): string {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i];
+      for (let j = 1; j <= b.length; j++) {
+        next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
+      }
+      row = next;
+    }
+    return row[b.length]!;
+  };
+  return candidates.reduce((best, each) => (distance(name, each) < distance(name, best) ? each : best));
+}
+
+function fail(path: string, expected: string, got: unknown): never {
+  throw new ArgumentError('train', `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
+}
+
+function record(path: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object', value);
+  return value as Record<string, unknown>;
+}
+
+function checkKeys(path: string, value: Record<string, unknown>, allowed: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (allowed.includes(key)) continue;
+    const at = path === '' ? key : `${path}.${key}`;
+    throw new ArgumentError('train', `config.${at} is unknown; did you mean '${nearestName(key, allowed)}'?`);
+  }
+}
+
+function checkKind(path: string, kind: Kind, value: unknown): void {
+  const isNumber = (x: unknown) => typeof x === 'number' && Number.isFinite(x);
+  switch (kind) {
+    case 'number':
+      if (!isNumber(value)) fail(path, 'a finite number', value);
+      return;
+    case 'boolean':
+    case 'string':
+      if (typeof value !== kind) fail(path, `a ${kind}`, value);
+      return;
+    case 'pair':
+      if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) fail(path, 'two numbers', value);
+      return;
+    case 'law': {
+      const law = record(path, value);
+      checkKeys(path, law, ['mean', 'std']);
+      if (!isNumber(law.mean) || !isNumber(law.std)) fail(path, '{ mean, std }', value);
+      return;
+    }
+    case 'objective':
+      if (typeof value !== 'string' || !(value in stageKeys))
+        fail(path, `one of ${Object.keys(stageKeys).join(', ')}`, value);
+      return;
+    case 'init':
+      if (value !== 'spectral' && value !== 'xavier') fail(path, "'spectral' or 'xavier'", value);
+      return;
+    default:
+      kind satisfies never;
+  }
+}
+
+function checkTable(path: string, value: Record<string, unknown>, table: Record<string, Kind>): void {
+  checkKeys(path, value, Object.keys(table));
+  for (const [key, kind] of Object.entries(table)) {
+    if (value[key] !== undefined) checkKind(`${path}.${key}`, kind, value[key]);
+  }
+}
+
+function checkWhole(path: string, value: unknown, least: number): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) fail(path, `an integer of at least ${least}`, value);
+}
+
+/**
+ * Checks a configuration and gives it back, typed.
+ *
+ * @throws ArgumentError naming the key, and the nearest known one where it is unknown
+ */
+export function validateConfig(value: unknown): TrainConfig {
+  const config = record('', value);
+  checkKeys('', config, topKeys);
+  checkWhole('seed', config.seed, 0);
+  const model = record('model', config.model);
+  checkTable('model', model, modelKeys);
+  for (const key of ['imageSize', 'patchSize', 'channels', 'width', 'depth', 'heads']) {
+    checkWhole(`model.${key}`, model[key], 1);
+  }
+  checkWhole('model.classes', model.classes, 0);
+  if (config.data !== undefined) checkTable('data', record('data', config.data), dataKeys);
+  for (const key of ['checkpointEvery', 'logEvery']) {
+    if (config[key] !== undefined) checkWhole(key, config[key], 1);
+  }
+  if (!Array.isArray(config.stages) || config.stages.length === 0) fail('stages', 'a list of stages', config.stages);
+  for (const [i, each] of (config.stages as unknown[]).entries()) {
+    const path = `stages.${i}`;
+    const stage = record(path, each);
+    checkKind(`${path}.objective`, 'objective', stage.objective);
+    checkTable(path, stage, stageKeys[stage.objective as Stage['objective']]);
+    checkWhole(`${path}.steps`, stage.steps, 1);
+    checkWhole(`${path}.batch`, stage.batch, 1);
+    if (!(typeof stage.lr === 'number' && stage.lr > 0)) fail(`${path}.lr`, 'a positive number', stage.lr);
+    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'final']) {
+      const share = stage[key];
+      if (share !== undefined && !((share as number) >= 0 && (share as number) <= 1))
+        fail(`${path}.${key}`, 'in [0, 1]', share);
+    }
+  }
+  return config as unknown as TrainConfig;
+}

@@ -1,0 +1,309 @@
+// Trains a flow-map network through its stages. A run that is stopped, or killed at any moment, goes on from its last
+// checkpoint and ends with the same bits as one that never stopped: all that is random comes from one generator, whose
+// state is saved with weights, averages and moments.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { valueAndGrad } from '../autograd/reverse';
+import { Progress } from '../cli/progress';
+import { zeros } from '../create';
+import { ArgumentError, FormatError } from '../errors';
+import { type JsonValue, loadCheckpoint, saveCheckpoint } from '../io/checkpoint';
+import { MetricsWriter } from '../io/metrics';
+import { dispose, keep, tidy } from '../memory';
+import { DiT } from '../nn/dit';
+import { functionalCall } from '../nn/module';
+import { flowMatchingLoss, tvmLoss } from '../objectives/tvm';
+import { take } from '../ops/gather';
+import { AdamW } from '../optim/adamw';
+import { clipByGlobalNorm } from '../optim/clip';
+import { Ema } from '../optim/ema';
+import { copyInto } from '../optim/inPlace';
+import { cosineSchedule } from '../optim/schedule';
+import { Generator, type GeneratorState, randint } from '../random';
+import type { Tensor } from '../tensor';
+import { type Stage, type TrainConfig, validateConfig } from './config';
+
+export interface Dataset {
+  /** [N, C, H, W], float32, unit standard deviation. */
+  images: Tensor;
+  /** int32 [N]. */
+  labels: Tensor;
+}
+
+/** One line of metrics: means over the steps since the line before. */
+export interface StepMetrics {
+  /** Steps of all stages so far. */
+  step: number;
+  stage: number;
+  loss: number;
+  lr: number;
+  /** Seconds of this process's training so far. */
+  seconds: number;
+  [term: string]: number;
+}
+
+export interface TrainOptions {
+  /** Folder for `checkpoint.safetensors`, `metrics.jsonl` and each finished stage's `stage<i>.safetensors`. */
+  out: string;
+  /** Go on from the checkpoint in `out`. Default false. */
+  resume?: boolean;
+  /** When it aborts, a checkpoint is written and training returns. */
+  signal?: AbortSignal;
+  /** No progress bar. Default false. */
+  quiet?: boolean;
+  onMetrics?: (metrics: StepMetrics) => void;
+}
+
+export interface TrainResult {
+  /** False if it was stopped. */
+  finished: boolean;
+  step: number;
+  checkpoint: string;
+  /** The network, holding the last stage's average. Its owner disposes it. */
+  net: DiT;
+  /** Seconds of each stage in this process. */
+  seconds: number[];
+}
+
+/** Everything a stage changes as it goes. */
+class StageState {
+  readonly optimizer: AdamW;
+  readonly ema: Ema;
+  readonly teacher: Ema | null;
+  private readonly rate: (step: number) => number;
+
+  constructor(
+    readonly net: DiT,
+    readonly stage: Stage,
+    private readonly generator: Generator,
+  ) {
+    const params = net.namedParameters();
+    const { lr, steps, warmup, final, betas = [0.9, 0.95], weightDecay = 0, ema = 0.9999 } = stage;
+    this.optimizer = new AdamW(params, { lr, betas, weightDecay });
+    this.ema = new Ema(params, ema);
+    this.teacher = stage.objective === 'tvm' ? new Ema(params, stage.teacher ?? 0.99) : null;
+    this.rate = cosineSchedule({ lr, steps, warmup, final });
+  }
+
+  /** One optimiser step. -> the terms of the loss, each []; and the learning rate */
+  step(data: Dataset, at: number): { terms: Record<string, Tensor>; lr: number } {
+    const { net, stage, generator } = this;
+    const lr = this.rate(at);
+    const terms = tidy(() => {
+      const rows = randint(0, data.images.shape[0]!, [stage.batch], { generator });
+      const [x, labels] = [take(data.images, rows), take(data.labels, rows)];
+      const objective = (params: Map<string, Tensor>) =>
+        functionalCall(net, params, (): [Tensor, Record<string, Tensor>] => {
+          const { loss, ...parts } = this.loss(x, net.options.classes > 0 ? labels : null);
+          return [loss, Object.fromEntries(Object.entries(parts).map(([name, term]) => [name, term.mean()]))];
+        });
+      const [[loss, parts], gradients] = valueAndGrad(objective, { hasAux: true })(net.namedParameters());
+      const limit = stage.clip ?? 0;
+      const gradScale = limit > 0 ? clipByGlobalNorm(gradients.values(), limit).scale : null;
+      this.optimizer.update(gradients, { lr, gradScale });
+      this.ema.update();
+      this.teacher?.update();
+      return { loss, ...parts };
+    });
+    return { terms, lr };
+  }
+
+  private loss(x: Tensor, labels: Tensor | null): { loss: Tensor } & Record<string, Tensor> {
+    const { net, stage, generator } = this;
+    const { labelDropout = 0.1 } = stage;
+    if (stage.objective === 'flowMatching') {
+      return { ...flowMatchingLoss(net, { x, labels }, { times: stage.times, labelDropout, generator }) };
+    }
+    const { cfg, doScaleParam, detachJvp, gap, s, sPrime, startShare, startS } = stage;
+    const guidance = cfg !== undefined ? { cfg } : net.options.guidance ? ('beta' as const) : { cfg: 1 };
+    const times = { gap, s, sPrime, startShare, startS };
+    return {
+      ...tvmLoss(
+        net,
+        this.teacher!.tensors,
+        { x, labels },
+        { doScaleParam, detachJvp, guidance, labelDropout, times, generator },
+      ),
+    };
+  }
+
+  groups(): Record<string, ReadonlyMap<string, Tensor>> {
+    return {
+      model: this.net.stateDict(),
+      ema: this.ema.tensors,
+      optimizer: this.optimizer.stateDict().tensors,
+      ...(this.teacher ? { teacher: this.teacher.tensors } : {}),
+    };
+  }
+
+  restore(groups: Record<string, Map<string, Tensor>>, step: number): void {
+    const load = (name: string, targets: ReadonlyMap<string, Tensor>) => {
+      const source = groups[name];
+      for (const [key, target] of targets) {
+        const value = source?.get(key);
+        if (!value) throw new FormatError('train', `the checkpoint lacks '${name}/${key}'`);
+        copyInto(target, value);
+      }
+    };
+    load('model', this.net.stateDict());
+    load('ema', this.ema.tensors);
+    if (this.teacher) load('teacher', this.teacher.tensors);
+    this.optimizer.loadStateDict({ tensors: groups.optimizer ?? new Map(), step });
+  }
+
+  dispose(): void {
+    this.optimizer.dispose();
+    this.ema.dispose();
+    this.teacher?.dispose();
+  }
+}
+
+interface SavedState {
+  config: TrainConfig;
+  stage: number;
+  /** Steps made of this stage. */
+  step: number;
+  generator: GeneratorState;
+}
+
+/** What of a configuration decides the result; the rest may change between a stop and its resumption. */
+function essence({ checkpointEvery: _, logEvery: __, ...rest }: TrainConfig): string {
+  return JSON.stringify(rest);
+}
+
+/** Sums of loss terms on the device, read once a line. */
+class Means {
+  private sums = new Map<string, Tensor>();
+  private count = 0;
+
+  add(terms: Record<string, Tensor>): void {
+    for (const [name, term] of Object.entries(terms)) {
+      const before = this.sums.get(name) ?? keep(zeros([]));
+      this.sums.set(name, keep(tidy(() => before.add(term))));
+      before.dispose();
+      term.dispose();
+    }
+    this.count += 1;
+  }
+
+  async take(): Promise<Record<string, number>> {
+    const { sums, count } = this;
+    this.sums = new Map();
+    this.count = 0;
+    const means: Record<string, number> = {};
+    try {
+      for (const [name, sum] of sums) means[name] = (await sum.item()) / count;
+    } finally {
+      dispose(sums);
+    }
+    return means;
+  }
+}
+
+/**
+ * Trains a {@link DiT} on `data` as `config` says.
+ *
+ * @throws ArgumentError for a bad configuration; FormatError if the checkpoint to resume from is not this run's;
+ * NumericalError, with the last checkpoint intact, if a loss is not finite
+ */
+export async function train(given: TrainConfig, data: Dataset, options: TrainOptions): Promise<TrainResult> {
+  const config = validateConfig(given);
+  const { checkpointEvery = 1000, logEvery = 20 } = config;
+  const { out, signal, onMetrics } = options;
+  await mkdir(out, { recursive: true });
+  const checkpoint = join(out, 'checkpoint.safetensors');
+  const generator = new Generator(config.seed);
+  const net = new DiT({ ...config.model, generator });
+  const total = config.stages.reduce((sum, stage) => sum + stage.steps, 0);
+  const resumed = options.resume ? await loadCheckpoint(checkpoint) : null;
+  const saved = resumed ? (resumed.state as unknown as SavedState) : null;
+  if (saved && essence(saved.config) !== essence(config)) {
+    throw new FormatError('train', `${checkpoint} is of a run with another configuration`);
+  }
+  const firstStage = saved?.stage ?? 0;
+  if (firstStage > config.stages.length)
+    throw new ArgumentError('train', `${checkpoint} names a stage that is not there`);
+  let done = config.stages.slice(0, firstStage).reduce((sum, stage) => sum + stage.steps, 0) + (saved?.step ?? 0);
+  const metrics = new MetricsWriter(join(out, 'metrics.jsonl'));
+  await metrics.truncateTo(saved ? done : -1);
+  const progress = new Progress({ label: 'training', total, start: done, quiet: options.quiet });
+  const seconds = config.stages.map(() => 0);
+  const started = performance.now();
+  let finished = true;
+
+  for (let index = firstStage; index < config.stages.length && finished; index++) {
+    const stage = config.stages[index]!;
+    const state = new StageState(net, stage, generator);
+    const stageStarted = performance.now();
+    let at = 0;
+    if (resumed && saved && index === firstStage) {
+      at = saved.step;
+      state.restore(resumed.tensors, at);
+      generator.state = saved.generator;
+      dispose(Object.values(resumed.tensors));
+    }
+    const save = (stageIndex: number, step: number, groups: Record<string, ReadonlyMap<string, Tensor>>) => {
+      const snapshot: SavedState = { config, stage: stageIndex, step, generator: generator.state };
+      return saveCheckpoint(checkpoint, { tensors: groups, state: snapshot as unknown as JsonValue });
+    };
+    const means = new Means();
+    let lr = 0;
+    const log = async () => {
+      const terms = (await means.take()) as { loss: number };
+      const line: StepMetrics = {
+        step: done,
+        stage: index,
+        ...terms,
+        lr,
+        seconds: (performance.now() - started) / 1000,
+      };
+      metrics.append(line);
+      onMetrics?.(line);
+      progress.update(done, `${stage.objective} ${line.loss.toFixed(4)}`);
+    };
+    while (at < stage.steps) {
+      const result = state.step(data, at);
+      lr = result.lr;
+      means.add(result.terms);
+      at += 1;
+      done += 1;
+      const stopping = signal?.aborted ?? false;
+      if (at % logEvery === 0 || at === stage.steps) await log();
+      if (at === stage.steps) break;
+      if (stopping || at % checkpointEvery === 0) {
+        await save(index, at, state.groups());
+        await metrics.flush();
+      }
+      if (stopping) {
+        finished = false;
+        break;
+      }
+    }
+    seconds[index] = (performance.now() - stageStarted) / 1000;
+    if (finished) {
+      for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
+      const last = index === config.stages.length - 1;
+      const groups = { model: net.stateDict(), ema: state.ema.tensors };
+      await saveCheckpoint(join(out, `stage${index}.safetensors`), {
+        tensors: groups,
+        state: { config, stage: index, step: at } as unknown as JsonValue,
+      });
+      if (last) {
+        await save(index + 1, 0, groups);
+      } else {
+        const next = new StageState(net, config.stages[index + 1]!, generator);
+        await save(index + 1, 0, next.groups());
+        next.dispose();
+      }
+      await metrics.flush();
+    }
+    state.dispose();
+  }
+  progress.finish();
+  await metrics.flush();
+  if (saved && firstStage === config.stages.length) {
+    net.loadStateDict(resumed!.tensors.model!);
+    dispose(Object.values(resumed!.tensors));
+  }
+  return { finished, step: done, checkpoint, net, seconds };
+}
