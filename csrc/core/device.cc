@@ -21,9 +21,8 @@ namespace {
 
 // Never destroyed: storages may outlive static destruction when the process ends in the middle of work.
 Device& cpuDevice() {
-  static Device* device =
-      new Device("cpu", std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>(),
-                 [] { cpu::applyThreads(cpu::threads()); });
+  static Device* device = new Device("cpu", std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>(),
+                                     [] { cpu::applyThreads(cpu::threads()); });
   return *device;
 }
 

@@ -35,7 +35,7 @@ function probe(name: string): Device {
     return { name, available: true };
   } catch (error) {
     if (!(error instanceof FlowmapError)) throw error;
-    return { name, available: false, reason: error.message };
+    return { name, available: false, reason: error.message.slice(`${error.op}: `.length) };
   }
 }
 
@@ -72,7 +72,7 @@ function lines(report: Report): string[] {
     ['memory', `${gigabytes(report.memory.totalBytes)}; tensors may use ${limitText(report.memory)}`],
     ...report.devices.map(({ name, available, reason }): [string, string] => [
       `device ${name}`,
-      available ? 'available' : `not available. ${reason}`,
+      available ? 'available' : reason!,
     ]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { ArgumentError, features, matmul, randn, setThreads, threads } from '../../lib';
+import { ArgumentError, features, randn, setThreads, threads } from '../../lib';
 
 const root = join(__dirname, '../..');
 
@@ -49,16 +49,15 @@ describe('setThreads', () => {
     expect(run(code).stdout.trim()).toBe('3 2');
   });
 
-  it('leaves results the same bits', () => {
-    const [a, b] = [randn([257, 123]), randn([123, 131])];
+  it('leaves elementwise results and sums the same bits', () => {
+    const x = randn([2571, 123]);
     const results = [1, 2, 3].map((n) => {
       setThreads(n);
       expect(threads()).toBe(n);
-      return a.exp().add(1).sum([0]).dataSync();
+      return x.exp().add(1).sum([0]).dataSync();
     });
     expect(results[1]).toEqual(results[0]);
     expect(results[2]).toEqual(results[0]);
-    expect(matmul(a, b).shape).toEqual([257, 131]);
   });
 
   it.each([0, -1, 1025, 1.5, Number.NaN, '2', undefined, null])('refuses %p and keeps the number', (n) => {
