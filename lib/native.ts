@@ -51,6 +51,8 @@ function load(): NativeAddon {
   }
 }
 
-/** @internal The addon. Only `lib/ops`, `lib/tensor.ts` and `lib/memory.ts` call it. */
+/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts` and `lib/device.ts` call it. */
 export const native: NativeAddon = load();
 native.setErrorFactory(makeNativeError);
+// Here, where it can be said, not on the worker that first needs the number: FLOWMAP_THREADS may be wrong.
+native.threads();
