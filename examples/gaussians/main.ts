@@ -30,7 +30,7 @@ const { values } = parseArgs({
   },
 });
 
-const batch = 512;
+const batch = 256;
 const count = 4000;
 
 async function main(): Promise<void> {

@@ -69,8 +69,8 @@ figcaption small { display: block; font-weight: 400; color: var(--soft); font-si
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg line { stroke: var(--line); }
 .cloud { border: 1px solid var(--line); border-radius: 8px; }
-.cloud path { stroke: var(--accent); stroke-width: 5; stroke-linecap: round; stroke-opacity: 0.35; fill: none; }
-.key { color: var(--soft); font-size: 13px; } .key i { display: inline-block; width: 14px; height: 3px; margin: 0 5px 0 12px; vertical-align: middle; border-radius: 2px; }
+.cloud path { stroke: var(--accent); stroke-width: 4.5; stroke-linecap: round; stroke-opacity: 0.6; fill: none; }
+.key { color: var(--soft); font-size: 13px; } .key i { display: inline-block; width: 14px; height: 3px; margin: 0 5px 0 0; vertical-align: middle; border-radius: 2px; }
 `;
 
 export async function writeReport(path: string, report: Report): Promise<void> {
@@ -87,7 +87,7 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 <p>All samplers start from the same noise and use the same network. Euler's method follows its velocity F(x, t, t); in one step that can only reach the mean of the data.</p>
 <div class="clouds">${figures.join('')}</div>
 <h2>Training</h2>
-<p class="key"><i style="background:#c2571a"></i>terminal term<i style="background:#0b6e99"></i>flow matching term</p>
+<p class="key"><i style="background:#c2571a"></i>terminal term &ensp; <i style="background:#0b6e99"></i>flow matching term</p>
 ${chart(report.losses)}
 <p>${report.steps} steps of Terminal Velocity Matching (arXiv 2511.19797) from scratch, batches of ${report.batch}, seed ${report.seed}, ${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}.</p>
 </body></html>
