@@ -36,9 +36,9 @@ function platform(): string {
 
 function load(): NativeAddon {
   const path = find();
-  // Read by the OpenMP library as it is loaded. Threads that wait by spinning, its default, fight for cores with whatever
-  // else runs: beside other work a sum of 10⁶ elements took 10 ms so, and 0.13 ms where waiting threads sleep.
-  process.env.OMP_WAIT_POLICY ??= 'passive';
+  // Read by the OpenMP library as it is loaded. How long a waiting thread spins before it sleeps: some tens of
+  // microseconds, the gap between two kernels. Its default, hundreds, fights for cores with whatever else runs.
+  process.env.GOMP_SPINCOUNT ??= '2000';
   try {
     return require(path) as NativeAddon;
   } catch (cause) {
@@ -51,6 +51,8 @@ function load(): NativeAddon {
   }
 }
 
-/** @internal The addon. Only `lib/ops`, `lib/tensor.ts` and `lib/memory.ts` call it. */
+/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts` and `lib/device.ts` call it. */
 export const native: NativeAddon = load();
 native.setErrorFactory(makeNativeError);
+// Here, where it can be said, not on the worker that first needs the number: FLOWMAP_THREADS may be wrong.
+native.threads();

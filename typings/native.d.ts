@@ -15,6 +15,11 @@ export interface NativeAddon {
   dispose(x: Handle): boolean;
   share(x: Handle): Handle;
 
+  // features
+  features(): [oneDnn: string, highway: string, simd: string];
+  threads(): number;
+  setThreads(n: number): void;
+
   // memory
   memory(device: string): [tensors: number, bytes: number, peakBytes: number, cachedBytes: number, limitBytes: number];
   synchronize(device: string): Promise<ArrayBuffer>;

@@ -3,6 +3,7 @@
 
 #include "binding/bind.h"
 #include "binding/environment.h"
+#include "binding/features.h"
 #include "binding/transfer.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
@@ -213,6 +214,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     }
   }));
   bindTransfer(exports);
+  bindFeatures(exports);
   bindElementwise(exports);
   bindCheck(exports);
   bindFill(exports);

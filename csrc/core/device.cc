@@ -4,11 +4,16 @@
 #include "core/error.h"
 #include "cpu/allocator.h"
 #include "cpu/backend.h"
+#include "cpu/threads.h"
 
 namespace flowmap {
 
-Device::Device(std::string name, std::unique_ptr<Allocator> allocator, std::unique_ptr<Backend> backend)
-    : name_(std::move(name)), allocator_(std::move(allocator)), backend_(std::move(backend)) {}
+Device::Device(std::string name, std::unique_ptr<Allocator> allocator, std::unique_ptr<Backend> backend,
+               std::function<void()> prepareThread)
+    : name_(std::move(name)),
+      allocator_(std::move(allocator)),
+      backend_(std::move(backend)),
+      stream_(std::move(prepareThread)) {}
 
 Device::~Device() = default;
 
@@ -16,8 +21,8 @@ namespace {
 
 // Never destroyed: storages may outlive static destruction when the process ends in the middle of work.
 Device& cpuDevice() {
-  static Device* device =
-      new Device("cpu", std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>());
+  static Device* device = new Device("cpu", std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>(),
+                                     [] { cpu::applyThreads(cpu::threads()); });
   return *device;
 }
 

@@ -14,7 +14,8 @@ class Backend;
 
 class Device {
  public:
-  Device(std::string name, std::unique_ptr<Allocator> allocator, std::unique_ptr<Backend> backend);
+  Device(std::string name, std::unique_ptr<Allocator> allocator, std::unique_ptr<Backend> backend,
+         std::function<void()> prepareThread = {});
   ~Device();
 
   const std::string& name() const { return name_; }

