@@ -39,8 +39,10 @@ std::string describe(napi_env env, napi_value value) {
   napi_valuetype type = napi_undefined;
   napi_typeof(env, value, &type);
   switch (type) {
-    case napi_undefined: return "undefined";
-    case napi_null: return "null";
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
     case napi_boolean: {
       bool b = false;
       napi_get_value_bool(env, value, &b);
@@ -59,9 +61,12 @@ std::string describe(napi_env env, napi_value value) {
       napi_get_value_string_utf8(env, value, text, sizeof text, &length);
       return "'" + std::string(text, length) + "'";
     }
-    case napi_symbol: return "a symbol";
-    case napi_function: return "a function";
-    case napi_bigint: return "a bigint";
+    case napi_symbol:
+      return "a symbol";
+    case napi_function:
+      return "a function";
+    case napi_bigint:
+      return "a bigint";
     default: {
       bool isArray = false;
       napi_is_array(env, value, &isArray);
@@ -105,8 +110,7 @@ std::string toString(napi_env env, ArgumentName name, napi_value value) {
 }
 
 DType toDType(napi_env env, ArgumentName name, napi_value value) {
-  constexpr DType kAll[] = {DType::Float32, DType::Float64, DType::BFloat16,
-                            DType::Float16, DType::Int32,   DType::Bool};
+  constexpr DType kAll[] = {DType::Float32, DType::Float64, DType::BFloat16, DType::Float16, DType::Int32, DType::Bool};
   napi_valuetype type = napi_undefined;
   napi_typeof(env, value, &type);
   if (type == napi_string) {

@@ -37,25 +37,38 @@ std::vector<int64_t> toIntegers(napi_env env, ArgumentName name, napi_value valu
 
 template <class T>
 T fromJs(napi_env env, ArgumentName name, napi_value value) {
-  if constexpr (std::is_same_v<T, double>) return toDouble(env, name, value);
-  else if constexpr (std::is_same_v<T, int64_t>) return toInteger(env, name, value);
-  else if constexpr (std::is_same_v<T, bool>) return toBool(env, name, value);
-  else if constexpr (std::is_same_v<T, std::string>) return toString(env, name, value);
-  else if constexpr (std::is_same_v<T, DType>) return toDType(env, name, value);
-  else if constexpr (std::is_same_v<T, Shape>) return toShape(env, name, value);
-  else if constexpr (std::is_same_v<T, Tensor>) return toTensor(env, name, value);
-  else if constexpr (std::is_same_v<T, OptionalTensor>) return toOptionalTensor(env, name, value);
-  else if constexpr (std::is_same_v<T, std::vector<Tensor>>) return toTensors(env, name, value);
-  else if constexpr (std::is_same_v<T, std::vector<OptionalTensor>>) return toOptionalTensors(env, name, value);
-  else return toIntegers(env, name, value);
+  if constexpr (std::is_same_v<T, double>)
+    return toDouble(env, name, value);
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return toInteger(env, name, value);
+  else if constexpr (std::is_same_v<T, bool>)
+    return toBool(env, name, value);
+  else if constexpr (std::is_same_v<T, std::string>)
+    return toString(env, name, value);
+  else if constexpr (std::is_same_v<T, DType>)
+    return toDType(env, name, value);
+  else if constexpr (std::is_same_v<T, Shape>)
+    return toShape(env, name, value);
+  else if constexpr (std::is_same_v<T, Tensor>)
+    return toTensor(env, name, value);
+  else if constexpr (std::is_same_v<T, OptionalTensor>)
+    return toOptionalTensor(env, name, value);
+  else if constexpr (std::is_same_v<T, std::vector<Tensor>>)
+    return toTensors(env, name, value);
+  else if constexpr (std::is_same_v<T, std::vector<OptionalTensor>>)
+    return toOptionalTensors(env, name, value);
+  else
+    return toIntegers(env, name, value);
 }
 
 // Converts a parameter of type `P` (as written in the contract's signature).
 template <class P>
 decltype(auto) convertArgument(napi_env env, ArgumentName name, napi_value value) {
   using T = std::remove_cvref_t<P>;
-  if constexpr (std::is_same_v<T, Device>) return deviceByName(name.op, toString(env, name, value));
-  else return fromJs<T>(env, name, value);
+  if constexpr (std::is_same_v<T, Device>)
+    return deviceByName(name.op, toString(env, name, value));
+  else
+    return fromJs<T>(env, name, value);
 }
 
 napi_value toJs(napi_env env, double value);

@@ -12,15 +12,24 @@ std::atomic<int> liveEnvironments{0};
 
 const char* codeName(ErrorCode code) {
   switch (code) {
-    case ErrorCode::Shape: return "ERR_FLOWMAP_SHAPE";
-    case ErrorCode::DType: return "ERR_FLOWMAP_DTYPE";
-    case ErrorCode::Device: return "ERR_FLOWMAP_DEVICE";
-    case ErrorCode::DeviceUnavailable: return "ERR_FLOWMAP_DEVICE_UNAVAILABLE";
-    case ErrorCode::Disposed: return "ERR_FLOWMAP_DISPOSED";
-    case ErrorCode::Argument: return "ERR_FLOWMAP_ARGUMENT";
-    case ErrorCode::OutOfMemory: return "ERR_FLOWMAP_OUT_OF_MEMORY";
-    case ErrorCode::Numerical: return "ERR_FLOWMAP_NUMERICAL";
-    case ErrorCode::Internal: return "ERR_FLOWMAP_INTERNAL";
+    case ErrorCode::Shape:
+      return "ERR_FLOWMAP_SHAPE";
+    case ErrorCode::DType:
+      return "ERR_FLOWMAP_DTYPE";
+    case ErrorCode::Device:
+      return "ERR_FLOWMAP_DEVICE";
+    case ErrorCode::DeviceUnavailable:
+      return "ERR_FLOWMAP_DEVICE_UNAVAILABLE";
+    case ErrorCode::Disposed:
+      return "ERR_FLOWMAP_DISPOSED";
+    case ErrorCode::Argument:
+      return "ERR_FLOWMAP_ARGUMENT";
+    case ErrorCode::OutOfMemory:
+      return "ERR_FLOWMAP_OUT_OF_MEMORY";
+    case ErrorCode::Numerical:
+      return "ERR_FLOWMAP_NUMERICAL";
+    case ErrorCode::Internal:
+      return "ERR_FLOWMAP_INTERNAL";
   }
   return "ERR_FLOWMAP_INTERNAL";
 }

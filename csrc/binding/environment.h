@@ -28,9 +28,9 @@ struct PendingRead {
 class Mailbox {
  public:
   explicit Mailbox(napi_env env);
-  void expectOne();                                      // JavaScript thread: keeps the process alive until it arrives
-  void post(std::unique_ptr<PendingRead> read);          // stream's thread
-  void close();                                          // JavaScript thread, at the environment's end
+  void expectOne();                              // JavaScript thread: keeps the process alive until it arrives
+  void post(std::unique_ptr<PendingRead> read);  // stream's thread
+  void close();                                  // JavaScript thread, at the environment's end
 
  private:
   static void settle(napi_env env, napi_value, void* context, void* data);

@@ -5,15 +5,15 @@
 #include "binding/environment.h"
 #include "binding/features.h"
 #include "binding/transfer.h"
+#include "ops/activation.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/fill.h"
-#include "ops/activation.h"
+#include "ops/gather.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/optim.h"
 #include "ops/random.h"
-#include "ops/gather.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
 
@@ -74,9 +74,7 @@ void bindElementwise(Napi::Object exports) {
   bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
 }
 
-void bindCheck(Napi::Object exports) {
-  bind(exports, "checkFinite", {"x", "what"}, &ops::checkFinite);
-}
+void bindCheck(Napi::Object exports) { bind(exports, "checkFinite", {"x", "what"}, &ops::checkFinite); }
 
 void bindFill(Napi::Object exports) {
   bind(exports, "full", {"device", "shape", "dtype", "value"}, &ops::full);
@@ -86,10 +84,9 @@ void bindFill(Napi::Object exports) {
 
 void bindReduce(Napi::Object exports) {
   const auto reduce = [&](const char* op, ReduceOp kind) {
-    bind(exports, op, {"x", "axes", "keepDims"},
-         [=](const Tensor& x, const std::vector<int64_t>& axes, bool keepDims) {
-           return ops::reduce(op, kind, x, axes, keepDims);
-         });
+    bind(exports, op, {"x", "axes", "keepDims"}, [=](const Tensor& x, const std::vector<int64_t>& axes, bool keepDims) {
+      return ops::reduce(op, kind, x, axes, keepDims);
+    });
   };
   reduce("sum", ReduceOp::Sum);
   reduce("mean", ReduceOp::Mean);
@@ -98,9 +95,8 @@ void bindReduce(Napi::Object exports) {
   bind(exports, "any", {"x", "axes", "keepDims"}, &ops::any);
   bind(exports, "all", {"x", "axes", "keepDims"}, &ops::all);
   const auto argReduce = [&](const char* op, ArgReduceOp kind) {
-    bind(exports, op, {"x", "axis", "keepDims"}, [=](const Tensor& x, int64_t axis, bool keepDims) {
-      return ops::argReduce(op, kind, x, axis, keepDims);
-    });
+    bind(exports, op, {"x", "axis", "keepDims"},
+         [=](const Tensor& x, int64_t axis, bool keepDims) { return ops::argReduce(op, kind, x, axis, keepDims); });
   };
   argReduce("argmax", ArgReduceOp::ArgMax);
   argReduce("argmin", ArgReduceOp::ArgMin);
@@ -186,10 +182,10 @@ void bindNorm(Napi::Object exports) {
   bind(exports, "splitQkv", {"qkv", "qWeight", "kWeight", "heads", "normalize", "eps"}, &ops::splitQkv);
   bind(exports, "splitQkvJvp",
        {"qkv", "qWeight", "kWeight", "tqkv", "tqWeight", "tkWeight", "heads", "normalize", "eps"}, &ops::splitQkvJvp);
-  bind(exports, "splitQkvJvpVjp",
-       {"qkv", "qWeight", "kWeight", "tqkv", "tqWeight", "tkWeight", "cotangents", "heads", "normalize", "eps",
-        "needs"},
-       &ops::splitQkvJvpVjp);
+  bind(
+      exports, "splitQkvJvpVjp",
+      {"qkv", "qWeight", "kWeight", "tqkv", "tqWeight", "tkWeight", "cotangents", "heads", "normalize", "eps", "needs"},
+      &ops::splitQkvJvpVjp);
   bind(exports, "softmax", {"x"}, &ops::softmax);
 }
 
@@ -209,10 +205,10 @@ void bindActivation(Napi::Object exports) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   exports.Set("setErrorFactory", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
-    if (info.Length() == 1 && info[0].IsFunction()) {
-      Environment::of(info.Env()).setErrorFactory(info[0].As<Napi::Function>());
-    }
-  }));
+                if (info.Length() == 1 && info[0].IsFunction()) {
+                  Environment::of(info.Env()).setErrorFactory(info[0].As<Napi::Function>());
+                }
+              }));
   bindTransfer(exports);
   bindFeatures(exports);
   bindElementwise(exports);

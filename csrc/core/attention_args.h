@@ -1,4 +1,5 @@
-// What attention kernels are given. B batch, H query heads, Hk key heads (H a multiple), Sq queries, Sk keys, D head size.
+// What attention kernels are given. B batch, H query heads, Hk key heads (H a multiple), Sq queries, Sk keys, D head
+// size.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ struct AttentionGeometry {
 
 struct AttentionOperands {
   Tensor q, k, v;
-  Tensor tq, tk, tv;   // absent: zero
-  Tensor keyLengths;   // int32 [B]; absent: all keys
+  Tensor tq, tk, tv;  // absent: zero
+  Tensor keyLengths;  // int32 [B]; absent: all keys
 };
 
 // Kept for the backward pass. lse and mu are [B, H, Sq] in the statistics dtype: the logarithm of the sum of

@@ -58,23 +58,25 @@ class Backend {
   // norm
   virtual void norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) = 0;
   virtual void normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
-               const Tensor& h) = 0;
+                       const Tensor& h) = 0;
   virtual void gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& gate, const Tensor& z,
-                     const Tensor& tx, const Tensor& tgate, const Tensor& tz) = 0;
+                             const Tensor& tx, const Tensor& tgate, const Tensor& tz) = 0;
   virtual void gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const Tensor& gtgate, const Tensor& gtz,
-                        const Tensor& gate, const Tensor& z, const Tensor& tgate, const Tensor& tz, const Tensor& g,
-                        const Tensor& h) = 0;
+                                const Tensor& gate, const Tensor& z, const Tensor& tgate, const Tensor& tz,
+                                const Tensor& g, const Tensor& h) = 0;
   virtual void softmax(const Tensor& y, const Tensor& x) = 0;
 
   // activation
   virtual void activation(ActivationOp op, const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& tx) = 0;
   virtual void activationVjp(ActivationOp op, const Tensor& gx, const Tensor& gtx, const Tensor& x, const Tensor& tx,
-                     const Tensor& g, const Tensor& h) = 0;
+                             const Tensor& g, const Tensor& h) = 0;
 
   // attention
-  virtual void attention(const AttentionGeometry& geometry, const AttentionResults& out, const AttentionOperands& in) = 0;
-  virtual void attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out, const AttentionOperands& in,
-                    const AttentionResults& saved, const Tensor& g, const Tensor& h) = 0;
+  virtual void attention(const AttentionGeometry& geometry, const AttentionResults& out,
+                         const AttentionOperands& in) = 0;
+  virtual void attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
+                            const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
+                            const Tensor& h) = 0;
 
   // random
   virtual void randomUniform(const Tensor& out, int64_t seed, int64_t offset, double low, double high) = 0;
@@ -83,9 +85,10 @@ class Backend {
   virtual void randomPermutation(const Tensor& out, int64_t seed, int64_t offset) = 0;
 
   // optim
-  virtual void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-                 const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const Tensor& gradScale,
-                 double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step) = 0;
+  virtual void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                         const std::vector<Tensor>& m, const std::vector<Tensor>& v, const std::vector<Tensor>& masters,
+                         const Tensor& gradScale, double learningRate, double beta1, double beta2, double eps,
+                         double weightDecay, int64_t step) = 0;
   virtual void emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay) = 0;
   virtual void globalNorm(const Tensor& out, const std::vector<Tensor>& tensors) = 0;
   virtual void clipScale(const Tensor& out, const Tensor& norm, double maxNorm) = 0;

@@ -8,29 +8,45 @@ namespace flowmap {
 
 // The type arithmetic is done in.
 template <class T>
-struct ComputeOf { using type = T; };
-template <> struct ComputeOf<BFloat16> { using type = float; };
-template <> struct ComputeOf<Float16> { using type = float; };
+struct ComputeOf {
+  using type = T;
+};
+template <>
+struct ComputeOf<BFloat16> {
+  using type = float;
+};
+template <>
+struct ComputeOf<Float16> {
+  using type = float;
+};
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
 template <class Body>
 void dispatchFloating(DType dtype, Body body) {
   switch (dtype) {
-    case DType::Float32: return body.template operator()<float>();
-    case DType::Float64: return body.template operator()<double>();
-    case DType::BFloat16: return body.template operator()<BFloat16>();
-    case DType::Float16: return body.template operator()<Float16>();
-    default: fail(ErrorCode::Internal, "dispatchFloating", "not a floating type: ", dtypeName(dtype));
+    case DType::Float32:
+      return body.template operator()<float>();
+    case DType::Float64:
+      return body.template operator()<double>();
+    case DType::BFloat16:
+      return body.template operator()<BFloat16>();
+    case DType::Float16:
+      return body.template operator()<Float16>();
+    default:
+      fail(ErrorCode::Internal, "dispatchFloating", "not a floating type: ", dtypeName(dtype));
   }
 }
 
 template <class Body>
 void dispatchAll(DType dtype, Body body) {
   switch (dtype) {
-    case DType::Int32: return body.template operator()<int32_t>();
-    case DType::Bool: return body.template operator()<uint8_t>();
-    default: return dispatchFloating(dtype, body);
+    case DType::Int32:
+      return body.template operator()<int32_t>();
+    case DType::Bool:
+      return body.template operator()<uint8_t>();
+    default:
+      return dispatchFloating(dtype, body);
   }
 }
 
@@ -38,10 +54,14 @@ void dispatchAll(DType dtype, Body body) {
 template <class Body>
 void dispatchBits(DType dtype, Body body) {
   switch (itemSize(dtype)) {
-    case 1: return body.template operator()<uint8_t>();
-    case 2: return body.template operator()<uint16_t>();
-    case 4: return body.template operator()<uint32_t>();
-    default: return body.template operator()<uint64_t>();
+    case 1:
+      return body.template operator()<uint8_t>();
+    case 2:
+      return body.template operator()<uint16_t>();
+    case 4:
+      return body.template operator()<uint32_t>();
+    default:
+      return body.template operator()<uint64_t>();
   }
 }
 

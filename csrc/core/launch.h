@@ -16,8 +16,8 @@ namespace flowmap {
 // `run` must hold its tensors by value. A failure marks the outputs; a failed input marks them without running.
 template <class Run>
 void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
-  device.stream().enqueue(makeJob(
-      [op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
+  device.stream().enqueue(
+      makeJob([op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
         const auto failWith = [&](std::shared_ptr<const Error> error) {
           for (const Tensor& output : outputs) {
             if (output) output.storage()->setError(error);

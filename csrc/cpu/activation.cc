@@ -46,7 +46,8 @@ void CpuBackend::activationVjp(ActivationOp op, const Tensor& gx, const Tensor& 
         const auto part = [&](const Tensor& t) { return t ? t.data<T>() + at : nullptr; };
         RowReader<T> xs(part(x), length), txs(part(tx), length), gs(part(g), length), hs(part(h), length);
         RowWriter<T> gxs(part(gx), length), gtxs(part(gtx), length);
-        activationVjpRun(op, length, {xs(0), tx ? txs(0) : nullptr, g ? gs(0) : nullptr, h ? hs(0) : nullptr, gxs(0), gtxs(0)});
+        activationVjpRun(op, length,
+                         {xs(0), tx ? txs(0) : nullptr, g ? gs(0) : nullptr, h ? hs(0) : nullptr, gxs(0), gtxs(0)});
         gxs.finish(0);
         gtxs.finish(0);
       }

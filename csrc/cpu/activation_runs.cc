@@ -43,8 +43,7 @@ struct Silu {
     const V one = constant(d, 1), two = constant(d, 2);
     const V s = sigmoid(d, x), rest = hn::Sub(one, s);
     const V slope = hn::Mul(s, rest);
-    return {hn::Mul(x, s), hn::MulAdd(x, slope, s),
-            hn::Mul(slope, hn::MulAdd(x, hn::NegMulAdd(two, s, one), two))};
+    return {hn::Mul(x, s), hn::MulAdd(x, slope, s), hn::Mul(slope, hn::MulAdd(x, hn::NegMulAdd(two, s, one), two))};
   }
 };
 
@@ -97,14 +96,18 @@ void backward(int64_t n, const ActivationGradients<C>& run) {
 
 template <class C>
 void ForwardOf(ActivationOp op, int64_t n, const C* x, const C* tx, C* y, C* ty) {
-  if (op == ActivationOp::Gelu) forward<Gelu>(n, x, tx, y, ty);
-  else forward<Silu>(n, x, tx, y, ty);
+  if (op == ActivationOp::Gelu)
+    forward<Gelu>(n, x, tx, y, ty);
+  else
+    forward<Silu>(n, x, tx, y, ty);
 }
 
 template <class C>
 void BackwardOf(ActivationOp op, int64_t n, const ActivationGradients<C>& run) {
-  if (op == ActivationOp::Gelu) backward<Gelu>(n, run);
-  else backward<Silu>(n, run);
+  if (op == ActivationOp::Gelu)
+    backward<Gelu>(n, run);
+  else
+    backward<Silu>(n, run);
 }
 
 void ActivationF(ActivationOp op, int64_t n, const float* x, const float* tx, float* y, float* ty) {

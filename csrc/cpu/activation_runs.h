@@ -1,4 +1,5 @@
-// Activations over contiguous runs. With f the activation: y = f(x), ty = f'(x) tx; gx = f'(x) g + f''(x) tx h, gtx = f'(x) h.
+// Activations over contiguous runs. With f the activation: y = f(x), ty = f'(x) tx; gx = f'(x) g + f''(x) tx h, gtx =
+// f'(x) h.
 #pragma once
 
 #include <cstdint>

@@ -36,8 +36,8 @@ size_t readLimit(const char* path) {
 
 size_t availableMemory() {
   const size_t physical = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  return std::min({physical, readLimit("/sys/fs/cgroup/memory.max"),
-                   readLimit("/sys/fs/cgroup/memory/memory.limit_in_bytes")});
+  return std::min(
+      {physical, readLimit("/sys/fs/cgroup/memory.max"), readLimit("/sys/fs/cgroup/memory/memory.limit_in_bytes")});
 }
 
 CpuAllocator::CpuAllocator() { figures_.limitBytes = availableMemory(); }

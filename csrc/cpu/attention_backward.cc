@@ -1,7 +1,7 @@
-// The backward pass of attention and its tangent, in one walk over the tiles: fifteen products with everything, five for
-// plain attention. A task owns a key head and a range of its queries: the queries' gradients are its own, the keys' it
-// sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on the
-// shape alone, so results do not depend on the number of threads.
+// The backward pass of attention and its tangent, in one walk over the tiles: fifteen products with everything, five
+// for plain attention. A task owns a key head and a range of its queries: the queries' gradients are its own, the keys'
+// it sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on the shape
+// alone, so results do not depend on the number of threads.
 #include <omp.h>
 
 #include <limits>
@@ -24,10 +24,18 @@ class Backward {
  public:
   Backward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& saved,
            const AttentionGradients& out, const Tensor& cotangent, const Tensor& tangentCotangent)
-      : g_(g), in_(in), saved_(saved), out_(out), g0_(cotangent), h_(tangentCotangent), width_(padded<C>(g.dim)),
+      : g_(g),
+        in_(in),
+        saved_(saved),
+        out_(out),
+        g0_(cotangent),
+        h_(tangentCotangent),
+        width_(padded<C>(g.dim)),
         keyTile_(std::min(kKeyTile, padded<C>(std::max<int64_t>(g.keys, 1)))),
-        keyTiles_((g.keys + keyTile_ - 1) / keyTile_), group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
-        second_(tangentCotangent), moving_(second_ && (in.tq || in.tk)) {}
+        keyTiles_((g.keys + keyTile_ - 1) / keyTile_),
+        group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
+        second_(tangentCotangent),
+        moving_(second_ && (in.tq || in.tk)) {}
 
   void run() {
     const int64_t heads = g_.batch * g_.keyHeads;
@@ -48,7 +56,8 @@ class Backward {
     {
       C* scratch = partial + tasks * sums + omp_get_thread_num() * tile;
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < heads * keyTiles_; ++i) pack(i / keyTiles_, i % keyTiles_, base + i / keyTiles_ * plan.size(), plan);
+      for (int64_t i = 0; i < heads * keyTiles_; ++i)
+        pack(i / keyTiles_, i % keyTiles_, base + i / keyTiles_ * plan.size(), plan);
 #pragma omp for schedule(dynamic, 1)
       for (int64_t task = 0; task < tasks; ++task) {
         const int64_t head = task / splits, split = task % splits;

@@ -22,9 +22,13 @@ class Forward {
 
  public:
   Forward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& out)
-      : g_(g), in_(in), out_(out), width_(padded<C>(g.dim)),
+      : g_(g),
+        in_(in),
+        out_(out),
+        width_(padded<C>(g.dim)),
         keyTile_(std::min(kKeyTile, padded<C>(std::max<int64_t>(g.keys, 1)))),
-        keyTiles_((g.keys + keyTile_ - 1) / keyTile_), tangent_(out.to),
+        keyTiles_((g.keys + keyTile_ - 1) / keyTile_),
+        tangent_(out.to),
         moving_(in.tq || in.tk) {}
 
   void run() {
@@ -36,8 +40,7 @@ class Forward {
     const int64_t threads = omp_get_max_threads();
     const int64_t tile = kQueryTile * (4 * width_ + 2 * keyTile_);
     const int64_t shared = transposed_ * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1);
-    const Tensor workspace =
-        Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
+    const Tensor workspace = Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
     kT_ = base;
@@ -101,8 +104,8 @@ class Forward {
       if (tkT_) scores(q, tkT_ + tile * g_.dim * keyTile_, t, static_cast<bool>(in_.tq));
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t valid = std::min(keyTile_, visible(i) - j);
-        const C factor = softmaxTileRow(keyTile_, valid, scale, s + i * keyTile_, moving_ ? t + i * keyTile_ : nullptr,
-                                        states[i]);
+        const C factor =
+            softmaxTileRow(keyTile_, valid, scale, s + i * keyTile_, moving_ ? t + i * keyTile_ : nullptr, states[i]);
         if (factor != C(1)) {
           for (int64_t p = 0; p < width_; ++p) o[i * width_ + p] *= factor;
           if (tangent_) {
@@ -152,7 +155,8 @@ class Forward {
 
 }  // namespace
 
-void CpuBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out, const AttentionOperands& in) {
+void CpuBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
+                           const AttentionOperands& in) {
   dispatchFloating(in.q.dtype(), [&]<class T>() { Forward<T>(geometry, in, out).run(); });
 }
 

@@ -23,8 +23,10 @@ void packRows(const T* src, int64_t stride, int64_t rows, int64_t dim, Compute<T
   const int64_t width = padded<C>(dim);
   for (int64_t i = 0; i < rows; ++i) {
     C* to = dst + i * width;
-    if constexpr (std::is_same_v<T, C>) std::copy_n(src + i * stride, dim, to);
-    else toFloatRun(to, src + i * stride, dim);
+    if constexpr (std::is_same_v<T, C>)
+      std::copy_n(src + i * stride, dim, to);
+    else
+      toFloatRun(to, src + i * stride, dim);
     std::fill(to + dim, to + width, C(0));
   }
 }

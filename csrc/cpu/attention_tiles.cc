@@ -82,13 +82,23 @@ void product(const TileProduct<C>& t) {
     int take = static_cast<int>(std::min<int64_t>(left, kMaxVectors));
     if (left == kMaxVectors + 1 && kMaxVectors > 2) take = kMaxVectors - 1;
     switch (take) {
-      case 1: panel<1>(t, column); break;
-      case 2: panel<2>(t, column); break;
+      case 1:
+        panel<1>(t, column);
+        break;
+      case 2:
+        panel<2>(t, column);
+        break;
 #if HWY_TARGET <= HWY_AVX3
-      case 3: panel<3>(t, column); break;
-      default: panel<4>(t, column); break;
+      case 3:
+        panel<3>(t, column);
+        break;
+      default:
+        panel<4>(t, column);
+        break;
 #else
-      default: panel<2>(t, column); break;
+      default:
+        panel<2>(t, column);
+        break;
 #endif
     }
     column += take * lanes;
@@ -185,9 +195,12 @@ void backwardRow(const BackwardRow<C>& row) {
 
 template <class C>
 void backward(const BackwardRow<C>& row) {
-  if (row.d && row.t) backwardRow<C, true, true>(row);
-  else if (row.d) backwardRow<C, false, true>(row);
-  else backwardRow<C, false, false>(row);
+  if (row.d && row.t)
+    backwardRow<C, true, true>(row);
+  else if (row.d)
+    backwardRow<C, false, true>(row);
+  else
+    backwardRow<C, false, false>(row);
 }
 
 void ProductF(const TileProduct<float>& t) { product(t); }

@@ -1,5 +1,5 @@
-// The arithmetic of one tile of attention: small matrix products with everything in cache, and the softmax between them.
-// Rows of tiles are padded to whole vectors; `kTilePad` bytes is a multiple of every vector length.
+// The arithmetic of one tile of attention: small matrix products with everything in cache, and the softmax between
+// them. Rows of tiles are padded to whole vectors; `kTilePad` bytes is a multiple of every vector length.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@ namespace flowmap::cpu {
 
 constexpr int64_t kTilePad = 64;
 
-// c [m, n] = a b, or += with `accumulate`. Element (i, p) of a is a[i · aRow + p · aColumn]; b [k, n] and c have rows of
-// stride bRow and cRow; n is a multiple of the pad.
+// c [m, n] = a b, or += with `accumulate`. Element (i, p) of a is a[i · aRow + p · aColumn]; b [k, n] and c have rows
+// of stride bRow and cRow; n is a multiple of the pad.
 template <class C>
 struct TileProduct {
   int64_t m, n, k;
@@ -28,10 +28,10 @@ void tileProduct(const TileProduct<double>& t);
 // to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.
 template <class C>
 struct SoftmaxState {
-  C top;    // running maximum of scale · s
-  C sum;    // of weights
-  C moment; // of weights · (scale · t − shift)
-  C shift;  // set by the first tile with a valid column
+  C top;     // running maximum of scale · s
+  C sum;     // of weights
+  C moment;  // of weights · (scale · t − shift)
+  C shift;   // set by the first tile with a valid column
   bool started;
 };
 // Gives what earlier sums and outputs must be multiplied by.

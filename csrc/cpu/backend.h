@@ -14,7 +14,7 @@ class CpuBackend final : public Backend {
   void compare(CompareOp op, const Tensor& out, const Tensor& a, const Tensor& b) override;
   void compareScalar(CompareOp op, const Tensor& out, const Tensor& x, double value) override;
   void where(const Tensor& out, const Tensor& condition, const Tensor& a, const Tensor& b, double aValue,
-                     double bValue) override;
+             double bValue) override;
   void clamp(const Tensor& out, const Tensor& x, double low, double high) override;
   void cast(const Tensor& out, const Tensor& x) override;
 
@@ -31,7 +31,7 @@ class CpuBackend final : public Backend {
 
   // shape
   void copyStrided(const Tensor& out, const StridedView& outView, const Tensor& x, const StridedView& xView,
-                           const Shape& sizes) override;
+                   const Shape& sizes) override;
 
   // matmul
   void matmul(const Tensor& out, const Tensor& a, const Tensor& b, bool transposeA, bool transposeB) override;
@@ -71,7 +71,8 @@ class CpuBackend final : public Backend {
   // optim
   void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
                  const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const Tensor& gradScale,
-                 double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step) override;
+                 double learningRate, double beta1, double beta2, double eps, double weightDecay,
+                 int64_t step) override;
   void emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay) override;
   void globalNorm(const Tensor& out, const std::vector<Tensor>& tensors) override;
   void clipScale(const Tensor& out, const Tensor& norm, double maxNorm) override;

@@ -28,7 +28,8 @@ namespace {
 constexpr int64_t kRows = 4, kColumns = 16, kDepth = 256;
 
 // b's columns [j, j + width) and rows [p, p + depth) as one panel of kColumns, zero where there are none.
-void packPanel(const double* b, bool transpose, int64_t n, int64_t k, int64_t p, int64_t depth, int64_t j, double* panel) {
+void packPanel(const double* b, bool transpose, int64_t n, int64_t k, int64_t p, int64_t depth, int64_t j,
+               double* panel) {
   const int64_t width = std::min(kColumns, n - j);
   for (int64_t q = 0; q < depth; ++q) {
     double* row = panel + q * kColumns;

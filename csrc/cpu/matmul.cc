@@ -204,8 +204,10 @@ void CpuBackend::linearJvpVjp(const Tensor& gx, const Tensor& gweight, const Ten
     const auto columns = [&](const Tensor& target, const Operand<T>& cotangent) {
       if (!target) return;
       const Result<T> result(target);
-      if (cotangent) sumRows(result.get(), cotangent.get(), rows, out);
-      else std::fill_n(result.get(), out, C(0));
+      if (cotangent)
+        sumRows(result.get(), cotangent.get(), rows, out);
+      else
+        std::fill_n(result.get(), out, C(0));
     };
     sum(gx, false, rows, in, out, std::pair{&gs, &w}, std::pair{&hs, &tw});
     sum(gtx, false, rows, in, out, std::pair{&hs, &w});

@@ -76,15 +76,27 @@ struct Readers {
   std::vector<Compute<T>> ones;
   bool hasGain;
   Readers(const NormOperands& in, int64_t dim)
-      : x(in.x.data<T>(), dim), tx(in.tx.data<T>(), dim), gain(in.gain.data<T>(), dim), tgain(in.tgain.data<T>(), dim),
-        shift(in.shift.data<T>(), dim), tshift(in.tshift.data<T>(), dim), hasGain(static_cast<bool>(in.gain)) {
+      : x(in.x.data<T>(), dim),
+        tx(in.tx.data<T>(), dim),
+        gain(in.gain.data<T>(), dim),
+        tgain(in.tgain.data<T>(), dim),
+        shift(in.shift.data<T>(), dim),
+        tshift(in.tshift.data<T>(), dim),
+        hasGain(static_cast<bool>(in.gain)) {
     if (!hasGain) ones.assign(static_cast<size_t>(dim), Compute<T>(1));
   }
   NormRow<Compute<T>> at(const NormLayout& layout, int64_t row, int64_t group) {
     using C = Compute<T>;
     const int64_t in = inputRow(layout, row), affine = group * layout.dim;
-    return {layout.dim, static_cast<C>(layout.eps), static_cast<C>(hasGain ? layout.gainOffset : 0.0), x(in), tx(in),
-            hasGain ? gain(affine) : ones.data(), tgain(affine), shift(affine), tshift(affine)};
+    return {layout.dim,
+            static_cast<C>(layout.eps),
+            static_cast<C>(hasGain ? layout.gainOffset : 0.0),
+            x(in),
+            tx(in),
+            hasGain ? gain(affine) : ones.data(),
+            tgain(affine),
+            shift(affine),
+            tshift(affine)};
   }
 };
 
@@ -123,9 +135,8 @@ void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, con
         const RowChunk& rows = chunks[chunk];
         for (int64_t row = rows.begin; row < rows.end; ++row) {
           const int64_t at = row * layout.dim, input = inputRow(layout, row);
-          normBackwardRow(read.at(layout, row, rows.group),
-                          {gs(at), hs(at), gx(input), gtx(input), gain.at(chunk), tgain.at(chunk), shift.at(chunk),
-                           tshift.at(chunk)});
+          normBackwardRow(read.at(layout, row, rows.group), {gs(at), hs(at), gx(input), gtx(input), gain.at(chunk),
+                                                             tgain.at(chunk), shift.at(chunk), tshift.at(chunk)});
           gx.finish(input);
           gtx.finish(input);
         }
@@ -149,8 +160,8 @@ void CpuBackend::gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& 
       RowWriter<T> ys(y.data<T>(), dim), tys(ty.data<T>(), dim);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * dim, group = row / perGroup * dim;
-        gatedForwardRow(GatedRow<Compute<T>>{dim, xs(at), gates(group), zs(at), txs(at), tgates(group), tzs(at)}, ys(at),
-                        tys(at));
+        gatedForwardRow(GatedRow<Compute<T>>{dim, xs(at), gates(group), zs(at), txs(at), tgates(group), tzs(at)},
+                        ys(at), tys(at));
         ys.finish(at);
         tys.finish(at);
       }
@@ -166,22 +177,23 @@ void CpuBackend::gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const T
   dispatchFloating(z.dtype(), [&]<class T>() {
     const std::vector<RowChunk> chunks = rows ? rowChunks(rows, perGroup) : std::vector<RowChunk>();
     GroupSums<T> gates(ggate, chunks, dim), tgates(gtgate, chunks, dim);
-    parallelFor(static_cast<int64_t>(chunks.size()), z.numel() >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
-      RowReader<T> zs(z.data<T>(), dim), gateRow(gate.data<T>(), dim), tzs(tz.data<T>(), dim),
-          tgateRow(tgate.data<T>(), dim), gs(g.data<T>(), dim), hs(h.data<T>(), dim);
-      RowWriter<T> gzs(gz.data<T>(), dim), gtzs(gtz.data<T>(), dim);
-      for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const RowChunk& range = chunks[chunk];
-        for (int64_t row = range.begin; row < range.end; ++row) {
-          const int64_t at = row * dim, group = range.group * dim;
-          gatedBackwardRow(
-              GatedRow<Compute<T>>{dim, nullptr, gateRow(group), zs(at), nullptr, tgateRow(group), tzs(at)},
-              {gs(at), hs(at), gzs(at), gtzs(at), gates.at(chunk), tgates.at(chunk)});
-          gzs.finish(at);
-          gtzs.finish(at);
-        }
-      }
-    });
+    parallelFor(static_cast<int64_t>(chunks.size()), z.numel() >= kParallelElements, 1,
+                [&](int64_t begin, int64_t end) {
+                  RowReader<T> zs(z.data<T>(), dim), gateRow(gate.data<T>(), dim), tzs(tz.data<T>(), dim),
+                      tgateRow(tgate.data<T>(), dim), gs(g.data<T>(), dim), hs(h.data<T>(), dim);
+                  RowWriter<T> gzs(gz.data<T>(), dim), gtzs(gtz.data<T>(), dim);
+                  for (int64_t chunk = begin; chunk < end; ++chunk) {
+                    const RowChunk& range = chunks[chunk];
+                    for (int64_t row = range.begin; row < range.end; ++row) {
+                      const int64_t at = row * dim, group = range.group * dim;
+                      gatedBackwardRow(
+                          GatedRow<Compute<T>>{dim, nullptr, gateRow(group), zs(at), nullptr, tgateRow(group), tzs(at)},
+                          {gs(at), hs(at), gzs(at), gtzs(at), gates.at(chunk), tgates.at(chunk)});
+                      gzs.finish(at);
+                      gtzs.finish(at);
+                    }
+                  }
+                });
     gates.finish();
     tgates.finish();
   });

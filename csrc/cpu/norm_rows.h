@@ -1,6 +1,6 @@
-// RMS normalisation of rows followed by an affine map per group of rows: y = x̂ ∘ (offset + gain) + shift, its tangent and
-// the backward pass of both. A weight is a gain of one group with offset 0; adaLN modulation is a gain per sample with
-// offset 1. Maths: x̂ = r x with r = (mean x² + eps)^-½, c = mean(x̂ tx), u = r (tx − x̂ c) the tangent of x̂.
+// RMS normalisation of rows followed by an affine map per group of rows: y = x̂ ∘ (offset + gain) + shift, its tangent
+// and the backward pass of both. A weight is a gain of one group with offset 0; adaLN modulation is a gain per sample
+// with offset 1. Maths: x̂ = r x with r = (mean x² + eps)^-½, c = mean(x̂ tx), u = r (tx − x̂ c) the tangent of x̂.
 #pragma once
 
 #include <cstdint>

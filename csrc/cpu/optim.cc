@@ -103,8 +103,10 @@ void CpuBackend::globalNorm(const Tensor& out, const std::vector<Tensor>& tensor
   });
   double total = 0;
   for (double s : partial) total += s;
-  if (out.dtype() == DType::Float64) *out.data<double>() = std::sqrt(total);
-  else *out.data<float>() = static_cast<float>(std::sqrt(total));
+  if (out.dtype() == DType::Float64)
+    *out.data<double>() = std::sqrt(total);
+  else
+    *out.data<float>() = static_cast<float>(std::sqrt(total));
 }
 
 void CpuBackend::clipScale(const Tensor& out, const Tensor& norm, double maxNorm) {

@@ -45,8 +45,10 @@ class RowWriter {
   // Where to compute the row that begins at element `at`; null if it is not wanted. Call `finish` with the same `at`.
   C* operator()(int64_t at) {
     if (!data_) return nullptr;
-    if constexpr (std::is_same_v<T, C>) return data_ + at;
-    else return buffer_.data();
+    if constexpr (std::is_same_v<T, C>)
+      return data_ + at;
+    else
+      return buffer_.data();
   }
   void finish(int64_t at) {
     if constexpr (!std::is_same_v<T, C>) {

@@ -83,12 +83,14 @@ HWY_INLINE V trigonometric(D d, V x, Vector vector, Scalar scalar) {
 
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V sin(D d, V x) {
-  return trigonometric(d, x, [](D d, V v) { return hn::Sin(d, v); }, [](auto v) { return std::sin(v); });
+  return trigonometric(
+      d, x, [](D d, V v) { return hn::Sin(d, v); }, [](auto v) { return std::sin(v); });
 }
 
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V cos(D d, V x) {
-  return trigonometric(d, x, [](D d, V v) { return hn::Cos(d, v); }, [](auto v) { return std::cos(v); });
+  return trigonometric(
+      d, x, [](D d, V v) { return hn::Cos(d, v); }, [](auto v) { return std::cos(v); });
 }
 
 }  // namespace flowmap::cpu::HWY_NAMESPACE

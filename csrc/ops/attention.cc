@@ -114,9 +114,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attentionJvpVjp(
   const AttentionGradients out{like(0, q), like(1, k), like(2, v), like(3, q), like(4, k), like(5, v)};
   const AttentionResults saved{o, lse, to, mu};
   launch(op, q.device(), {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv},
-         {q, k, v, tq, tk, tv, keyLengths, o, to, lse, mu, g, h}, [=, g = Tensor(g), h = Tensor(h)](Backend& backend) {
-           backend.attentionVjp(geometry, out, in, saved, g, h);
-         });
+         {q, k, v, tq, tk, tv, keyLengths, o, to, lse, mu, g, h},
+         [=, g = Tensor(g), h = Tensor(h)](Backend& backend) { backend.attentionVjp(geometry, out, in, saved, g, h); });
   return {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv};
 }
 

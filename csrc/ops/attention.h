@@ -1,5 +1,5 @@
-// Contracts of attention. B batch, H query heads, Hk key heads (H a multiple of Hk), Sq queries, Sk keys, D head size up
-// to 256. Layout "BHSD": q [B, H, Sq, D], k and v [B, Hk, Sk, D]; "BSHD": q [B, Sq, H, D], k and v [B, Sk, Hk, D].
+// Contracts of attention. B batch, H query heads, Hk key heads (H a multiple of Hk), Sq queries, Sk keys, D head size
+// up to 256. Layout "BHSD": q [B, H, Sq, D], k and v [B, Hk, Sk, D]; "BSHD": q [B, Sq, H, D], k and v [B, Sk, Hk, D].
 // S = scale q kᵀ, T = scale (tq kᵀ + q tkᵀ), P = softmax(S), mu_i = Σ_j P_ij T_ij; o = P v, to = (P∘(T − mu)) v + P tv.
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace flowmap::ops {
 
-// -> o, lse [B, H, Sq]. keyLengths: int32 [B], how many keys of each batch row count. causal: query i sees the keys up to
-// i + Sk − Sq. A query that sees no key gives zeros.
+// -> o, lse [B, H, Sq]. keyLengths: int32 [B], how many keys of each batch row count. causal: query i sees the keys up
+// to i + Sk − Sq. A query that sees no key gives zeros.
 std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                      const OptionalTensor& keyLengths, const std::string& layout, bool causal,
                                      double scale);

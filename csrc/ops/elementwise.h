@@ -36,7 +36,8 @@ Tensor cast(const Tensor& x, DType dtype);
 // x [...] -> [...] on `device`; shares storage where it is the same
 Tensor toDevice(const Tensor& x, Device& device);
 
-// x [B, ...] -> the same values; where one is not finite, reading them throws Error(Numerical) naming `what` and the row
+// x [B, ...] -> the same values; where one is not finite, reading them throws Error(Numerical) naming `what` and the
+// row
 Tensor checkFinite(const Tensor& x, const std::string& what);
 
 }  // namespace flowmap::ops

@@ -55,8 +55,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transposeA, bool transposeB
   shape.push(n);
   checkSizes(op, "the result", shape, a.dtype());
   const Tensor out = Tensor::empty(a.device(), shape, a.dtype());
-  launch(op, a.device(), {out}, {a, b},
-         [=](Backend& backend) { backend.matmul(out, a, b, transposeA, transposeB); });
+  launch(op, a.device(), {out}, {a, b}, [=](Backend& backend) { backend.matmul(out, a, b, transposeA, transposeB); });
   return out;
 }
 

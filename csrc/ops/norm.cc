@@ -70,9 +70,7 @@ Tensor rmsNorm(const Tensor& x, const OptionalTensor& weight, double eps) {
   checkRmsNorm(op, x, weight, {}, {}, eps);
   const Tensor y = Tensor::emptyLike(x);
   const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps);
-  launchNorm(op, x, {y}, {weight}, [=](Backend& backend) {
-    backend.norm(layout, y, {}, {x, weight, {}, {}, {}, {}});
-  });
+  launchNorm(op, x, {y}, {weight}, [=](Backend& backend) { backend.norm(layout, y, {}, {x, weight, {}, {}, {}, {}}); });
   return y;
 }
 
@@ -155,7 +153,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rmsNormModulateJvpVjp
   out.gtgain = likeIf(needTscale, scale);
   const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps);
   launchNorm(op, x, {out.gx, out.gshift, out.ggain, out.gtx, out.gtshift, out.gtgain}, {scale, tx, tscale, g, h},
-             [=](Backend& backend) { backend.normVjp(layout, out, {x, scale, {}, tx, tscale, {}}, g, h); });
+             [=](Backend& backend) {
+               backend.normVjp(layout, out, {x, scale, {}, tx, tscale, {}}, g, h);
+             });
   return {out.gx, out.gshift, out.ggain, out.gtx, out.gtshift, out.gtgain};
 }
 
@@ -200,9 +200,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gatedResidualJvpVjp(const Tensor& gat
   checkCotangents(op, g, h, z);
   const Tensor ggate = likeIf(needGate, gate), gz = likeIf(needZ, z), gtgate = likeIf(needTgate, gate),
                gtz = likeIf(needTz, z);
-  launchNorm(op, z, {ggate, gz, gtgate, gtz}, {gate, tgate, tz, g, h}, [=](Backend& backend) {
-    backend.gatedResidualVjp(ggate, gz, gtgate, gtz, gate, z, tgate, tz, g, h);
-  });
+  launchNorm(op, z, {ggate, gz, gtgate, gtz}, {gate, tgate, tz, g, h},
+             [=](Backend& backend) { backend.gatedResidualVjp(ggate, gz, gtgate, gtz, gate, z, tgate, tz, g, h); });
   return {ggate, gz, gtgate, gtz};
 }
 

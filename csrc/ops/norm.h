@@ -42,8 +42,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gatedResidualJvpVjp(const Tensor& gat
                                                                const OptionalTensor& g, const OptionalTensor& h,
                                                                bool needGate, bool needZ, bool needTgate, bool needTz);
 
-// qkv [B, S, 3 H d] -> q, k, v [B, S, H, d]; q and k RMS-normalised per head and multiplied by their weights [d] (absent:
-// ones), or all three split only, where `normalize` is false.
+// qkv [B, S, 3 H d] -> q, k, v [B, S, H, d]; q and k RMS-normalised per head and multiplied by their weights [d]
+// (absent: ones), or all three split only, where `normalize` is false.
 std::tuple<Tensor, Tensor, Tensor> splitQkv(const Tensor& qkv, const OptionalTensor& qWeight,
                                             const OptionalTensor& kWeight, int64_t heads, bool normalize, double eps);
 // -> q, k, v, tq, tk, tv; a tangent that is zero throughout is absent

@@ -79,8 +79,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> splitQkvJvp(
     const Tensor& qkv, const OptionalTensor& qWeight, const OptionalTensor& kWeight, const OptionalTensor& tqkv,
     const OptionalTensor& tqWeight, const OptionalTensor& tkWeight, int64_t heads, bool normalize, double eps) {
   const char* op = tqkv || tqWeight || tkWeight ? "splitQkvJvp" : "splitQkv";
-  const QkvGeometry geometry =
-      checkQkv(op, qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, heads, normalize, eps);
+  const QkvGeometry geometry = checkQkv(op, qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, heads, normalize, eps);
   std::array<Tensor, 6> out;
   const std::array<Tensor, 2> weights{qWeight, kWeight}, tweights{tqWeight, tkWeight};
   for (int part = 0; part < 3; ++part) {
@@ -109,8 +108,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> splitQkvJvpVjp(
     const OptionalTensor& tqWeight, const OptionalTensor& tkWeight, const std::vector<OptionalTensor>& cotangents,
     int64_t heads, bool normalize, double eps, const std::vector<int64_t>& needs) {
   const char* op = "splitQkvJvpVjp";
-  const QkvGeometry geometry =
-      checkQkv(op, qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, heads, normalize, eps);
+  const QkvGeometry geometry = checkQkv(op, qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, heads, normalize, eps);
   if (cotangents.size() != 6) fail(ErrorCode::Argument, op, "cotangents must be 6, got ", cotangents.size());
   if (needs.size() != 6) fail(ErrorCode::Argument, op, "needs must be 6, got ", needs.size());
   for (const OptionalTensor& g : cotangents) {

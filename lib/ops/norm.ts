@@ -52,7 +52,7 @@ function unitVjp(
   eps: number,
 ): { gx: MaybeTensor; gtx: MaybeTensor; ga: MaybeTensor; gta: MaybeTensor } {
   const rowMean = (t: MaybeTensor) => t && mean(t, -1, { keepDims: true });
-  const minus = (p: MaybeTensor, q: MaybeTensor) => (p && q ? sub(p, q) : (p ?? (q && q.neg())));
+  const minus = (p: MaybeTensor, q: MaybeTensor) => (p && q ? sub(p, q) : (p ?? q?.neg() ?? null));
   const r = inverseRms(x, eps);
   const xHat = mul(x, r);
   const c = rowMean(times(xHat, tx));

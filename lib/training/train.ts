@@ -3,6 +3,7 @@
 // state is saved with weights, averages and moments.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { valueAndGrad } from '../autograd/reverse';
 import { Progress } from '../cli/progress';
 import { zeros } from '../create';
@@ -267,6 +268,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       means.add(result.terms);
       at += 1;
       done += 1;
+      await nextTick(); // signals are heard, and what was dropped is collected
       const stopping = signal?.aborted ?? false;
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
