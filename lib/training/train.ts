@@ -47,8 +47,8 @@ export interface TrainOptions {
   out: string;
   /** Go on from the checkpoint in `out`. Default false. */
   resume?: boolean;
-  /** When it aborts, a checkpoint is written and training returns. */
-  signal?: AbortSignal;
+  /** An AbortSignal: when it aborts, a checkpoint is written and training returns. */
+  signal?: { readonly aborted: boolean };
   /** No progress bar. Default false. */
   quiet?: boolean;
   onMetrics?: (metrics: StepMetrics) => void;

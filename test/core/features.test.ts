@@ -49,6 +49,24 @@ describe('setThreads', () => {
     expect(run(code).stdout.trim()).toBe('3 2');
   });
 
+  it('holds for the worker that starts anew when the last JavaScript thread with the library has ended', () => {
+    const code = `
+      const { Worker } = require('node:worker_threads');
+      const start = (body) => new Promise((resolve, reject) => {
+        const program = "const { setThreads, threads, randn } = require('./lib');" + body;
+        new Worker(program, { eval: true }).on('error', reject).on('exit', resolve);
+      });
+      const work = 'await randn([600, 600]).exp().sum().item();';
+      const count = "require('node:fs').readdirSync('/proc/self/task').length";
+      (async () => {
+        await start('(async () => { setThreads(3);' + work + '})()');
+        await start('(async () => { const before = ' + count + ';' + work +
+          'console.log(threads(), ' + count + ' - before); })()');
+      })();`;
+    // The device's worker and two more.
+    expect(run(code).stdout.trim()).toBe('3 3');
+  });
+
   it('leaves elementwise results and sums the same bits', () => {
     const x = randn([2571, 123]);
     const results = [1, 2, 3].map((n) => {
