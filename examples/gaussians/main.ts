@@ -12,6 +12,7 @@ import {
   randn,
   sampleEuler,
   sampleFlowMap,
+  setThreads,
   type Tensor,
   tensor,
   tidy,
@@ -35,6 +36,8 @@ const count = 4000;
 
 async function main(): Promise<void> {
   const [seed, steps] = [Number(values.seed), Number(values.steps)];
+  // Sums this small lose more by sharing than they gain.
+  setThreads(1);
   const generator = new Generator(seed);
   const net = new PointFlowMap(128, 3, generator);
   const params = net.namedParameters();
