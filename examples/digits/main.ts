@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
   dispose,
-  full,
   Generator,
   loadCheckpoint,
   nn,
@@ -122,9 +121,8 @@ async function main(): Promise<void> {
   say('drawing samples');
   const labels = heldOut.labels;
   const warm = await loadStage(config.model, join(out, 'stage0.safetensors'));
-  const beta = (n: number) => full([n], 0.5);
   const flowMap = (steps: number) => (noise: Tensor, y: Tensor) =>
-    sampleFlowMap(result.net, noise, { steps, labels: y, beta: beta(y.shape[0]!) });
+    sampleFlowMap(result.net, noise, { steps, labels: y });
   const euler = (steps: number, cfg: number) => (noise: Tensor, y: Tensor) =>
     sampleEuler(warm, noise, { steps, labels: y, cfg }).samples;
   const drawn = {

@@ -55,7 +55,7 @@ export interface DiTOptions {
 export interface DiTCondition {
   /** int32 [B]; −1 stands for no class. Default: none. */
   labels?: Tensor | null;
-  /** [B], 1 / cfg; only with `guidance`. Default 1. */
+  /** [B], 1 / cfg. Default 1. A network without a guidance embedder, whose cfg is fixed in training, does not see it. */
   beta?: Tensor | null;
 }
 
