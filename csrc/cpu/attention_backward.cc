@@ -95,8 +95,31 @@ class Backward {
       if (!*sources[i] || (i % 2 == 1 && !second_)) continue;
       const T* source = sources[i]->data<T>() + at;
       packTransposed(source, stride, rows, g_.dim, keyTile_, base + plan.kT(i) + tile * g_.dim * keyTile_);
-      if (i < 2) packRows(source, stride, rows, g_.dim, base + plan.k(i) + tile * keyTile_ * width_);
+      if (i == 2 || i == 3) continue;
+      C* natural = base + plan.k(i) + tile * keyTile_ * width_;
+      packRows(source, stride, rows, g_.dim, natural);
+      center(sources[i]->data<T>() + at - first * stride, stride, lengthOf(head / g_.keyHeads), rows, natural);
     }
+  }
+
+  // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
+  // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
+  // first keys.
+  void center(const T* keys, int64_t stride, int64_t length, int64_t rows, C* natural) {
+    const int64_t count = std::min(keyTile_, length);
+    if (count == 0) return;
+    C mean[256];
+    std::fill_n(mean, g_.dim, C(0));
+    for (int64_t j = 0; j < count; ++j) {
+      for (int64_t p = 0; p < g_.dim; ++p) mean[p] += static_cast<C>(keys[j * stride + p]);
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t p = 0; p < g_.dim; ++p) natural[i * width_ + p] -= mean[p] / static_cast<C>(count);
+    }
+  }
+
+  int64_t lengthOf(int64_t b) const {
+    return in_.keyLengths ? std::clamp<int64_t>(in_.keyLengths.data<int32_t>()[b], 0, g_.keys) : g_.keys;
   }
 
   void queryTile(int64_t keyHead, int64_t h, int64_t first, const C* packed, const Plan& plan, C* sums, int64_t natural,
@@ -122,14 +145,13 @@ class Backward {
     const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
     const C* lse = saved_.lse.data<C>() + row0;
     const C* mu = moving_ ? saved_.mu.data<C>() + row0 : nullptr;
-    const int64_t length =
-        in_.keyLengths ? std::clamp<int64_t>(in_.keyLengths.data<int32_t>()[b], 0, g_.keys) : g_.keys;
+    const int64_t length = lengthOf(b);
     const auto visible = [&](int64_t i) {
       return g_.causal ? std::clamp<int64_t>(first + i + 1 + g_.keys - g_.queries, 0, length) : length;
     };
     const bool tk = in_.tk && second_, tv = in_.tv && second_;
     for (int64_t j = 0; j < visible(rows - 1); j += keyTile_) {
-      const int64_t tile = j / keyTile_, keys = std::min(keyTile_, g_.keys - j);
+      const int64_t tile = j / keyTile_, keys = std::min(keyTile_, length - j);  // what lies beyond is never read
       const auto right = [&](int64_t i) { return packed + plan.kT(i) + tile * g_.dim * keyTile_; };
       // [rows, dim] times a transposed operand -> [rows, keys]
       bool written = false;

@@ -113,7 +113,7 @@ class Forward {
           }
         }
       }
-      const int64_t keys = std::min(keyTile_, g_.keys - j);
+      const int64_t keys = std::min(keyTile_, length - j);  // what lies beyond is never read
       const auto weighted = [&](const C* weights, const C* right, C* c) {
         tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile_, 1, right, width_, c, width_, true});
       };
