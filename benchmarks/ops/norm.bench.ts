@@ -1,5 +1,5 @@
 // RMS normalisation with its tangent, and the backward of both, in bytes: every tensor read or written once.
-import { randn, type Tensor } from '../../lib';
+import { copy, randn, type Tensor } from '../../lib';
 import { rmsNorm, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
 import type { Subject } from '../support/measure';
 
@@ -15,6 +15,8 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
     yield {
       title: `${rows} × ${width} float32`,
       subjects: [
+        // Beside them: what moving this much memory costs at all.
+        { name: 'copy', run: () => copy(x), bytes: 2 * tensorBytes },
         { name: 'rmsNorm', run: () => rmsNorm(x, weight), bytes: 2 * tensorBytes },
         { name: 'rmsNorm with tangent', run: () => rmsNormJvp([x, weight], [tx, null]), bytes: 4 * tensorBytes },
         {
