@@ -38,6 +38,7 @@ class Backward {
         moving_(second_ && (in.tq || in.tk)) {}
 
   void run() {
+    checkKeyLengths(in_.keyLengths, g_.keys);
     const int64_t heads = g_.batch * g_.keyHeads;
     const int64_t queryTiles = (g_.queries + kQueryTile - 1) / kQueryTile, perHead = group_ * queryTiles;
     if (heads == 0) return;
@@ -118,9 +119,7 @@ class Backward {
     }
   }
 
-  int64_t lengthOf(int64_t b) const {
-    return in_.keyLengths ? std::clamp<int64_t>(in_.keyLengths.data<int32_t>()[b], 0, g_.keys) : g_.keys;
-  }
+  int64_t lengthOf(int64_t b) const { return in_.keyLengths ? in_.keyLengths.data<int32_t>()[b] : g_.keys; }
 
   void queryTile(int64_t keyHead, int64_t h, int64_t first, const C* packed, const Plan& plan, C* sums, int64_t natural,
                  C* scratch) {

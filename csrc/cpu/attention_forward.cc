@@ -32,6 +32,7 @@ class Forward {
         moving_(in.tq || in.tk) {}
 
   void run() {
+    checkKeyLengths(in_.keyLengths, g_.keys);
     const int64_t heads = g_.batch * g_.keyHeads, queryTiles = (g_.queries + kQueryTile - 1) / kQueryTile;
     const int64_t tasks = g_.batch * g_.queryHeads * queryTiles;
     if (tasks == 0) return;
@@ -86,8 +87,7 @@ class Forward {
     for (int64_t i = 0; i < rows; ++i) states[i] = {-std::numeric_limits<C>::infinity(), 0, 0, 0, false};
 
     const int64_t head = b * g_.keyHeads + h / (g_.queryHeads / g_.keyHeads);
-    const int64_t length =
-        in_.keyLengths ? std::clamp<int64_t>(in_.keyLengths.data<int32_t>()[b], 0, g_.keys) : g_.keys;
+    const int64_t length = in_.keyLengths ? in_.keyLengths.data<int32_t>()[b] : g_.keys;
     // Row i sees a prefix of the keys.
     const auto visible = [&](int64_t i) {
       return g_.causal ? std::clamp<int64_t>(first + i + 1 + g_.keys - g_.queries, 0, length) : length;
@@ -129,7 +129,7 @@ class Forward {
     const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
     for (int64_t i = 0; i < rows; ++i) {
       const SoftmaxState<C>& state = states[i];
-      const C inverse = state.sum > 0 || state.sum != state.sum ? C(1) / state.sum : C(0);
+      const C inverse = state.started ? C(1) / state.sum : C(0);  // a NaN stays one
       const C mean = state.moment * inverse;
       T* y = out_.o.data<T>() + at + i * stride;
       for (int64_t p = 0; p < g_.dim; ++p) y[p] = static_cast<T>(o[i * width_ + p] * inverse);

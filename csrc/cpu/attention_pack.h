@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/dispatch.h"
+#include "core/tensor.h"
 #include "cpu/attention_tiles.h"
 #include "cpu/convert.h"
 
@@ -14,6 +15,16 @@ template <class C>
 constexpr int64_t padded(int64_t n) {
   constexpr int64_t kUnit = kTilePad / static_cast<int64_t>(sizeof(C));
   return (n + kUnit - 1) / kUnit * kUnit;
+}
+
+// Refuses a number of keys that is not one. Only the kernel sees the values.
+inline void checkKeyLengths(const Tensor& keyLengths, int64_t keys) {
+  for (int64_t b = 0; keyLengths && b < keyLengths.numel(); ++b) {
+    const int32_t length = keyLengths.data<int32_t>()[b];
+    if (length < 0 || length > keys) {
+      fail(ErrorCode::Argument, "attention", "keyLengths must be in [0, ", keys, "], got ", length, " in row ", b);
+    }
+  }
 }
 
 // dst [rows, padded(dim)] from rows of stride `stride`.

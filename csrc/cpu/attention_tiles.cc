@@ -151,7 +151,7 @@ C softmaxRow(int64_t width, int64_t valid, C scale, C* HWY_RESTRICT s, C* HWY_RE
   const auto from = hn::Set(d, top), shift = hn::Set(d, state.shift);
   auto sum = hn::Zero(d), moment = hn::Zero(d);
   forValid<C>(valid, [&](int64_t j, auto keep) HWY_ATTR {
-    const auto weight = keep(hn::Exp(d, hn::MulSub(hn::LoadU(d, s + j), by, from)));
+    const auto weight = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, from)));
     sum = hn::Add(sum, weight);
     hn::StoreU(weight, d, s + j);
     if (t) {
@@ -177,7 +177,7 @@ void backwardRow(const BackwardRow<C>& row) {
   const auto by = hn::Set(d, row.scale), lse = hn::Set(d, row.lse), mu = hn::Set(d, row.mu), a = hn::Set(d, row.a),
              delta = hn::Set(d, row.delta);
   forValid<C>(row.valid, [&](int64_t j, auto keep) HWY_ATTR {
-    const auto p = keep(hn::Exp(d, hn::MulSub(hn::LoadU(d, s + j), by, lse)));
+    const auto p = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, lse)));
     hn::StoreU(p, d, s + j);
     auto gs = hn::Mul(p, hn::Sub(hn::LoadU(d, r + j), delta));
     if (kSecond) {

@@ -1,6 +1,6 @@
 // Attention, its tangent and the backward of both, against float64 loops over whole matrices: odd sizes, adversarial
 // data, masks, grouped heads, both layouts; structure that must hold exactly; derivatives to third order.
-import { type AttentionOptions, attention, dispose, grad, jvp, type Tensor, tensor, vjp, zeros } from '../../lib';
+import { type AttentionOptions, attention, dispose, grad, jvp, ones, type Tensor, tensor, vjp, zeros } from '../../lib';
 import { native } from '../../lib/native';
 import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
 import { type FloatingDType, tolerances } from '../support/tolerances';
@@ -211,6 +211,25 @@ describe('attention with its tangent and the backward of both', () => {
     }
   });
 
+  it.each([
+    ['a query', Number.NaN, 1, [[1]]],
+    ['a query, infinite', Number.POSITIVE_INFINITY, 1, [[1]]],
+    ['a key that is not the first', [1, 2], Number.NaN, [[0], [1]]],
+    ['scores that overflow', 1e30, 1e30, [[0], [1]]],
+  ] as [string, number | number[], number, number[][]][])('shows what is not finite: %s', (_, query, key, rows) => {
+    const q = tensor([[1, 2], typeof query === 'number' ? [query, 0] : query].flat(), { shape: [1, 1, 2, 2] });
+    const k = tensor([1, 0, key, 1], { shape: [1, 1, 2, 2] });
+    const v = tensor([1, 2, 3, 4], { shape: [1, 1, 2, 2] });
+    const f = (x: Tensor) => attention(x, k, v);
+    const [o, to] = jvp(f, [q], [ones([1, 1, 2, 2])]);
+    const g = grad((x: Tensor) => f(x).sum())(q) as Tensor;
+    const affected = rows.map(([row]) => row!).filter((row) => !(query === 1e30 && row === 0));
+    for (const row of affected) {
+      for (const result of [o, to, g])
+        expect([...result.dataSync().slice(2 * row, 2 * row + 2)].some(Number.isFinite)).toBe(false);
+    }
+  });
+
   it('does not see what lies beyond the keys that count, be it NaN', () => {
     const sizes = { batch: 1, heads: 1, queries: 70, keys: 70, dim: 8 };
     const [q, k, v, tq, tk, tv, g] = operands(sizes, 'BHSD').map(({ values }) =>
@@ -353,6 +372,11 @@ describe('refusals', () => {
     ],
   ])('names the op and %s that does not fit', (_, call, message) => {
     expect(call).toThrow(message);
+  });
+
+  it.each([-3, 3])('names a number of keys that is none: %i of 2', (length) => {
+    const out = attention(x(1, 1, 1, 4), x(1, 1, 2, 4), x(1, 1, 2, 4), { keyLengths: tensor(Int32Array.of(length)) });
+    expect(() => out.dataSync()).toThrow(`keyLengths must be in [0, 2], got ${length} in row 0`);
   });
 
   it('names a missing cotangent', () => {
