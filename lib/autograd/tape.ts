@@ -3,9 +3,9 @@
 import { onesLike, zerosLike } from '../create';
 import { AutogradError } from '../errors';
 import { tidy } from '../memory';
+import { add } from '../ops/elementwise';
 import { Tensor } from '../tensor';
 import { alias } from './alias';
-import { addCotangents } from './cotangent';
 import { applyOp, asArray, type Op, runRule } from './op';
 import { nextLevel, type Trace } from './trace';
 
@@ -90,7 +90,7 @@ export class Tape implements Trace {
         const slots = pending[node];
         const earlier = slots[output];
         if (earlier) {
-          const sum = addCotangents(earlier, cotangent);
+          const sum = add(earlier, cotangent);
           earlier._release();
           slots[output] = sum;
           sum._retain();
