@@ -261,7 +261,7 @@ describe('attention with its tangent and the backward of both', () => {
   it.each([
     ['sharp', 10],
     ['key offset', 1],
-    ['one dominant key', 2],
+    ['one dominant key', 1],
   ] as [Adversary, number][])('holds to float64 on adversarial data: %s', (adversary, slack) => {
     const sizes = { batch: 1, heads: 2, queries: 130, keys: 150, dim: 64 };
     check(sizes, {}, 'float32', { adversary, slack });
