@@ -273,8 +273,8 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
       if (stopping || at % checkpointEvery === 0) {
+        await metrics.flush(); // first: what comes after a checkpoint is written again, what came before is not
         await save(index, at, state.groups());
-        await metrics.flush();
       }
       if (stopping) {
         finished = false;
@@ -286,6 +286,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
       const last = index === config.stages.length - 1;
       const groups = { model: net.stateDict(), ema: state.ema.tensors };
+      await metrics.flush();
       await saveCheckpoint(join(out, `stage${index}.safetensors`), {
         tensors: groups,
         state: { config, stage: index, step: at } as unknown as JsonValue,
@@ -297,7 +298,6 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
         await save(index + 1, 0, next.groups());
         next.dispose();
       }
-      await metrics.flush();
     }
     state.dispose();
   }
