@@ -41,6 +41,17 @@ export * as nn from './nn';
 export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
+export {
+  type ImmCoefficients,
+  type ImmForm,
+  type ImmMapping,
+  type ImmMappingOptions,
+  immMapping,
+  immPresets,
+  type Times,
+} from './objectives/immMapping';
+export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
+export { type Schedule, type ScheduleName, schedules } from './objectives/schedules';
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 export {
   type FlowMapNetwork,
