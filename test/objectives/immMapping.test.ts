@@ -25,7 +25,8 @@ const kinds: ImmMappingOptions[] = [
 const titled = kinds.map((options) => [`${options.f} on ${options.schedule}`, options] as const);
 const schedules = ['fm', 'vp_cosine'] as const;
 
-const time = fc.double({ min: 0, max: 1, noNaN: true });
+// Subnormal times are left out: they have too few bits for any identity.
+const time = fc.double({ min: 0, max: 1, noNaN: true }).map((t) => (t < 1e-300 ? 0 : t));
 const ordered = fc.tuple(time, time).map(([u, v]) => [Math.min(u, v), Math.max(u, v)] as const);
 const value = fc.double({ min: -3, max: 3, noNaN: true });
 
