@@ -46,9 +46,9 @@ export {
   type ImmForm,
   type ImmMapping,
   type ImmMappingOptions,
+  type ImmTimes,
   immMapping,
   immPresets,
-  type Times,
 } from './objectives/immMapping';
 export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
 export { type Schedule, type ScheduleName, schedules } from './objectives/schedules';
@@ -96,6 +96,14 @@ export {
   sampleEuler,
   sampleFlowMap,
 } from './samplers/flowMap';
+export {
+  type ImmSamples,
+  type PushforwardOptions,
+  type RestartOptions,
+  samplePushforward,
+  sampleRestart,
+} from './samplers/imm';
+export { type TimeGridOptions, timeGrid } from './samplers/timeGrid';
 export { isTensor, Tensor } from './tensor';
 // training
 export { type Stage, type TrainConfig, validateConfig } from './training/config';

@@ -37,8 +37,8 @@ export interface ImmMappingOptions {
   T?: number;
 }
 
-/** Times [B]: numbers, or a floating tensor. */
-export type Times = readonly number[] | Float64Array | Tensor;
+/** ImmTimes [B]: numbers, or a floating tensor. */
+export type ImmTimes = readonly number[] | Float64Array | Tensor;
 
 /** f = skip · x + out · F. */
 export interface ImmCoefficients {
@@ -88,7 +88,7 @@ export interface ImmMapping {
    * @throws ShapeError if the shapes differ, DTypeError if the dtypes of x and F do; ArgumentError if times that are numbers
    * are out of range or order. Of tensors that is only known later: reading the result throws `NumericalError`.
    */
-  f(x: Tensor, F: Tensor, t: Times, s: Times): Tensor;
+  f(x: Tensor, F: Tensor, t: ImmTimes, s: ImmTimes): Tensor;
 }
 
 /** Settings by data set; 'cifar10' takes second times as they are, the others as strides. */
@@ -168,7 +168,7 @@ function coefficientsOf(path: Schedule, f: ImmForm, sigmaData: number, s: number
   }
 }
 
-/** Times on the host, of one length. */
+/** ImmTimes on the host, of one length. */
 function checkList(op: string, name: string, times: readonly number[] | Float64Array, batch: number): void {
   if (times.length !== batch) throw new ShapeError(op, `${name} must have shape [${batch}], got [${times.length}]`);
 }
@@ -216,7 +216,7 @@ export function immMapping(given: ImmMappingOptions = {}): ImmMapping {
   };
   const coefficients = (s: number, t: number) => coefficientsOf(path, form, sigmaData, s, t);
 
-  const f = (x: Tensor, F: Tensor, t: Times, s: Times): Tensor => {
+  const f = (x: Tensor, F: Tensor, t: ImmTimes, s: ImmTimes): Tensor => {
     const op = 'immMapping.f';
     if (x.rank < 1) throw new ShapeError(op, 'x must have shape [B, ...], got []');
     if (F.shape.join() !== x.shape.join()) {
@@ -228,7 +228,7 @@ export function immMapping(given: ImmMappingOptions = {}): ImmMapping {
     let skip: Tensor | null;
     let out: Tensor;
     if (isTensor(t) || isTensor(s)) {
-      const upload = (name: string, times: Times) =>
+      const upload = (name: string, times: ImmTimes) =>
         timeTensor(op, name, isTensor(times) ? times : tensor(Float64Array.from(times), { device: x.device }), batch);
       ({ skip, out } = tensorCoefficients(options, upload('t', t), upload('s', s)));
     } else {

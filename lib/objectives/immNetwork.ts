@@ -6,7 +6,7 @@ import { mul, sub } from '../ops/elementwise';
 import { reshape } from '../ops/shape';
 import { isTensor, type Tensor } from '../tensor';
 import { tensorInputScale, timeTensor } from './immCoefficients';
-import type { ImmMapping, Times } from './immMapping';
+import type { ImmMapping, ImmTimes } from './immMapping';
 import type { FlowMapNetwork } from './tvm';
 
 /** A network F(x, t, s) for Inductive Moment Matching. */
@@ -52,37 +52,39 @@ export function checkImmOptions(op: string, net: ImmNetwork, options: ImmEvaluat
 
 /**
  * F = net(c_in x, timeScale t, second): x [B, ...], t, s [B] -> [B, ...]. The second time is timeScale s for a network that
- * forms t − s itself, and else timeScale s ('identity') or timeScale (t − s) ('stride'). Times reach the network in float64.
+ * forms t − s itself, and else timeScale s ('identity') or timeScale (t − s) ('stride'). ImmTimes reach the network in float64.
  *
  * @throws ArgumentError if an option does not fit the network, or times that are numbers are out of range or order;
  * ShapeError if there is not one time for each row. Of times that are tensors the range is checked on the device where the
  * input is scaled: reading the result then throws `NumericalError`.
  */
-export function evaluate(net: ImmNetwork, x: Tensor, t: Times, s: Times, options: ImmEvaluateOptions): Tensor {
+export function evaluate(net: ImmNetwork, x: Tensor, t: ImmTimes, s: ImmTimes, options: ImmEvaluateOptions): Tensor {
   const op = 'evaluateImm';
   checkImmOptions(op, net, options);
   const { mapping, temb = 'stride', timeScale = 1000, inputScaling = true, labels = null } = options;
-  const { device } = x;
   const batch = x.shape[0]!;
   const stride = temb === 'stride' && net.secondTime === 'raw';
-  const upload = (values: ArrayLike<number>) => tensor(Float64Array.from(values), { device });
-  let [first, second, scale]: [Tensor, Tensor, Tensor | null] = [x, x, null];
+  const upload = (values: ArrayLike<number>) => tensor(Float64Array.from(values), { device: x.device });
+  const run = (first: Tensor, second: Tensor, scale: Tensor | null) => {
+    const column = [batch, ...new Array<number>(x.rank - 1).fill(1)];
+    const input = scale ? mul(x, reshape(scale.to({ dtype: x.dtype }), column)) : x;
+    return net.forward(input, first, second, { labels });
+  };
   if (isTensor(t) || isTensor(s)) {
-    const wide = (name: string, times: Times) => timeTensor(op, name, isTensor(times) ? times : upload(times), batch);
+    const wide = (name: string, times: ImmTimes) =>
+      timeTensor(op, name, isTensor(times) ? times : upload(times), batch);
     const [at, to] = [wide('t', t), wide('s', s)];
-    first = mul(at, timeScale);
-    second = mul(stride ? sub(at, to) : to, timeScale);
-    if (inputScaling) scale = tensorInputScale(mapping.options, at);
-  } else {
-    for (const [name, times] of Object.entries({ t, s })) {
-      if (times.length !== batch) throw new ShapeError(op, `${name} must have shape [${batch}], got [${times.length}]`);
-    }
-    for (let i = 0; i < batch; i++) mapping.coefficients(s[i]!, t[i]!); // refuses what is out of range or order
-    first = upload(Array.from(t, (time) => timeScale * time));
-    second = upload(Array.from(s, (time, i) => timeScale * (stride ? t[i]! - time : time)));
-    if (inputScaling) scale = upload(Array.from(t, (time) => mapping.inputScale(time)));
+    const scale = inputScaling ? tensorInputScale(mapping.options, at) : null;
+    return run(mul(at, timeScale), mul(stride ? sub(at, to) : to, timeScale), scale);
   }
-  const column = [batch, ...new Array<number>(x.rank - 1).fill(1)];
-  const input = scale ? mul(x, reshape(scale.to({ dtype: x.dtype }), column)) : x;
-  return net.forward(input, first, second, { labels });
+  for (const [name, times] of Object.entries({ t, s })) {
+    if (times.length !== batch) throw new ShapeError(op, `${name} must have shape [${batch}], got [${times.length}]`);
+  }
+  for (let i = 0; i < batch; i++) mapping.coefficients(s[i]!, t[i]!); // refuses what is out of range or order
+  const seconds = Array.from(s, (time, i) => timeScale * (stride ? t[i]! - time : time));
+  return run(
+    upload(Array.from(t, (time) => timeScale * time)),
+    upload(seconds),
+    inputScaling ? upload(Array.from(t, (time) => mapping.inputScale(time))) : null,
+  );
 }
