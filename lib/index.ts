@@ -70,6 +70,7 @@ export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
 export { linear, matmul } from './ops/matmul';
+export { type MmdKernel, type MmdOptions, mmd } from './ops/mmd';
 export {
   gatedResidual,
   qkNorm,

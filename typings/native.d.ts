@@ -350,4 +350,41 @@ export interface NativeAddon {
   take(x: Handle, indices: Handle, axis: number): Handle;
   takeVjp(g: Handle, indices: Handle, shape: readonly number[], axis: number): Handle;
   oneHot(indices: Handle, depth: number, dtype: DType): Handle;
+
+  // mmd
+  mmd(
+    x: Handle,
+    y: Handle,
+    weight: Optional,
+    lossWeight: Optional,
+    kernel: string,
+    bandwidths: readonly number[],
+    eps: number,
+    unbiased: boolean,
+  ): Handle;
+  mmdJvp(
+    x: Handle,
+    y: Handle,
+    weight: Optional,
+    lossWeight: Optional,
+    tx: Optional,
+    ty: Optional,
+    kernel: string,
+    bandwidths: readonly number[],
+    eps: number,
+    unbiased: boolean,
+  ): [value: Handle, tangent: Handle];
+  mmdVjp(
+    x: Handle,
+    y: Handle,
+    weight: Optional,
+    lossWeight: Optional,
+    g: Optional,
+    kernel: string,
+    bandwidths: readonly number[],
+    eps: number,
+    unbiased: boolean,
+    needX: boolean,
+    needY: boolean,
+  ): [value: Handle, gx: Optional, gy: Optional];
 }

@@ -162,6 +162,11 @@ std::vector<int64_t> toIntegers(napi_env env, ArgumentName name, napi_value valu
                   [&](napi_value element) { return toInteger(env, name, element); });
 }
 
+std::vector<double> toDoubles(napi_env env, ArgumentName name, napi_value value) {
+  return mapArray(env, name, "an array of numbers", value,
+                  [&](napi_value element) { return toDouble(env, name, element); });
+}
+
 napi_value toJs(napi_env env, double value) {
   napi_value result;
   napi_create_double(env, value, &result);

@@ -34,6 +34,7 @@ OptionalTensor toOptionalTensor(napi_env env, ArgumentName name, napi_value valu
 std::vector<Tensor> toTensors(napi_env env, ArgumentName name, napi_value value);
 std::vector<OptionalTensor> toOptionalTensors(napi_env env, ArgumentName name, napi_value value);
 std::vector<int64_t> toIntegers(napi_env env, ArgumentName name, napi_value value);
+std::vector<double> toDoubles(napi_env env, ArgumentName name, napi_value value);
 
 template <class T>
 T fromJs(napi_env env, ArgumentName name, napi_value value) {
@@ -57,6 +58,8 @@ T fromJs(napi_env env, ArgumentName name, napi_value value) {
     return toTensors(env, name, value);
   else if constexpr (std::is_same_v<T, std::vector<OptionalTensor>>)
     return toOptionalTensors(env, name, value);
+  else if constexpr (std::is_same_v<T, std::vector<double>>)
+    return toDoubles(env, name, value);
   else
     return toIntegers(env, name, value);
 }

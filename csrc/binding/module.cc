@@ -11,6 +11,7 @@
 #include "ops/fill.h"
 #include "ops/gather.h"
 #include "ops/matmul.h"
+#include "ops/mmd.h"
 #include "ops/norm.h"
 #include "ops/optim.h"
 #include "ops/random.h"
@@ -202,6 +203,15 @@ void bindActivation(Napi::Object exports) {
   activation("silu", "siluJvp", "siluJvpVjp", ActivationOp::Silu);
 }
 
+void bindMmd(Napi::Object exports) {
+  bind(exports, "mmd", {"x", "y", "weight", "lossWeight", "kernel", "bandwidths", "eps", "unbiased"}, &ops::mmd);
+  bind(exports, "mmdJvp", {"x", "y", "weight", "lossWeight", "tx", "ty", "kernel", "bandwidths", "eps", "unbiased"},
+       &ops::mmdJvp);
+  bind(exports, "mmdVjp",
+       {"x", "y", "weight", "lossWeight", "g", "kernel", "bandwidths", "eps", "unbiased", "needX", "needY"},
+       &ops::mmdVjp);
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   exports.Set("setErrorFactory", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
@@ -223,6 +233,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindReduce(exports);
   bindShape(exports);
   bindGather(exports);
+  bindMmd(exports);
   return exports;
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/attention_args.h"
 #include "core/elementwise_ops.h"
+#include "core/mmd_args.h"
 #include "core/norm_args.h"
 #include "core/strided.h"
 #include "core/tensor.h"
@@ -98,6 +99,13 @@ class Backend {
   virtual void take(const Tensor& out, const Tensor& x, const Tensor& indices, int axis) = 0;
   virtual void takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indices, int axis) = 0;
   virtual void oneHot(const Tensor& out, const Tensor& indices) = 0;
+
+  // mmd: an absent tangent, with absent tx and ty, computes the value alone. A weight that is negative or not finite
+  // throws Error(Argument) before anything is written.
+  virtual void mmd(const MmdOptions& options, const Tensor& value, const Tensor& tangent, const MmdOperands& in,
+                   const Tensor& tx, const Tensor& ty) = 0;
+  virtual void mmdVjp(const MmdOptions& options, const Tensor& value, const Tensor& gx, const Tensor& gy,
+                      const MmdOperands& in, const Tensor& g) = 0;
 };
 
 }  // namespace flowmap

@@ -82,6 +82,12 @@ class CpuBackend final : public Backend {
   void take(const Tensor& out, const Tensor& x, const Tensor& indices, int axis) override;
   void takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indices, int axis) override;
   void oneHot(const Tensor& out, const Tensor& indices) override;
+
+  // mmd
+  void mmd(const MmdOptions& options, const Tensor& value, const Tensor& tangent, const MmdOperands& in,
+           const Tensor& tx, const Tensor& ty) override;
+  void mmdVjp(const MmdOptions& options, const Tensor& value, const Tensor& gx, const Tensor& gy, const MmdOperands& in,
+              const Tensor& g) override;
 };
 
 }  // namespace flowmap::cpu

@@ -82,7 +82,7 @@ function makePools(pick: <T>(items: readonly T[]) => T) {
 function kindFor(message: string): string | null {
   if (/array of tensors/.test(message)) return 'tensors';
   if (/a tensor|live tensor/.test(message)) return 'tensor';
-  if (/array of integers/.test(message)) return 'integers';
+  if (/array of (integers|numbers)/.test(message)) return 'integers';
   if (/a number|an integer/.test(message)) return 'number';
   if (/a boolean/.test(message)) return 'boolean';
   if (/typed array/.test(message)) return 'array';

@@ -1,0 +1,322 @@
+// The maximum mean discrepancy against brute force in double precision: values, gradients and tangents of every kernel,
+// particles that nearly or wholly agree, and what is refused.
+import {
+  cast,
+  grad,
+  jvp,
+  type MmdKernel,
+  type MmdOptions,
+  mmd,
+  ones,
+  type Tensor,
+  tensor,
+  vjp,
+  zeros,
+} from '../../lib';
+import { mmdVjp } from '../../lib/ops/mmd';
+import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
+import type { FloatingDType } from '../support/tolerances';
+
+interface Case {
+  kernel: MmdKernel;
+  bandwidths?: number[];
+  unbiased?: boolean;
+  eps?: number;
+  /** Per group; default ones. */
+  weight?: number[];
+  lossWeight?: number[];
+}
+
+interface Particles {
+  x: Float64Array;
+  y: Float64Array;
+  shape: [groups: number, m: number, n: number, dim: number];
+}
+
+// The kernel less one (nothing is lost: 1 is added nowhere), and its derivative by d.
+function kernelAt({ kernel, bandwidths = [1] }: Case, d: number, w: number, dim: number): [number, number] {
+  let [value, slope] = [0, 0];
+  for (const h of bandwidths) {
+    if (kernel === 'laplace') {
+      value += Math.expm1((-w * d) / (h * dim));
+      slope += (-w / (h * dim)) * Math.exp((-w * d) / (h * dim));
+    } else if (kernel === 'rbf') {
+      const t = (-w * d * d) / (2 * h * h * dim);
+      value += Math.expm1(t);
+      slope += ((-w * d) / (h * h * dim)) * Math.exp(t);
+    } else if (kernel === 'imq') {
+      const s = (w * d * d) / (h * h * dim);
+      value += Math.expm1(-0.5 * Math.log1p(s));
+      slope += ((-w * d) / (h * h * dim)) * (1 + s) ** -1.5;
+    } else {
+      value += (-w * d) / dim;
+      slope += -w / dim;
+    }
+  }
+  return [value / bandwidths.length, slope / bandwidths.length];
+}
+
+/** Value [G] and gradients of its sum over groups, every pair by itself. */
+function bruteForce({ x, y, shape: [groups, m, n, dim] }: Particles, options: Case) {
+  const { unbiased = false, eps = 1e-8 } = options;
+  const value = new Float64Array(groups);
+  const gx = new Float64Array(x.length);
+  const gy = new Float64Array(y.length);
+  const sets = { x: { at: x, g: gx, count: m }, y: { at: y, g: gy, count: n } };
+  const sum = (group: number, a: 'x' | 'y', b: 'x' | 'y', factor: number) => {
+    const [w, loss] = [options.weight?.[group] ?? 1, options.lossWeight?.[group] ?? 1];
+    for (let i = 0; i < sets[a].count; i++) {
+      for (let j = 0; j < sets[b].count; j++) {
+        if (unbiased && a === b && i === j) continue;
+        const [p, q] = [(group * sets[a].count + i) * dim, (group * sets[b].count + j) * dim];
+        let squares = 0;
+        for (let k = 0; k < dim; k++) squares += (sets[a].at[p + k]! - sets[b].at[q + k]!) ** 2;
+        const d = Math.sqrt(squares);
+        const [k, slope] = kernelAt(options, Math.max(d, eps), w, dim);
+        value[group]! += loss * factor * k;
+        if (d <= eps) continue;
+        for (let e = 0; e < dim; e++) {
+          const part = (loss * factor * slope * (sets[a].at[p + e]! - sets[b].at[q + e]!)) / d;
+          sets[a].g[p + e]! += part;
+          sets[b].g[q + e]! -= part;
+        }
+      }
+    }
+  };
+  for (let group = 0; group < groups; group++) {
+    sum(group, 'x', 'x', unbiased ? 1 / (m * (m - 1)) : 1 / (m * m));
+    sum(group, 'y', 'y', unbiased ? 1 / (n * (n - 1)) : 1 / (n * n));
+    sum(group, 'x', 'y', -2 / (m * n));
+  }
+  return { value, gx, gy };
+}
+
+/** y is drawn by itself, or `apart` from x (particle by particle), where the two have as many. */
+function particles(shape: Particles['shape'], seed: number, apart?: number): Particles {
+  const [groups, m, n, dim] = shape;
+  const x = Float64Array.from(sample([groups, m, dim], seed).values);
+  const other = Float64Array.from(sample([groups, n, dim], seed + 1).values);
+  return { x, y: apart === undefined ? other : other.map((v, i) => x[i]! + apart * v), shape };
+}
+
+function tensors({ x, y, shape: [groups, m, n, dim] }: Particles, dtype: FloatingDType) {
+  const made = [tensor(x, { shape: [groups, m, dim], dtype }), tensor(y, { shape: [groups, n, dim], dtype })] as const;
+  const stored = made.map((t) => Float64Array.from(t.dataSync())) as [Float64Array, Float64Array];
+  return { x: made[0], y: made[1], stored: { x: stored[0], y: stored[1], shape: [groups, m, n, dim] } as Particles };
+}
+
+function optionsOf({ weight, lossWeight, ...rest }: Case, dtype: FloatingDType): MmdOptions {
+  const perGroup = (values?: number[]) =>
+    values && tensor(Float64Array.from(values), { dtype: dtype === 'float64' ? 'float64' : 'float32' });
+  return { ...rest, weight: perGroup(weight), lossWeight: perGroup(lossWeight) };
+}
+
+// In float64 the brute force is no better: where x and y nearly agree, both lose the digits they share.
+const allowed = {
+  float64: { value: 1e-12, gradient: 1e-9 },
+  float32: { value: 2e-6, gradient: 1e-5 },
+  bfloat16: { value: 2e-6, gradient: 8e-3 },
+  float16: { value: 2e-6, gradient: 1e-3 },
+};
+
+/** The gradients' error is that of the group that is worst. */
+function expectAgreement(given: Particles, options: Case, dtype: FloatingDType): void {
+  const { x, y, stored } = tensors(given, dtype);
+  const expected = bruteForce(stored, options);
+  // A power of two, so that float16 holds the gradients in its normal range.
+  const g = ones([given.shape[0]], { dtype: dtype === 'float64' ? dtype : 'float32' }).mul(1024);
+  const [value, gx, gy] = mmdVjp(x, y, g, optionsOf(options, dtype));
+  const alone = mmd(x, y, optionsOf(options, dtype)).dataSync();
+  expect([...alone]).toEqual([...value.dataSync()]);
+  for (const [group, v] of expected.value.entries()) {
+    expect(Math.abs(alone[group]! - v)).toBeLessThanOrEqual(allowed[dtype].value * Math.max(1, Math.abs(v)));
+  }
+  for (const [got, wanted] of [
+    [gx!, expected.gx],
+    [gy!, expected.gy],
+  ] as const) {
+    const [size, values] = [wanted.length / given.shape[0], Float64Array.from(got.dataSync(), (v) => v / 1024)];
+    for (let at = 0; at < wanted.length; at += size) {
+      const error = relativeError(values.subarray(at, at + size), wanted.subarray(at, at + size));
+      expect(error).toBeLessThanOrEqual(allowed[dtype].gradient);
+    }
+  }
+}
+
+const kernels: [title: string, Case][] = [
+  ['laplace', { kernel: 'laplace' }],
+  ['laplace of two bandwidths', { kernel: 'laplace', bandwidths: [0.2, 1.5] }],
+  ['rbf', { kernel: 'rbf' }],
+  ['rbf of five bandwidths', { kernel: 'rbf', bandwidths: [0.1, 0.5, 1, 2, 10] }],
+  ['imq', { kernel: 'imq' }],
+  ['imq of two bandwidths', { kernel: 'imq', bandwidths: [0.3, 2] }],
+  ['energy', { kernel: 'energy' }],
+  ['unbiased laplace', { kernel: 'laplace', unbiased: true }],
+  ['unbiased rbf', { kernel: 'rbf', unbiased: true }],
+  ['unbiased imq', { kernel: 'imq', unbiased: true }],
+  ['unbiased energy', { kernel: 'energy', unbiased: true }],
+];
+
+describe('mmd', () => {
+  describe.each(kernels)('with kernel %s', (_, options) => {
+    const weighted = { ...options, weight: [0.5, 12, 1], lossWeight: [1, 0.25, -2] };
+
+    it.each([1, 7, 100, 4097])('agrees with brute force over %i features, in every dtype', (dim) => {
+      for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
+        expectAgreement(particles([3, 4, 3, dim], dim), weighted, dtype);
+      }
+    });
+
+    it.each([1e-1, 1e-3, 1e-5])('keeps its precision where x and y are %d apart', (apart) => {
+      for (const dim of [1, 7, 100, 1000]) {
+        expectAgreement(particles([3, 4, 4, dim], dim, apart), weighted, 'float32');
+        expectAgreement(particles([3, 4, 4, dim], dim, apart), weighted, 'float64');
+      }
+    });
+
+    it('takes any numbers of particles', () => {
+      const sizes = options.unbiased ? [2, 3, 5, 8, 33, 64] : [1, 2, 3, 5, 8, 33, 64];
+      for (const m of sizes) for (const n of sizes) expectAgreement(particles([1, m, n, 19], m), options, 'float32');
+    });
+
+    it('gives no gradient to coincident particles', () => {
+      const given = particles([3, 4, 5, 37], 5);
+      const { x, y } = given;
+      x.copyWithin(0, 37, 74); // x₀ = x₁ in group 0
+      y.set(x.subarray(2 * 37, 3 * 37), 37); // y₁ = x₂
+      for (const dtype of ['float64', 'float32', 'bfloat16'] as const) expectAgreement(given, weighted, dtype);
+      const same = tensor(x, { shape: [3, 4, 37] });
+      const [value, gx] = mmdVjp(same, same, null, { ...optionsOf(options, 'float64'), unbiased: false });
+      for (const v of value.dataSync()) expect(Math.abs(v)).toBeLessThanOrEqual(1e-15);
+      for (const v of gx!.dataSync()) expect(Math.abs(v)).toBeLessThanOrEqual(1e-9);
+    });
+
+    it('has the derivatives of its formula to second order', () => {
+      const samples: Sample[] = [sample([2, 3, 5], 1), sample([2, 4, 5], 2)];
+      const perGroup = optionsOf({ ...options, weight: [0.7, 9], lossWeight: [1.5, 0.5] }, 'float64');
+      checkOp((x, y) => mmd(x!, y!, perGroup), samples, { dtypes: ['float64'] });
+      checkOp((x, y) => mmdVjp(x!, y!, null, perGroup) as Tensor[], samples, { dtypes: ['float64'], second: false });
+    });
+  });
+
+  it('splits the features of few groups without a change in what is computed', () => {
+    expectAgreement(particles([1, 4, 4, 300001], 3, 1e-3), { kernel: 'laplace', weight: [100] }, 'float32');
+    expectAgreement(particles([2, 3, 2, 9001], 3), { kernel: 'rbf' }, 'bfloat16');
+    const { x, y } = tensors(particles([1, 2, 2, 20001], 4), 'float64');
+    const tx = tensor(Float64Array.from(sample([1, 2, 20001], 5).values), { shape: [1, 2, 20001] });
+    const [, tangent] = jvp((a: Tensor) => mmd(a, y, { kernel: 'imq' }), [x], [tx]);
+    const [, pullback] = vjp((a: Tensor) => mmd(a, y, { kernel: 'imq' }), [x]);
+    const along = (pullback(ones([1], { dtype: 'float64' })) as Tensor[])[0]!.mul(tx).sum().itemSync();
+    expect(Math.abs(tangent.itemSync() - along)).toBeLessThan(1e-14);
+  });
+
+  it('differentiates in 16-bit floats, the result being float32', () => {
+    const { x, y, stored } = tensors(particles([2, 3, 3, 50], 6), 'bfloat16');
+    const value = mmd(x, y, { kernel: 'laplace' });
+    expect(value.dtype).toBe('float32');
+    const gx = grad((at: Tensor) => mmd(at, y, { kernel: 'laplace' }).sum())(x);
+    expect(gx.dtype).toBe('bfloat16');
+    expect(relativeError(gx.dataSync(), bruteForce(stored, { kernel: 'laplace' }).gx)).toBeLessThan(8e-3);
+    const second = grad((at: Tensor) =>
+      cast(grad((b: Tensor) => mmd(b, y, { kernel: 'laplace' }).sum())(at), 'float32')
+        .square()
+        .sum(),
+    )(x);
+    expect([...second.dataSync()].every(Number.isFinite)).toBe(true);
+  });
+
+  it('takes the weights for constants', () => {
+    const { x, y } = tensors(particles([2, 3, 3, 5], 7), 'float64');
+    const w = ones([2], { dtype: 'float64' });
+    const [, tangent] = jvp((at: Tensor) => mmd(x, y, { kernel: 'laplace', weight: at, lossWeight: at }), [w], [w]);
+    expect([...tangent.dataSync()]).toEqual([0, 0]);
+  });
+
+  it('gives the same bits on every run', () => {
+    const { x, y } = tensors(particles([40, 4, 4, 1000], 8), 'float32');
+    const once = () => mmdVjp(x, y, null, { kernel: 'laplace' }).map((t) => [...t!.dataSync()]);
+    expect(once()).toEqual(once());
+  });
+
+  it('handles no groups', () => {
+    const [x, y] = [zeros([0, 4, 8]), zeros([0, 3, 8])];
+    expect(mmd(x, y, { kernel: 'rbf' }).shape).toEqual([0]);
+    expect(grad((at: Tensor) => mmd(at, y, { kernel: 'rbf' }).sum())(x).shape).toEqual([0, 4, 8]);
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('shows a particle with %d in its group and in no other', (bad) => {
+    for (const [, options] of kernels) {
+      const given = particles([3, 4, 4, 20], 9);
+      given.x[4 * 20 + 45] = bad;
+      const { x, y } = tensors(given, 'float32');
+      const [value, gx, gy] = mmdVjp(x, y, null, optionsOf(options, 'float32'));
+      expect([...value.dataSync()].map(Number.isFinite)).toEqual([true, false, true]);
+      expect([...gx!.dataSync().subarray(80, 160)].some(Number.isNaN)).toBe(true);
+      expect([...gy!.dataSync().subarray(80, 160)].every(Number.isNaN)).toBe(true);
+      expect([...gx!.dataSync().subarray(0, 80)].every(Number.isFinite)).toBe(true);
+      expect(Number.isNaN(value.dataSync()[1])).toBe(true);
+    }
+  });
+
+  const x = ones([2, 3, 4]);
+  it.each<[string, () => unknown, RegExp]>([
+    ['a matrix', () => mmd(ones([2, 3]), x, { kernel: 'rbf' }), /mmd: x must have rank 3, got shape \[2, 3\]/],
+    [
+      'integers',
+      () => mmd(ones([2, 3, 4], { dtype: 'int32' }), x, { kernel: 'rbf' }),
+      /mmd: x must be a floating type/,
+    ],
+    ['other groups', () => mmd(x, ones([1, 3, 4]), { kernel: 'rbf' }), /y must have the groups and features of x/],
+    ['other features', () => mmd(x, ones([2, 3, 5]), { kernel: 'rbf' }), /y must have the groups and features of x/],
+    ['no features', () => mmd(zeros([2, 3, 0]), zeros([2, 3, 0]), { kernel: 'rbf' }), /at least one feature/],
+    ['no particles', () => mmd(x, zeros([2, 0, 4]), { kernel: 'rbf' }), /y must have 1 to 64 particles/],
+    ['65 particles', () => mmd(ones([1, 65, 2]), ones([1, 2, 2]), { kernel: 'rbf' }), /x must have 1 to 64 particles/],
+    [
+      'one particle, unbiased',
+      () => mmd(x, ones([2, 1, 4]), { kernel: 'rbf', unbiased: true }),
+      /y must have 2 to 64 particles a group \(unbiased\), got shape \[2, 1, 4\]/,
+    ],
+    [
+      'mixed dtypes',
+      () => mmd(x, ones([2, 3, 4], { dtype: 'bfloat16' }), { kernel: 'rbf' }),
+      /mmd: y must be float32, got bfloat16/,
+    ],
+    [
+      'an unknown kernel',
+      () => mmd(x, x, { kernel: 'gauss' as MmdKernel }),
+      /mmd: kernel must be one of 'laplace', 'rbf', 'imq', 'energy', got 'gauss'/,
+    ],
+    ['no options', () => mmd(x, x, undefined as unknown as MmdOptions), /mmd: options must be an object/],
+    [
+      'a misspelt option',
+      () => mmd(x, x, { kernel: 'rbf', bandwidth: 1 } as unknown as MmdOptions),
+      /options must be kernel, weight.* got 'bandwidth'/,
+    ],
+    ['a NaN eps', () => mmd(x, x, { kernel: 'rbf', eps: Number.NaN }), /mmd: eps must be a positive finite number/],
+    ['an eps of 0', () => mmd(x, x, { kernel: 'rbf', eps: 0 }), /mmd: eps must be a positive finite number, got 0/],
+    ['a bandwidth of 0', () => mmd(x, x, { kernel: 'rbf', bandwidths: [1, 0] }), /bandwidths must be a positive/],
+    ['a NaN bandwidth', () => mmd(x, x, { kernel: 'imq', bandwidths: [Number.NaN] }), /bandwidths must be a positive/],
+    ['bandwidths for energy', () => mmd(x, x, { kernel: 'energy', bandwidths: [1] }), /bandwidths must be absent/],
+    [
+      'a weight of another shape',
+      () => mmd(x, x, { kernel: 'rbf', weight: ones([3]) }),
+      /mmd: weight must have shape \[2\], got \[3\]/,
+    ],
+    [
+      'a loss weight of another dtype',
+      () => mmd(x, x, { kernel: 'rbf', lossWeight: ones([2], { dtype: 'float64' }) }),
+      /mmd: lossWeight must be float32, got float64/,
+    ],
+  ])('refuses %s', (_, call, message) => {
+    expect(call).toThrow(message);
+  });
+
+  it.each([
+    ['a NaN weight', { weight: tensor([1, Number.NaN]) }, /mmd: weight must be finite and at least 0, got nan/],
+    ['a negative weight', { weight: tensor([-1, 1]) }, /weight must be finite and at least 0, got -1 for group 0/],
+    ['an infinite loss weight', { lossWeight: tensor([1, Number.POSITIVE_INFINITY]) }, /lossWeight must be finite/],
+  ])('refuses %s where the result is read', (_, weights, message) => {
+    const value = mmd(x, x, { kernel: 'laplace', ...weights });
+    expect(() => value.dataSync()).toThrow(message);
+  });
+});
