@@ -72,10 +72,12 @@ export {
 export * from './ops/reduce';
 export * from './ops/shape';
 // optim
-export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
+export { AdamW, type AdamWOptions } from './optim/adamw';
 export { clipByGlobalNorm, globalNorm } from './optim/clip';
 export { Ema } from './optim/ema';
 export { copyInto } from './optim/inPlace';
+export type { MomentOptimizer, MomentOptions, OptimizerState } from './optim/moments';
+export { RAdam, type RAdamOptions } from './optim/radam';
 export { type CosineOptions, cosineSchedule } from './optim/schedule';
 export * from './random';
 // samplers

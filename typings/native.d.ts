@@ -341,6 +341,21 @@ export interface NativeAddon {
     weightDecay: number,
     step: number,
   ): void;
+  radamStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    m: readonly Handle[],
+    v: readonly Handle[],
+    masters: readonly Handle[],
+    gradScale: Optional,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    decoupled: boolean,
+    step: number,
+  ): void;
   emaUpdate(averages: readonly Handle[], params: readonly Handle[], decay: number): void;
   globalNorm(tensors: readonly Handle[]): Handle;
   clipScale(norm: Handle, maxNorm: number): Handle;

@@ -146,6 +146,10 @@ void bindOptim(Napi::Object exports) {
        {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
         "step"},
        &ops::adamwStep);
+  bind(exports, "radamStep",
+       {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
+        "decoupled", "step"},
+       &ops::radamStep);
   bind(exports, "emaUpdate", {"averages", "params", "decay"}, &ops::emaUpdate);
   bind(exports, "globalNorm", {"tensors"}, &ops::globalNorm);
   bind(exports, "clipScale", {"norm", "maxNorm"}, &ops::clipScale);

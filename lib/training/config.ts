@@ -14,9 +14,11 @@ interface StageBase {
   warmup?: number;
   /** Last learning rate over the highest. Default 0. */
   final?: number;
-  /** Of AdamW. Default [0.9, 0.95]. */
+  /** Default 'adamw'. */
+  optimizer?: 'adamw' | 'radam';
+  /** Of the optimiser. Default [0.9, 0.95]. */
   betas?: [number, number];
-  /** Of AdamW. Default 0. */
+  /** Of the optimiser, decoupled. Default 0. */
   weightDecay?: number;
   /** Decay of the average that samples are drawn with; it starts anew with each stage. Default 0.9999. */
   ema?: number;
@@ -63,7 +65,7 @@ export interface TrainConfig {
   logEvery?: number;
 }
 
-type Kind = 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init';
+type Kind = 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init' | 'optimizer';
 
 const base: Record<string, Kind> = {
   objective: 'objective',
@@ -72,6 +74,7 @@ const base: Record<string, Kind> = {
   lr: 'number',
   warmup: 'number',
   final: 'number',
+  optimizer: 'optimizer',
   betas: 'pair',
   weightDecay: 'number',
   ema: 'number',
@@ -173,6 +176,9 @@ function checkKind(path: string, kind: Kind, value: unknown): void {
       return;
     case 'init':
       if (value !== 'spectral' && value !== 'xavier') fail(path, "'spectral' or 'xavier'", value);
+      return;
+    case 'optimizer':
+      if (value !== 'adamw' && value !== 'radam') fail(path, "'adamw' or 'radam'", value);
       return;
     default:
       kind satisfies never;
