@@ -278,8 +278,8 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
       if (stopping || at % checkpointEvery === 0) {
+        await metrics.flush(); // before: lines beyond the checkpoint are dropped, lines that lack would not be written again
         await save(index, at, state.groups());
-        await metrics.flush();
       }
       if (stopping) {
         finished = false;
@@ -289,6 +289,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
     seconds[index] = (performance.now() - stageStarted) / 1000;
     if (finished) {
       for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
+      await metrics.flush();
       const last = index === config.stages.length - 1;
       const groups = { model: net.stateDict(), ema: state.ema.tensors };
       await saveCheckpoint(join(out, `stage${index}.safetensors`), {
@@ -302,7 +303,6 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
         await save(index + 1, 0, next.groups());
         next.dispose();
       }
-      await metrics.flush();
     }
     state.dispose();
   }
