@@ -58,17 +58,18 @@ export { type AttentionLayout, type AttentionOptions, attention } from './ops/at
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
+export { type LayerNormOptions, layerNorm } from './ops/layerNorm';
 export { linear, matmul } from './ops/matmul';
 export {
   gatedResidual,
   qkNorm,
   type RmsNormOptions,
   rmsNorm,
-  rmsNormModulate,
   type SplitQkvOptions,
   softmax,
   splitQkv,
 } from './ops/norm';
+export { layerNormModulate, rmsNormModulate } from './ops/normModulate';
 export * from './ops/reduce';
 export * from './ops/shape';
 // optim

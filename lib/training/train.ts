@@ -278,7 +278,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
       if (stopping || at % checkpointEvery === 0) {
-        await metrics.flush(); // before: lines beyond the checkpoint are dropped, lines that lack would not be written again
+        await metrics.flush(); // first: a resumed run drops lines beyond its checkpoint and writes none before it
         await save(index, at, state.groups());
       }
       if (stopping) {
