@@ -21,6 +21,7 @@ import {
 import { agreement, type Classifier, classify, trainClassifier } from './classifier';
 import { denormalize, loadDigits, normalize } from './data';
 import { frechetPercent } from './frechet';
+import { closeness } from './nearest';
 import { recipe } from './recipe';
 import { type Measured, readMetrics, writeReport } from './report';
 
@@ -147,8 +148,10 @@ async function main(): Promise<void> {
     await saveSafetensors(join(out, `samples-${name}.safetensors`), tensors, { checkpoint: result.checkpoint });
     dispose(tensors);
   }
+  const nearness = closeness(drawn.one, labels, digits.pixels, heldOut.pixels);
   await writeReport(join(out, 'report.html'), {
     measured,
+    closeness: nearness,
     metrics: await readMetrics(join(out, 'metrics.jsonl')),
     floor,
     classifierAccuracy: agreement(real.predictions, labels),
@@ -162,13 +165,22 @@ async function main(): Promise<void> {
       all: clock(),
     },
   });
-  await writeFile(
-    join(out, 'summary.json'),
-    `${JSON.stringify({ seed, floor, seconds: clock(), trainingSeconds: result.seconds, results: measured.map(({ grid: _, ...rest }) => rest) }, null, 2)}\n`,
-  );
+  const { samples, heldOut: unseen, nearerToTraining } = nearness;
+  const summary = {
+    seed,
+    floor,
+    seconds: clock(),
+    trainingSeconds: result.seconds,
+    results: measured.map(({ grid: _, ...rest }) => rest),
+    distanceToTraining: { samples, heldOut: unseen, nearerToTraining },
+  };
+  await writeFile(join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
   for (const { name, frechet, agreement: agrees } of measured) {
     console.log(`${name}: Frechet distance ${frechet.toFixed(2)} %, labels agree ${(100 * agrees).toFixed(1)} %`);
   }
+  console.log(
+    `Nearest training image: median distance ${samples.median.toFixed(2)}, of held-out digits ${unseen.median.toFixed(2)}`,
+  );
   console.log(`${clock().toFixed(0)} s in all; look at ${join(out, 'report.html')}`);
 }
 

@@ -2,6 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { encodePng, imageGrid, type StepMetrics, type TrainConfig } from 'flowmap';
+import type { Closeness, Spread } from './nearest';
 
 export interface Measured {
   name: string;
@@ -17,6 +18,7 @@ export interface Measured {
 
 export interface Report {
   measured: Measured[];
+  closeness: Closeness;
   metrics: StepMetrics[];
   floor: number;
   classifierAccuracy: number;
@@ -35,7 +37,19 @@ export async function readMetrics(path: string): Promise<StepMetrics[]> {
 }
 
 function picture(images: Float32Array, alt: string): string {
-  const options = { count: 100, height: 28, width: 28, channels: 1 as const, columns: 10, padding: 2, scale: 2 };
+  return embed(images, alt, { count: 100, width: 28, columns: 10, padding: 2 });
+}
+
+function pairs(images: Float32Array, alt: string): string {
+  return embed(images, alt, { count: 50, width: 57, columns: 5, padding: 10 });
+}
+
+function embed(
+  images: Float32Array,
+  alt: string,
+  layout: { count: number; width: number; columns: number; padding: number },
+): string {
+  const options = { ...layout, height: 28, channels: 1 as const, scale: 2 };
   const png = Buffer.from(encodePng(imageGrid(images, options))).toString('base64');
   return `<img alt="${alt}" src="data:image/png;base64,${png}">`;
 }
@@ -96,9 +110,9 @@ svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg line { stroke: var(--line); }
 small span { margin-right: 12px; } small i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; border-radius: 2px; }
 table + p { margin-top: 14px; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 20px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 12px; }
-figcaption small { min-height: 2.9em; }
-.charts figcaption small { min-height: 0; }
+.grids figcaption small { min-height: 2.9em; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 15px; }
 th, td { text-align: right; padding: 8px 12px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
@@ -125,6 +139,9 @@ export async function writeReport(path: string, report: Report): Promise<void> {
     `<tr${i === 0 ? ' class="best"' : ''}><td>${name}</td><td>${evaluations}</td><td>${frechet.toFixed(2)} %</td><td>${percent(agreement)}</td></tr>`;
   const figure = ({ name, frechet, agreement, evaluations, grid }: Measured) =>
     `<figure><figcaption>${name}<small>${evaluations} evaluation${evaluations === 1 ? '' : 's'}, Frechet distance ${frechet.toFixed(2)} %, labels agree ${percent(agreement)}</small></figcaption>${picture(grid, name)}</figure>`;
+  const { closeness } = report;
+  const spreadRow = (name: string, { least, low, median, high }: Spread) =>
+    `<tr><td>${name}</td>${[least, low, median, high].map((d) => `<td>${d.toFixed(2)}</td>`).join('')}</tr>`;
   const html = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>flowmap: digits in one step</title><style>${style}</style></head><body>
@@ -144,6 +161,16 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 ${measured.map(row).join('\n')}
 <tr><td>Real training images (the floor)</td><td>–</td><td>${report.floor.toFixed(2)} %</td><td>–</td></tr></tbody></table>
 <p>Frechet distance between the features of 2000 samples and of 2000 held-out digits, as a percentage of the real features' variance. The features are the last hidden layer of a small convolutional network trained here on the same training images; it reads ${percent(report.classifierAccuracy)} of the held-out digits right. Label agreement alone says little: class means score highest.</p>
+<h2>Memory</h2>
+<p>Does the network draw training images again? Each pair is a one-step sample and, to its right, the training image nearest to it, by the L2 distance of the pixels in [0, 1].</p>
+<div class="pairs">
+<figure><figcaption>The first five of each class<small>sample | nearest training image</small></figcaption>${pairs(closeness.first, 'Samples beside their nearest training images')}</figure>
+<figure><figcaption>The five nearest of each class<small>sample | nearest training image</small></figcaption>${pairs(closeness.closest, 'The samples nearest to training images')}</figure>
+</div>
+<table><thead><tr><th>Distance to the nearest training image</th><th>Least</th><th>5 % below</th><th>Median</th><th>95 % below</th></tr></thead><tbody>
+${spreadRow('One-step samples', closeness.samples)}
+${spreadRow('Held-out digits', closeness.heldOut)}</tbody></table>
+<p>A network that memorised would draw images much nearer to the training images than unseen digits are. So would one that only draws smoothly, as smooth strokes differ less from everything; hence a second look, at 2000 training and as many held-out digits: ${percent(closeness.nearerToTraining)} of the samples have a training image for the nearest of these. Without any memory it would be about half.</p>
 <h2>Training</h2>
 <div class="charts">${charts.join('')}</div>
 <p>${steps[0]} steps of flow matching (${seconds.training[0]!.toFixed(1)} s), then ${steps[1]} of Terminal Velocity Matching with guidance 2 trained in (${seconds.training[1]!.toFixed(1)} s), batches of ${config.stages[0]!.batch}, seed ${config.seed}. Training the classifier and reading the data took ${(seconds.judging + seconds.reading).toFixed(1)} s.</p>

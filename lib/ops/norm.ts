@@ -1,10 +1,11 @@
 // RMS normalisation with what transformers put around it. Value and tangent, and the backward of both, are one pass each.
 import { type Apply, defineOp } from '../autograd/op';
+import { zerosLike } from '../create';
 import { native } from '../native';
 import type { Tensor } from '../tensor';
 import { add, div, mul, sqrt, square, sub } from './elementwise';
 import { mean, sum } from './reduce';
-import { expandDims, reshape, slice } from './shape';
+import { concat, expandDims, reshape, slice } from './shape';
 
 export type MaybeTensor = Tensor | null;
 
@@ -325,7 +326,36 @@ const splitQkvJvpVjpOp: Apply<SplitQkv & { needs: readonly boolean[] }> = define
       eps,
       needs.map(Number),
     ),
+  composition: ([qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, ...cotangents], { heads, normalize, eps, needs }) => {
+    const part = (t: MaybeTensor | undefined, i: number) => (t ? headsOf(t, i, heads) : null);
+    const parts = [0, 1, 2].map((i) => {
+      const [g, h] = [cotangents[i] ?? null, cotangents[i + 3] ?? null];
+      if (!normalize || i === 2) return { gx: g, gtx: h, ga: null, gta: null };
+      const [a, ta] = i === 0 ? [qWeight, tqWeight] : [kWeight, tkWeight];
+      return unitVjp(part(qkv, i)!, part(tqkv, i), a ?? null, ta ?? null, g, h, eps);
+    });
+    const weightRows = (t: MaybeTensor) => t && sum(t, [0, 1, 2]);
+    const [q, k] = parts as [(typeof parts)[0], (typeof parts)[0]];
+    const results = [
+      () => besideEachOther(parts.map(({ gx }) => gx)),
+      () => weightRows(q.ga),
+      () => weightRows(k.ga),
+      () => besideEachOther(parts.map(({ gtx }) => gtx)),
+      () => weightRows(q.gta),
+      () => weightRows(k.gta),
+    ];
+    return results.map((result, i) => (needs[i] ? result() : null));
+  },
 });
+
+// The transpose of headsOf for all three parts, an absent one being zero: three [B, S, H, d] -> [B, S, 3 H d]
+function besideEachOther(parts: readonly MaybeTensor[]): MaybeTensor {
+  const some = parts.find((t) => t !== null);
+  if (!some) return null;
+  const [batch, tokens, heads, dim] = some.shape as [number, number, number, number];
+  const flat = (t: MaybeTensor) => reshape(t ?? zerosLike(some), [batch, tokens, heads * dim]);
+  return concat(parts.map(flat), 2);
+}
 
 const softmaxOp: Apply = defineOp('softmax', {
   forward: ([x]) => native.softmax(x!),
