@@ -41,6 +41,17 @@ export * as nn from './nn';
 export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
+export {
+  type ImmCoefficients,
+  type ImmForm,
+  type ImmMapping,
+  type ImmMappingOptions,
+  type ImmTimes,
+  immMapping,
+  immPresets,
+} from './objectives/immMapping';
+export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
+export { type Schedule, type ScheduleName, schedules } from './objectives/schedules';
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 export {
   type FlowMapNetwork,
@@ -88,6 +99,14 @@ export {
   sampleEuler,
   sampleFlowMap,
 } from './samplers/flowMap';
+export {
+  type ImmSamples,
+  type PushforwardOptions,
+  type RestartOptions,
+  samplePushforward,
+  sampleRestart,
+} from './samplers/imm';
+export { type TimeGridOptions, timeGrid } from './samplers/timeGrid';
 export { isTensor, Tensor } from './tensor';
 // training
 export { type Stage, type TrainConfig, validateConfig } from './training/config';
