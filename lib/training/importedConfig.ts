@@ -2,6 +2,8 @@
 import { ArgumentError } from '../errors';
 import { type DiTOptions, ditPresets, ditShapes } from '../nn/dit';
 import { type ImmDiTOptions, immDitPresets, immDitShapes } from '../nn/immDit';
+import { type ImmMappingOptions, immMapping, immPresets } from '../objectives/immMapping';
+import { checkImmOptions, type ImmEvaluateOptions } from '../objectives/immNetwork';
 import { checkTable, checkWhole, dataKeys, type Kind, modelKeys, nearestName, record } from './config';
 
 /** How a network of Terminal Velocity Matching was trained. */
@@ -12,17 +14,9 @@ export interface TvmSampling {
   doScaleParam?: boolean;
 }
 
-/** How a network of Inductive Moment Matching was trained. Defaults are those of the published ImageNet weights. */
-export interface ImmSampling {
-  schedule?: 'fm' | 'vp_cosine';
-  f?: 'identity' | 'simple_edm' | 'euler_fm';
-  sigmaData?: number;
-  eps?: number;
-  T?: number;
-  /** The second time it embeds: s itself, or t − s. */
-  temb?: 'identity' | 'stride';
-  timeScale?: number;
-}
+/** How a network of Inductive Moment Matching was trained. */
+export type ImmSampling = Pick<ImmMappingOptions, 'schedule' | 'f' | 'sigmaData' | 'eps' | 'T'> &
+  Pick<ImmEvaluateOptions, 'temb' | 'timeScale'>;
 
 interface ImportedBase {
   /** How samples become pixels: x · std + mean. */
@@ -68,22 +62,13 @@ export function presetConfig(network: ImportedConfig['network'], preset: string)
       `preset must be one of ${known.join(', ')}, got '${preset}'; did you mean '${nearestName(preset, known)}'?`,
     );
   }
+  // Of the mapping, what sampling needs; the rest is training's.
+  const { schedule, f, sigmaData, eps, T } = immPresets.imagenet;
+  const published = { schedule, f, sigmaData, eps, T };
   const model = { imageSize: 32, channels: 4, classes: 1000, ...presets[preset] };
   return network === 'tvm'
     ? { network, model: { ...model, guidance: true, modNorm: true, qkNorm: true }, sampling: {} }
-    : {
-        network,
-        model,
-        sampling: {
-          schedule: 'fm',
-          f: 'euler_fm',
-          sigmaData: 0.5,
-          eps: 0,
-          T: 0.994,
-          temb: 'stride',
-          timeScale: 1000,
-        },
-      };
+    : { network, model, sampling: { ...published, temb: 'stride', timeScale: 1000 } };
 }
 
 /**
@@ -119,7 +104,17 @@ export function validateImportedConfig(value: unknown): ImportedConfig {
       );
     }
   }
-  return config as unknown as ImportedConfig;
+  const typed = config as unknown as ImportedConfig;
+  if (typed.network === 'imm') immSamplingOptions(typed.sampling);
+  return typed;
+}
+
+/** What the samplers take, checked. */
+export function immSamplingOptions(sampling: ImmSampling): ImmEvaluateOptions {
+  const { temb, timeScale, ...rest } = sampling;
+  const options = { mapping: immMapping(rest), temb, timeScale };
+  checkImmOptions(op, { secondTime: 'raw' }, options);
+  return options;
 }
 
 /** Shapes of the network's tensors, by state-dict key. */
