@@ -278,7 +278,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
       if (stopping || at % checkpointEvery === 0) {
-        await metrics.flush(); // first: a resumed run drops lines beyond its checkpoint and writes none before it
+        await metrics.flush(); // first: what comes after a checkpoint is written again, what came before is not
         await save(index, at, state.groups());
       }
       if (stopping) {
@@ -289,9 +289,9 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
     seconds[index] = (performance.now() - stageStarted) / 1000;
     if (finished) {
       for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
-      await metrics.flush();
       const last = index === config.stages.length - 1;
       const groups = { model: net.stateDict(), ema: state.ema.tensors };
+      await metrics.flush();
       await saveCheckpoint(join(out, `stage${index}.safetensors`), {
         tensors: groups,
         state: { config, stage: index, step: at } as unknown as JsonValue,
