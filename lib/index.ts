@@ -69,6 +69,7 @@ export { type AttentionLayout, type AttentionOptions, attention } from './ops/at
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
+export { type LayerNormOptions, layerNorm } from './ops/layerNorm';
 export { linear, matmul } from './ops/matmul';
 export { type MmdKernel, type MmdOptions, mmd } from './ops/mmd';
 export {
@@ -76,18 +77,20 @@ export {
   qkNorm,
   type RmsNormOptions,
   rmsNorm,
-  rmsNormModulate,
   type SplitQkvOptions,
   softmax,
   splitQkv,
 } from './ops/norm';
+export { layerNormModulate, rmsNormModulate } from './ops/normModulate';
 export * from './ops/reduce';
 export * from './ops/shape';
 // optim
-export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
+export { AdamW, type AdamWOptions } from './optim/adamw';
 export { clipByGlobalNorm, globalNorm } from './optim/clip';
 export { Ema } from './optim/ema';
 export { copyInto } from './optim/inPlace';
+export type { MomentOptimizer, MomentOptions, OptimizerState } from './optim/moments';
+export { RAdam, type RAdamOptions } from './optim/radam';
 export { type CosineOptions, cosineSchedule } from './optim/schedule';
 export * from './random';
 // samplers

@@ -31,7 +31,7 @@ export interface ImmEvaluateOptions {
 }
 
 /** Holds the options to what the network can do. */
-export function checkImmOptions(op: string, net: ImmNetwork, options: ImmEvaluateOptions): void {
+export function checkImmOptions(op: string, net: Pick<ImmNetwork, 'secondTime'>, options: ImmEvaluateOptions): void {
   const { mapping, temb = 'stride', timeScale = 1000 } = options;
   if (typeof mapping?.inputScale !== 'function') {
     throw new ArgumentError(op, `mapping must be what immMapping gives, got ${typeof mapping}`);

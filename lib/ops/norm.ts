@@ -7,9 +7,9 @@ import { add, div, mul, sqrt, square, sub } from './elementwise';
 import { mean, sum } from './reduce';
 import { concat, expandDims, reshape, slice } from './shape';
 
-type MaybeTensor = Tensor | null;
+export type MaybeTensor = Tensor | null;
 
-interface Eps {
+export interface Eps {
   eps: number;
 }
 
@@ -18,13 +18,13 @@ export interface RmsNormOptions {
   eps?: number;
 }
 
-const defaultEps = 1e-6;
+export const defaultEps = 1e-6;
 
-function plus(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
+export function plus(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
   return a && b ? add(a, b) : (a ?? b);
 }
 
-function times(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
+export function times(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
   return a && b ? mul(a, b) : null;
 }
 
@@ -33,7 +33,7 @@ function inverseRms(x: Tensor, eps: number): Tensor {
 }
 
 // x̂ and its tangent, in plain ops.
-function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeTensor] {
+export function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeTensor] {
   const r = inverseRms(x, eps);
   const xHat = mul(x, r);
   return [xHat, tx && mul(r, sub(tx, mul(xHat, mean(mul(xHat, tx), -1, { keepDims: true }))))];
@@ -43,7 +43,7 @@ function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeT
  * The gradients of a normalisation's affine map in plain ops: y = x̂ a + b, ty = u a + x̂ ta + tb, with a and ta already of
  * x's shape. -> gx, gtx, and what the maps' gradients are the row sums of.
  */
-function unitVjp(
+export function unitVjp(
   x: Tensor,
   tx: MaybeTensor,
   a: MaybeTensor,
@@ -168,71 +168,10 @@ export function rmsNormJvpVjp(
   return rmsNormJvpVjpOp([x, weight, tx, tweight, g, h], { eps, needs });
 }
 
-const rmsNormModulateOp: Apply<Eps> = defineOp<Eps>('rmsNormModulate', {
-  forward: ([x, shift, scale], { eps }) => native.rmsNormModulate(x!, shift!, scale!, eps),
-  vjp: ([g], { inputs: [x, , scale], needs, attributes: { eps } }) =>
-    rmsNormModulateJvpVjpOp([x!, scale!, null, null, g!, null], {
-      eps,
-      needs: [needs[0]!, needs[1]!, needs[2]!, false, false, false],
-    }).slice(0, 3),
-  jvp: ([x, shift, scale], [tx, tshift, tscale], { eps }) =>
-    rmsNormModulateJvpOp([x!, shift!, scale!, tx!, tshift!, tscale!], { eps }) as [Tensor, Tensor],
-});
-
-/**
- * Weightless {@link rmsNorm} followed by adaLN modulation, in one pass: x̂ ∘ (1 + scale) + shift.
- * x [B, N, D], shift [B, D], scale [B, D] -> [B, N, D]
- */
-export function rmsNormModulate(x: Tensor, shift: Tensor, scale: Tensor, options: RmsNormOptions = {}): Tensor {
-  return rmsNormModulateOp([x, shift, scale], { eps: options.eps ?? defaultEps })[0]!;
-}
-
 // [B, D] beside [B, N, D].
-function perToken(t: MaybeTensor): MaybeTensor {
+export function perToken(t: MaybeTensor): MaybeTensor {
   return t && expandDims(t, 1);
 }
-
-const rmsNormModulateJvpOp: Apply<Eps> = defineOp<Eps>('rmsNormModulateJvp', {
-  forward: ([x, shift, scale, tx, tshift, tscale], { eps }) =>
-    native.rmsNormModulateJvp(x!, shift!, scale!, tx ?? null, tshift ?? null, tscale ?? null, eps),
-  vjp: ([g, h], { inputs: [x, , scale, tx, , tscale], needs, attributes: { eps } }) =>
-    rmsNormModulateJvpVjpOp([x!, scale!, tx!, tscale!, g!, h!], { eps, needs }),
-  composition: ([x, shift, scale, tx, tshift, tscale], { eps }) => {
-    const [xHat, u] = unit(x!, tx!, eps);
-    const a = add(perToken(scale!)!, 1);
-    return [
-      add(mul(xHat, a), perToken(shift!)!),
-      plus(plus(times(u, a), times(xHat, perToken(tscale!))), tshift ? add(mul(xHat, 0), perToken(tshift)!) : null),
-    ];
-  },
-});
-
-const rmsNormModulateJvpVjpOp: Apply<Eps & { needs: readonly boolean[] }> = defineOp<
-  Eps & { needs: readonly boolean[] }
->('rmsNormModulateJvpVjp', {
-  forward: ([x, scale, tx, tscale, g, h], { eps, needs }) =>
-    native.rmsNormModulateJvpVjp(
-      x!,
-      scale!,
-      tx ?? null,
-      tscale ?? null,
-      g ?? null,
-      h ?? null,
-      eps,
-      needs[0]!,
-      needs[1]!,
-      needs[2]!,
-      needs[3]!,
-      needs[4]!,
-      needs[5]!,
-    ),
-  composition: ([x, scale, tx, tscale, g, h], { eps, needs }) => {
-    const a = add(perToken(scale!)!, 1);
-    const { gx, gtx, ga, gta } = unitVjp(x!, tx!, a, perToken(tscale!), g!, h!, eps);
-    const tokens = (t: MaybeTensor | undefined) => (t ? sum(t, 1) : null);
-    return [gx, tokens(g), tokens(ga), gtx, tokens(h), tokens(gta)].map((t, i) => (needs[i] ? t : null));
-  },
-});
 
 const gatedResidualOp: Apply = defineOp('gatedResidual', {
   forward: ([x, gate, z]) => native.gatedResidual(x!, gate!, z!),

@@ -14,9 +14,11 @@ interface StageBase {
   warmup?: number;
   /** Last learning rate over the highest. Default 0. */
   final?: number;
-  /** Of AdamW. Default [0.9, 0.95]. */
+  /** Default 'adamw'. */
+  optimizer?: 'adamw' | 'radam';
+  /** Of the optimiser. Default [0.9, 0.95]. */
   betas?: [number, number];
-  /** Of AdamW. Default 0. */
+  /** Of the optimiser, decoupled. Default 0. */
   weightDecay?: number;
   /** Decay of the average that samples are drawn with; it starts anew with each stage. Default 0.9999. */
   ema?: number;
@@ -63,7 +65,7 @@ export interface TrainConfig {
   logEvery?: number;
 }
 
-type Kind = 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init';
+export type Kind = 'any' | 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init' | 'optimizer';
 
 const base: Record<string, Kind> = {
   objective: 'objective',
@@ -72,6 +74,7 @@ const base: Record<string, Kind> = {
   lr: 'number',
   warmup: 'number',
   final: 'number',
+  optimizer: 'optimizer',
   betas: 'pair',
   weightDecay: 'number',
   ema: 'number',
@@ -93,7 +96,7 @@ const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
     startS: 'law',
   },
 };
-const modelKeys: Record<string, Kind> = {
+export const modelKeys: Record<string, Kind> = {
   imageSize: 'number',
   patchSize: 'number',
   channels: 'number',
@@ -112,7 +115,7 @@ const modelKeys: Record<string, Kind> = {
   timeRange: 'pair',
   checkpoint: 'boolean',
 };
-const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
+export const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
 const topKeys = ['seed', 'model', 'stages', 'data', 'checkpointEvery', 'logEvery'];
 
 /** The candidate with the fewest edits from `name`. */
@@ -131,63 +134,75 @@ export function nearestName(name: string, candidates: readonly string[]): string
   return candidates.reduce((best, each) => (distance(name, each) < distance(name, best) ? each : best));
 }
 
-function fail(path: string, expected: string, got: unknown): never {
-  throw new ArgumentError('train', `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
+function fail(path: string, expected: string, got: unknown, op = 'train'): never {
+  throw new ArgumentError(op, `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
 }
 
-function record(path: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object', value);
+export function record(path: string, value: unknown, op = 'train'): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object', value, op);
   return value as Record<string, unknown>;
 }
 
-function checkKeys(path: string, value: Record<string, unknown>, allowed: readonly string[]): void {
+function checkKeys(path: string, value: Record<string, unknown>, allowed: readonly string[], op = 'train'): void {
   for (const key of Object.keys(value)) {
     if (allowed.includes(key)) continue;
     const at = path === '' ? key : `${path}.${key}`;
-    throw new ArgumentError('train', `config.${at} is unknown; did you mean '${nearestName(key, allowed)}'?`);
+    throw new ArgumentError(op, `config.${at} is unknown; did you mean '${nearestName(key, allowed)}'?`);
   }
 }
 
-function checkKind(path: string, kind: Kind, value: unknown): void {
+function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void {
+  const refuse = (expected: string) => fail(path, expected, value, op);
   const isNumber = (x: unknown) => typeof x === 'number' && Number.isFinite(x);
   switch (kind) {
+    case 'any':
+      return;
     case 'number':
-      if (!isNumber(value)) fail(path, 'a finite number', value);
+      if (!isNumber(value)) refuse('a finite number');
       return;
     case 'boolean':
     case 'string':
-      if (typeof value !== kind) fail(path, `a ${kind}`, value);
+      if (typeof value !== kind) refuse(`a ${kind}`);
       return;
     case 'pair':
-      if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) fail(path, 'two numbers', value);
+      if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) refuse('two numbers');
       return;
     case 'law': {
-      const law = record(path, value);
-      checkKeys(path, law, ['mean', 'std']);
-      if (!isNumber(law.mean) || !isNumber(law.std)) fail(path, '{ mean, std }', value);
+      const law = record(path, value, op);
+      checkKeys(path, law, ['mean', 'std'], op);
+      if (!isNumber(law.mean) || !isNumber(law.std)) refuse('{ mean, std }');
       return;
     }
     case 'objective':
-      if (typeof value !== 'string' || !(value in stageKeys))
-        fail(path, `one of ${Object.keys(stageKeys).join(', ')}`, value);
+      if (typeof value !== 'string' || !(value in stageKeys)) refuse(`one of ${Object.keys(stageKeys).join(', ')}`);
       return;
     case 'init':
-      if (value !== 'spectral' && value !== 'xavier') fail(path, "'spectral' or 'xavier'", value);
+      if (value !== 'spectral' && value !== 'xavier') refuse("'spectral' or 'xavier'");
+      return;
+    case 'optimizer':
+      if (value !== 'adamw' && value !== 'radam') refuse("'adamw' or 'radam'");
       return;
     default:
       kind satisfies never;
   }
 }
 
-function checkTable(path: string, value: Record<string, unknown>, table: Record<string, Kind>): void {
-  checkKeys(path, value, Object.keys(table));
+export function checkTable(
+  path: string,
+  value: Record<string, unknown>,
+  table: Record<string, Kind>,
+  op = 'train',
+): void {
+  checkKeys(path, value, Object.keys(table), op);
   for (const [key, kind] of Object.entries(table)) {
-    if (value[key] !== undefined) checkKind(`${path}.${key}`, kind, value[key]);
+    if (value[key] !== undefined) checkKind(path === '' ? key : `${path}.${key}`, kind, value[key], op);
   }
 }
 
-function checkWhole(path: string, value: unknown, least: number): void {
-  if (!Number.isSafeInteger(value) || (value as number) < least) fail(path, `an integer of at least ${least}`, value);
+export function checkWhole(path: string, value: unknown, least: number, op = 'train'): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) {
+    fail(path, `an integer of at least ${least}`, value, op);
+  }
 }
 
 /**

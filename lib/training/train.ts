@@ -19,6 +19,8 @@ import { AdamW } from '../optim/adamw';
 import { clipByGlobalNorm } from '../optim/clip';
 import { Ema } from '../optim/ema';
 import { copyInto } from '../optim/inPlace';
+import type { MomentOptimizer } from '../optim/moments';
+import { RAdam } from '../optim/radam';
 import { cosineSchedule } from '../optim/schedule';
 import { Generator, type GeneratorState, randint } from '../random';
 import type { Tensor } from '../tensor';
@@ -68,7 +70,7 @@ export interface TrainResult {
 
 /** Everything a stage changes as it goes. */
 class StageState {
-  readonly optimizer: AdamW;
+  readonly optimizer: MomentOptimizer;
   readonly ema: Ema;
   readonly teacher: Ema | null;
   private readonly rate: (step: number) => number;
@@ -80,7 +82,10 @@ class StageState {
   ) {
     const params = net.namedParameters();
     const { lr, steps, warmup, final, betas = [0.9, 0.95], weightDecay = 0, ema = 0.9999 } = stage;
-    this.optimizer = new AdamW(params, { lr, betas, weightDecay });
+    this.optimizer =
+      stage.optimizer === 'radam'
+        ? new RAdam(params, { lr, betas, weightDecay, decoupled: true })
+        : new AdamW(params, { lr, betas, weightDecay });
     this.ema = new Ema(params, ema);
     this.teacher = stage.objective === 'tvm' ? new Ema(params, stage.teacher ?? 0.99) : null;
     this.rate = cosineSchedule({ lr, steps, warmup, final });
