@@ -41,6 +41,7 @@ export * as nn from './nn';
 export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
+export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
 export {
   type ImmCoefficients,
   type ImmForm,
