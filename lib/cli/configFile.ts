@@ -80,7 +80,11 @@ export function assigned<Config>(
   }
 }
 
-/** Reads and checks the configuration at `path` after setting `assignments`, each 'key=value'. */
-export async function readConfig(path: string, assignments: readonly string[]): Promise<TrainConfig> {
-  return assigned(await readObject(path), assignments, validateConfig);
+/** Reads and checks the configuration at `path` after `change` and after setting `assignments`, each 'key=value'. */
+export async function readConfig(
+  path: string,
+  assignments: readonly string[],
+  change: (config: Record<string, unknown>) => Record<string, unknown>,
+): Promise<TrainConfig> {
+  return assigned(change(await readObject(path)), assignments, validateConfig);
 }

@@ -6,10 +6,12 @@ import { dispose } from '../memory';
 import { DiT } from '../nn/dit';
 import { ImmDiT } from '../nn/immDit';
 import type { Module } from '../nn/module';
+import { immMapping } from '../objectives/immMapping';
+import type { ImmNetwork } from '../objectives/immNetwork';
 import { sampleFlowMap } from '../samplers/flowMap';
-import { samplePushforward } from '../samplers/imm';
+import { type PushforwardOptions, samplePushforward } from '../samplers/imm';
 import type { Tensor } from '../tensor';
-import { type TrainConfig, validateConfig } from '../training/config';
+import { mappingOptions, type TrainConfig, validateConfig } from '../training/config';
 import { type ImportedConfig, immSamplingOptions, validateImportedConfig } from '../training/importedConfig';
 import { UsageError } from './options';
 
@@ -54,10 +56,26 @@ export async function loadNetwork(path: string): Promise<LoadedNetwork> {
 /** How the last stage was trained decides how its network is asked. */
 function trained({ stages, model, data = {} }: TrainConfig): LoadedNetwork {
   const last = stages.at(-1)!;
-  const fixed = last.objective === 'tvm' ? last.cfg : undefined;
+  if (last.objective === 'imm' || last.objective === 'consistency') {
+    const net = new DiT(model);
+    const { timeScale, inputScaling } = last;
+    const options = { mapping: immMapping(mappingOptions(last)), timeScale, inputScaling };
+    return { net, model, data, guided: (cfg) => immDraw(net, model, options, cfg) };
+  }
+  const fixed = last.objective === 'tvm' ? last.cfg : undefined; // others take no guidance as an input
   const doScaleParam = last.objective === 'tvm' && (last.doScaleParam ?? false);
   const net = new DiT(model);
-  return { net, model, data, guided: (cfg) => tvmDraw(net, { cfg, fixed, doScaleParam }) };
+  const guided = (cfg: number | undefined): Draw => {
+    const draw = tvmDraw(net, { cfg, fixed, doScaleParam });
+    if (last.objective !== 'drifting') return draw;
+    return (noise, options) => {
+      if (options.steps !== 1) {
+        throw new UsageError(`--steps must be 1 for a network trained by drifting, got ${options.steps}`);
+      }
+      return draw(noise, options);
+    };
+  };
+  return { net, model, data, guided };
 }
 
 function ofElsewhere(given: unknown): LoadedNetwork {
@@ -70,15 +88,19 @@ function ofElsewhere(given: unknown): LoadedNetwork {
   }
   const net = new ImmDiT(model);
   const options = immSamplingOptions(config.sampling);
+  return { net, model, data, guided: (cfg) => immDraw(net, model, options, cfg) };
+}
+
+function immDraw(
+  net: ImmNetwork,
+  model: { classes: number },
+  options: PushforwardOptions,
+  cfg: number | undefined,
+): Draw {
+  if (cfg !== undefined && model.classes === 0) throw new UsageError('--cfg: the network knows no classes');
   const { sigmaData } = options.mapping.options;
-  const guided = (cfg: number | undefined): Draw => {
-    if (cfg !== undefined && model.classes === 0) throw new UsageError('--cfg: the network knows no classes');
-    return (noise, { steps, labels }) => {
-      const latents = noise.mul(sigmaData);
-      return samplePushforward(net, latents, { ...options, steps, labels, guidance: cfg ?? 1 }).samples;
-    };
-  };
-  return { net, model, data, guided };
+  return (noise, { steps, labels }) =>
+    samplePushforward(net, noise.mul(sigmaData), { ...options, steps, labels, guidance: cfg ?? 1 }).samples;
 }
 
 function tvmDraw(

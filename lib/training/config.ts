@@ -1,7 +1,9 @@
 // A training run as data: checked key by key before anything is built.
 import { ArgumentError } from '../errors';
 import type { DiTOptions } from '../nn/dit';
+import { type ImmMappingOptions, immMapping } from '../objectives/immMapping';
 import type { LogitNormal } from '../objectives/times';
+import type { MmdKernel } from '../ops/mmd';
 
 interface StageBase {
   /** Optimiser steps. */
@@ -50,7 +52,61 @@ export interface TvmStage extends StageBase {
   startS?: LogitNormal;
 }
 
-export type Stage = FlowMatchingStage | TvmStage;
+/** What the network is asked as, in training and in sampling. */
+interface ImmEvaluation {
+  /** Default {}: flow matching's schedule and map, with the published weights. sigmaData is that of the data: 1 here. */
+  mapping?: ImmMappingOptions;
+  /** What times are multiplied by before they are embedded. Default 1000; 1 keeps what flow matching learned. */
+  timeScale?: number;
+  /** Scale inputs by c_in. Default true; false keeps what flow matching learned. */
+  inputScaling?: boolean;
+}
+
+export interface ImmStage extends StageBase, ImmEvaluation {
+  objective: 'imm';
+  /** Of a group; they share a class and must divide the batch. Default 4. */
+  particles?: number;
+  /** Default 'laplace'. */
+  kernel?: MmdKernel | 'l2';
+  bandwidths?: number[];
+  unbiased?: boolean;
+}
+
+export interface ConsistencyStage extends StageBase, ImmEvaluation {
+  objective: 'consistency';
+}
+
+export interface MeanFlowStage extends StageBase {
+  objective: 'meanFlow';
+  /** Law of both times. Default mean −0.4, std 1. */
+  times?: LogitNormal;
+  /** Share of the batch with s = t. Default 0.75. */
+  equalShare?: number;
+  /** Of the adaptive weight. Default 1. */
+  power?: number;
+  /** Of the adaptive weight. Default 1e-3. */
+  offset?: number;
+  /** Guidance that is trained in. Default 1. */
+  cfg?: number;
+}
+
+export interface DriftingStage extends StageBase {
+  objective: 'drifting';
+  /** Of a group; they share a class and must divide the batch. Default 16. */
+  particles?: number;
+  /** Default 'laplace'. */
+  kernel?: 'laplace' | 'rbf' | 'imq';
+  bandwidths?: number[];
+  /** How far along the drift the network's targets lie. Default 1. */
+  step?: number;
+}
+
+export type Stage = FlowMatchingStage | TvmStage | ImmStage | ConsistencyStage | MeanFlowStage | DriftingStage;
+
+/** The options of {@link immMapping} for a stage: its data have unit standard deviation. */
+export function mappingOptions({ mapping }: ImmEvaluation): ImmMappingOptions {
+  return { sigmaData: 1, ...mapping };
+}
 
 export interface TrainConfig {
   seed: number;
@@ -65,7 +121,18 @@ export interface TrainConfig {
   logEvery?: number;
 }
 
-export type Kind = 'any' | 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init' | 'optimizer';
+export type Kind =
+  | 'numbers'
+  | 'mapping'
+  | 'any'
+  | 'number'
+  | 'boolean'
+  | 'string'
+  | 'law'
+  | 'pair'
+  | 'objective'
+  | 'init'
+  | 'optimizer';
 
 const base: Record<string, Kind> = {
   objective: 'objective',
@@ -81,7 +148,8 @@ const base: Record<string, Kind> = {
   clip: 'number',
   labelDropout: 'number',
 };
-const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
+const evaluation: Record<string, Kind> = { mapping: 'mapping', timeScale: 'number', inputScaling: 'boolean' };
+export const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
   flowMatching: { ...base, times: 'law' },
   tvm: {
     ...base,
@@ -95,6 +163,17 @@ const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
     startShare: 'number',
     startS: 'law',
   },
+  imm: {
+    ...base,
+    ...evaluation,
+    particles: 'number',
+    kernel: 'string',
+    bandwidths: 'numbers',
+    unbiased: 'boolean',
+  },
+  consistency: { ...base, ...evaluation },
+  meanFlow: { ...base, times: 'law', equalShare: 'number', power: 'number', offset: 'number', cfg: 'number' },
+  drifting: { ...base, particles: 'number', kernel: 'string', bandwidths: 'numbers', step: 'number' },
 };
 export const modelKeys: Record<string, Kind> = {
   imageSize: 'number',
@@ -167,6 +246,17 @@ function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void
     case 'pair':
       if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) refuse('two numbers');
       return;
+    case 'numbers':
+      if (!Array.isArray(value) || value.length === 0 || !value.every(isNumber)) refuse('a list of numbers');
+      return;
+    case 'mapping':
+      try {
+        immMapping({ sigmaData: 1, ...record(path, value, op) });
+      } catch (error) {
+        if (!(error instanceof ArgumentError)) throw error;
+        throw new ArgumentError(op, `config.${path}: ${error.message}`);
+      }
+      return;
     case 'law': {
       const law = record(path, value, op);
       checkKeys(path, law, ['mean', 'std'], op);
@@ -232,8 +322,13 @@ export function validateConfig(value: unknown): TrainConfig {
     checkTable(path, stage, stageKeys[stage.objective as Stage['objective']]);
     checkWhole(`${path}.steps`, stage.steps, 1);
     checkWhole(`${path}.batch`, stage.batch, 1);
+    if (stage.particles !== undefined) {
+      checkWhole(`${path}.particles`, stage.particles, 1);
+      const [batch, particles] = [stage.batch as number, stage.particles as number];
+      if (batch % particles !== 0) fail(`${path}.particles`, `a divisor of the batch of ${batch}`, particles);
+    }
     if (!(typeof stage.lr === 'number' && stage.lr > 0)) fail(`${path}.lr`, 'a positive number', stage.lr);
-    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'final']) {
+    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'equalShare', 'final']) {
       const share = stage[key];
       if (share !== undefined && !((share as number) >= 0 && (share as number) <= 1))
         fail(`${path}.${key}`, 'in [0, 1]', share);
