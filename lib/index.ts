@@ -43,6 +43,15 @@ export { functionalCall } from './nn/module';
 export { checkFinite } from './objectives/checkFinite';
 export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
 export {
+  type DriftingBatch,
+  type DriftingFieldOptions,
+  type DriftingKernel,
+  type DriftingOptions,
+  type DriftingResult,
+  driftingField,
+  driftingLoss,
+} from './objectives/drifting';
+export {
   type ImmCoefficients,
   type ImmForm,
   type ImmMapping,
@@ -52,6 +61,12 @@ export {
   immPresets,
 } from './objectives/immMapping';
 export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
+export {
+  type MeanFlowBatch,
+  type MeanFlowOptions,
+  type MeanFlowResult,
+  meanFlowLoss,
+} from './objectives/meanFlow';
 export { type Schedule, type ScheduleName, schedules } from './objectives/schedules';
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 export {
