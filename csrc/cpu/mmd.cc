@@ -15,8 +15,11 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kSliceChunks = 8;    // added up in float before they go to sums in double
-constexpr int64_t kAheadBytes = 2048;  // of each row, between what is computed and what is fetched
+// Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
+// inputs; more where slices are so small that calls would cost as much as the arithmetic.
+constexpr int64_t kSliceChunks = 8, kSmallSliceChunks = 16, kSmallParticles = 16;
+constexpr int64_t kStreamedBytes = 16 << 20;  // of results: more do not wait in the caches for whatever reads them
+constexpr int64_t kAheadBytes = 2048;         // of each row, between what is computed and what is fetched
 constexpr int64_t kKeptBytes =
     524288;  // of a group's packed particles kept for the gradient: half of a second-level cache
 constexpr int64_t kFewFeatures = 1024;  // below, rounding errors of float do not average out: arithmetic is in double
@@ -77,7 +80,8 @@ class Mmd {
         dim_(in.x.shape()[2]),
         pairs_(mmdPairs(particles_)),
         padded_(roundUp(pairs_ + kMmdPadding, kMmdLanes)),
-        slice_(std::min(kSliceChunks * kChunk, roundUp(dim_, kChunk))),
+        slice_(std::min((particles_ > kSmallParticles ? kSliceChunks : kSmallSliceChunks) * kChunk,
+                        roundUp(dim_, kChunk))),
         moving_(along.tx || along.ty),
         differentiated_(out.gx || out.gy) {
     const int64_t most = std::max<int64_t>(1, dim_ / kLeastRange);
@@ -86,6 +90,9 @@ class Mmd {
     ranges_ = (dim_ + rangeSize_ - 1) / rangeSize_;
     const int64_t whole = roundUp(rangeSize_, kChunk) * particles_;
     kept_ = differentiated_ && ranges_ == 1 && whole * static_cast<int64_t>(sizeof(C)) <= kKeptBytes;
+    const int64_t bytes =
+        (out.gx ? static_cast<int64_t>(in.x.bytes()) : 0) + (out.gy ? static_cast<int64_t>(in.y.bytes()) : 0);
+    streamed_ = bytes >= kStreamedBytes && dim_ % kChunk == 0;
     packed_ = kept_ ? whole : slice_ * particles_;
   }
 
@@ -311,6 +318,7 @@ class Mmd {
       C* points = pointsAt(s, at);
       if (!kept_) pack(in_.x, in_.y, group, at, n, s.rows, points);
       const bool inPlace = std::is_same_v<T, C> && n % kChunk == 0;
+      const bool streamed = inPlace && streamed_;
       for (const Set& set : sets()) {
         if (!set.gradient) continue;
         T* rows = set.gradient.template data<T>() + group * set.count * dim_ + at;
@@ -321,7 +329,7 @@ class Mmd {
         const C* pairs = direct + particles_ * set.count;
         const bool paired = pairs[set.count * set.count] != 0;
         mmdSweep(MmdSweep<C>{particles_, (n + kChunk - 1) / kChunk, set.first, set.count, points, direct,
-                             paired ? pairs : nullptr, results});
+                             paired ? pairs : nullptr, results, streamed});
         if (inPlace) continue;
         for (int64_t r = 0; r < set.count; ++r) store(results[r], n, s.rows, rows + r * dim_);
       }
@@ -344,7 +352,7 @@ class Mmd {
   const int64_t groups_, m_, n_, particles_, dim_, pairs_, padded_, slice_;
   const bool moving_, differentiated_;
   int64_t ranges_ = 1, rangeSize_ = 0, packed_ = 0;
-  bool kept_ = false;
+  bool kept_ = false, streamed_ = false;
 };
 
 void runMmd(const MmdOptions& options, const Results& out, const MmdOperands& in, const Directions& along) {

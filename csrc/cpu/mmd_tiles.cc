@@ -310,7 +310,12 @@ void sweepRows(const MmdSweep<C>& s, int64_t row) {
         direct += s.count;
       }
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) hn::StoreU(sums[r], d, out[r] + chunk * kChunk + v);
+      for (int r = 0; r < R; ++r) {
+        if (s.streamed)
+          hn::Stream(sums[r], d, out[r] + chunk * kChunk + v);
+        else
+          hn::StoreU(sums[r], d, out[r] + chunk * kChunk + v);
+      }
     }
     points += stride, from += stride, x += stride, y += stride;
   }
@@ -326,6 +331,7 @@ void sweep(const MmdSweep<C>& s) {
         sweepRows<decltype(rows)::value, false>(s, row);
     });
   }
+  if (s.streamed) hwy::FlushStream();
 }
 
 void SweepF(const MmdSweep<float>& s) { sweep(s); }

@@ -54,6 +54,7 @@ struct MmdSweep {
   int64_t particles, chunks, first, count;
   const C *points, *direct, *pairs;
   C* const* out;
+  bool streamed;  // past the caches; rows of `out` are aligned to 64 bytes
 };
 void mmdSweep(const MmdSweep<float>& sweep);
 void mmdSweep(const MmdSweep<double>& sweep);
