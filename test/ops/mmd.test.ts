@@ -179,6 +179,37 @@ describe('mmd', () => {
       for (const m of sizes) for (const n of sizes) expectAgreement(particles([1, m, n, 19], m), options, 'float32');
     });
 
+    it('carries tangents of x, of y and of both', () => {
+      for (const dtype of ['float64', 'float32', 'bfloat16'] as const) {
+        for (const dim of [33, 1029]) {
+          const given = particles([3, 4, 3, dim], dim);
+          const { x, y, stored } = tensors(given, dtype);
+          const t = tensors(particles([3, 4, 3, dim], dim + 5), dtype);
+          const { value, gx, gy } = bruteForce(stored, weighted);
+          const along = (gradient: Float64Array, direction: Float64Array, group: number) => {
+            const size = gradient.length / 3;
+            let sum = 0;
+            for (let i = group * size; i < (group + 1) * size; i++) sum += gradient[i]! * direction[i]!;
+            return sum;
+          };
+          const f = (a: Tensor, b: Tensor) => mmd(a, b, optionsOf(weighted, dtype));
+          const results = [
+            [jvp((a: Tensor) => f(a, y), [x], [t.x]), 1, 0],
+            [jvp((b: Tensor) => f(x, b), [y], [t.y]), 0, 1],
+            [jvp(f, [x, y], [t.x, t.y]), 1, 1],
+          ] as const;
+          for (const [[primal, tangent], ofX, ofY] of results) {
+            for (const group of [0, 1, 2]) {
+              const expected = ofX * along(gx, t.stored.x, group) + ofY * along(gy, t.stored.y, group);
+              const tolerance = dtype === 'float64' ? 1e-12 : 2e-6;
+              expect(Math.abs(tangent.dataSync()[group]! - expected)).toBeLessThanOrEqual(tolerance);
+              expect(Math.abs(primal.dataSync()[group]! - value[group]!)).toBeLessThanOrEqual(2e-6);
+            }
+          }
+        }
+      }
+    });
+
     it('gives no gradient to coincident particles', () => {
       const given = particles([3, 4, 5, 37], 5);
       const { x, y } = given;
