@@ -18,14 +18,18 @@ namespace {
 // Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
 // inputs; more where slices are so small that calls would cost as much as the arithmetic.
 constexpr int64_t kSliceChunks = 8, kSmallSliceChunks = 16, kSmallParticles = 16;
-constexpr int64_t kStreamedBytes = 16 << 20;  // of results: more do not wait in the caches for whatever reads them
-constexpr int64_t kAheadBytes = 2048;         // of each row, between what is computed and what is fetched
-constexpr int64_t kKeptBytes =
-    524288;  // of a group's packed particles kept for the gradient: half of a second-level cache
-constexpr int64_t kFewFeatures = 1024;  // below, rounding errors of float do not average out: arithmetic is in double
-constexpr int64_t kTasks = 64;          // groups are split where there are fewer
-constexpr int64_t kLeastRange = 2048;   // features a split takes at least
-constexpr int64_t kParallelPairs = 2 * kParallelElements;  // pairs times features below which one thread is quicker
+// Of results: more do not wait in the caches for whatever reads them.
+constexpr int64_t kStreamedBytes = 16 << 20;
+// Of each row, between what is computed and what is fetched.
+constexpr int64_t kAheadBytes = 2048;
+// Of a group's packed particles that are kept for the gradient: half of a second-level cache.
+constexpr int64_t kKeptBytes = 512 << 10;
+// Features below which rounding errors of float do not average out: arithmetic is in double.
+constexpr int64_t kFewFeatures = 1024;
+// Groups are split where there are fewer than this, into ranges of at least so many features.
+constexpr int64_t kTasks = 64, kLeastRange = 2048;
+// Pairs times features below which one thread is quicker.
+constexpr int64_t kParallelPairs = 2 * kParallelElements;
 
 struct Results {
   Tensor value, tangent, gx, gy;
@@ -35,21 +39,19 @@ struct Directions {
   Tensor tx, ty, g;
 };
 
-void checkPerGroup(const char* argument, const Tensor& t, double least) {
-  if (!t) return;
-  dispatchFloating(t.dtype(), [&]<class T>() {
-    for (int64_t group = 0; group < t.numel(); ++group) {
-      const double value = static_cast<double>(static_cast<Compute<T>>(t.data<T>()[group]));
-      if (std::isfinite(value) && value >= least) continue;
-      fail(ErrorCode::Argument, "mmd", argument, " must be finite", least == 0 ? " and at least 0" : "", ", got ",
-           value, " for group ", group);
-    }
-  });
-}
-
 double perGroup(const Tensor& t, int64_t group) {
   if (!t) return 1;
   return t.dtype() == DType::Float64 ? t.data<double>()[group] : static_cast<double>(t.data<float>()[group]);
+}
+
+void checkPerGroup(const char* argument, const Tensor& t, double least) {
+  const int64_t groups = t ? t.numel() : 0;
+  for (int64_t group = 0; group < groups; ++group) {
+    const double value = perGroup(t, group);
+    if (std::isfinite(value) && value >= least) continue;
+    fail(ErrorCode::Argument, "mmd", argument, " must be finite", least == 0 ? " and at least 0" : "", ", got ", value,
+         " for group ", group);
+  }
 }
 
 void setPerGroup(const Tensor& t, int64_t group, double value) {
@@ -184,8 +186,8 @@ class Mmd {
     return t ? t.data<T>() + (i < m_ ? group * m_ + i : group * n_ + i - m_) * dim_ : nullptr;
   }
 
-  // Rows of float and double are packed as they lie; 16-bit ones, and zeros for what is absent, by way of `wide` [P,
-  // slice].
+  // Rows of float and double are packed as they lie; 16-bit ones, and zeros for what is absent, by way of rows of
+  // `wide`.
   void pack(const Tensor& x, const Tensor& y, int64_t group, int64_t at, int64_t n, Wide* wide, C* packed) const {
     const Wide* rows[2 * kMaxMmdParticles];
     for (int64_t i = 0; i < particles_; ++i) {
@@ -211,8 +213,7 @@ class Mmd {
       group += 1;
       at -= roundUp(dim_, slice_);
     }
-    if (at < 0 || at >= dim_) return false;
-    if (group >= groups_) return false;
+    if (at < 0 || at >= dim_ || group >= groups_) return false;
     for (int64_t i = 0; i < particles_; ++i) {
       rows[i] = reinterpret_cast<const char*>(rowOf(in_.x, in_.y, group, i) + at);
     }
@@ -281,8 +282,7 @@ class Mmd {
 
   // Coefficients [sources, count] of the differences in the gradient of one set. Where particles are nearly in pairs
   // x_j ≈ y_j, as in training, what x_i feels of x_j and of y_j nearly cancels, and float would lose the difference.
-  // a (x_i − x_j) + b (x_i − y_j) is (a + b) (x_i − x_j) − b (y_j − x_j) as well: whichever has the smaller terms is
-  // taken.
+  // a (x_i − x_j) + b (x_i − y_j) is (a + b) (x_i − x_j) − b (y_j − x_j) as well: the form with smaller terms is taken.
   void directOrPaired(const Set& set, const double* slopes, const double* roots, C* coefficients) const {
     const int64_t count = set.count;
     C* pairs = coefficients + particles_ * count;

@@ -8,8 +8,10 @@ import {
   type MmdOptions,
   mmd,
   ones,
+  setThreads,
   type Tensor,
   tensor,
+  threads,
   vjp,
   zeros,
 } from '../../lib';
@@ -277,10 +279,24 @@ describe('mmd', () => {
     expect([...tangent.dataSync()]).toEqual([0, 0]);
   });
 
-  it('gives the same bits on every run', () => {
-    const { x, y } = tensors(particles([40, 4, 4, 1000], 8), 'float32');
-    const once = () => mmdVjp(x, y, null, { kernel: 'laplace' }).map((t) => [...t!.dataSync()]);
-    expect(once()).toEqual(once());
+  it('gives the same bits on every run and any number of threads', () => {
+    const before = threads();
+    for (const shape of [
+      [40, 4, 4, 3000],
+      [2, 3, 5, 20001],
+    ] as Particles['shape'][]) {
+      const { x, y } = tensors(particles(shape, 8), 'float32');
+      const once = () => mmdVjp(x, y, null, { kernel: 'laplace' }).map((t) => [...t!.dataSync()]);
+      const expected = once();
+      try {
+        for (const n of [1, 3]) {
+          setThreads(n);
+          expect(once()).toEqual(expected);
+        }
+      } finally {
+        setThreads(before);
+      }
+    }
   });
 
   it('handles no groups', () => {
