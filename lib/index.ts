@@ -41,6 +41,33 @@ export * as nn from './nn';
 export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
+export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
+export {
+  type DriftingBatch,
+  type DriftingFieldOptions,
+  type DriftingKernel,
+  type DriftingOptions,
+  type DriftingResult,
+  driftingField,
+  driftingLoss,
+} from './objectives/drifting';
+export {
+  type ImmCoefficients,
+  type ImmForm,
+  type ImmMapping,
+  type ImmMappingOptions,
+  type ImmTimes,
+  immMapping,
+  immPresets,
+} from './objectives/immMapping';
+export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
+export {
+  type MeanFlowBatch,
+  type MeanFlowOptions,
+  type MeanFlowResult,
+  meanFlowLoss,
+} from './objectives/meanFlow';
+export { type Schedule, type ScheduleName, schedules } from './objectives/schedules';
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 export {
   type FlowMapNetwork,
@@ -58,6 +85,7 @@ export { type AttentionLayout, type AttentionOptions, attention } from './ops/at
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
+export { type LayerNormOptions, layerNorm } from './ops/layerNorm';
 export { linear, matmul } from './ops/matmul';
 export { type MmdKernel, type MmdOptions, mmd } from './ops/mmd';
 export {
@@ -65,18 +93,20 @@ export {
   qkNorm,
   type RmsNormOptions,
   rmsNorm,
-  rmsNormModulate,
   type SplitQkvOptions,
   softmax,
   splitQkv,
 } from './ops/norm';
+export { layerNormModulate, rmsNormModulate } from './ops/normModulate';
 export * from './ops/reduce';
 export * from './ops/shape';
 // optim
-export { AdamW, type AdamWOptions, type OptimizerState } from './optim/adamw';
+export { AdamW, type AdamWOptions } from './optim/adamw';
 export { clipByGlobalNorm, globalNorm } from './optim/clip';
 export { Ema } from './optim/ema';
 export { copyInto } from './optim/inPlace';
+export type { MomentOptimizer, MomentOptions, OptimizerState } from './optim/moments';
+export { RAdam, type RAdamOptions } from './optim/radam';
 export { type CosineOptions, cosineSchedule } from './optim/schedule';
 export * from './random';
 // samplers
@@ -86,8 +116,16 @@ export {
   sampleEuler,
   sampleFlowMap,
 } from './samplers/flowMap';
+export {
+  type ImmSamples,
+  type PushforwardOptions,
+  type RestartOptions,
+  samplePushforward,
+  sampleRestart,
+} from './samplers/imm';
+export { type TimeGridOptions, timeGrid } from './samplers/timeGrid';
 export { isTensor, Tensor } from './tensor';
 // training
-export { type Stage, type TrainConfig, validateConfig } from './training/config';
+export { type ImmStage, type Stage, type TrainConfig, type TvmStage, validateConfig } from './training/config';
 export { type Dataset, type StepMetrics, type TrainOptions, type TrainResult, train } from './training/train';
 export type { TensorTree } from './tree';

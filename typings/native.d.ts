@@ -176,6 +176,56 @@ export interface NativeAddon {
     needTshift: boolean,
     needTscale: boolean,
   ): [gx: Optional, gshift: Optional, gscale: Optional, gtx: Optional, gtshift: Optional, gtscale: Optional];
+  layerNorm(x: Handle, weight: Optional, bias: Optional, eps: number): Handle;
+  layerNormJvp(
+    x: Handle,
+    weight: Optional,
+    bias: Optional,
+    tx: Optional,
+    tweight: Optional,
+    tbias: Optional,
+    eps: number,
+  ): [y: Handle, ty: Handle];
+  layerNormJvpVjp(
+    x: Handle,
+    weight: Optional,
+    tx: Optional,
+    tweight: Optional,
+    g: Optional,
+    h: Optional,
+    eps: number,
+    needX: boolean,
+    needWeight: boolean,
+    needBias: boolean,
+    needTx: boolean,
+    needTweight: boolean,
+    needTbias: boolean,
+  ): [gx: Optional, gweight: Optional, gbias: Optional, gtx: Optional, gtweight: Optional, gtbias: Optional];
+  layerNormModulate(x: Handle, shift: Handle, scale: Handle, eps: number): Handle;
+  layerNormModulateJvp(
+    x: Handle,
+    shift: Handle,
+    scale: Handle,
+    tx: Optional,
+    tshift: Optional,
+    tscale: Optional,
+    eps: number,
+  ): [y: Handle, ty: Handle];
+  layerNormModulateJvpVjp(
+    x: Handle,
+    scale: Handle,
+    tx: Optional,
+    tscale: Optional,
+    g: Optional,
+    h: Optional,
+    eps: number,
+    needX: boolean,
+    needShift: boolean,
+    needScale: boolean,
+    needTx: boolean,
+    needTshift: boolean,
+    needTscale: boolean,
+  ): [gx: Optional, gshift: Optional, gscale: Optional, gtx: Optional, gtshift: Optional, gtscale: Optional];
   gatedResidual(x: Handle, gate: Handle, z: Handle): Handle;
   gatedResidualJvp(
     x: Handle,
@@ -339,6 +389,21 @@ export interface NativeAddon {
     beta2: number,
     eps: number,
     weightDecay: number,
+    step: number,
+  ): void;
+  radamStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    m: readonly Handle[],
+    v: readonly Handle[],
+    masters: readonly Handle[],
+    gradScale: Optional,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    decoupled: boolean,
     step: number,
   ): void;
   emaUpdate(averages: readonly Handle[], params: readonly Handle[], decay: number): void;

@@ -1,5 +1,6 @@
-// RMS normalisation with its tangent, and the backward of both, in bytes: every tensor read or written once.
+// RMS and layer normalisation with their tangents, and the backward of both, in bytes: every tensor read or written once.
 import { copy, randn, type Tensor } from '../../lib';
+import { layerNorm, layerNormJvp, layerNormJvpVjp } from '../../lib/ops/layerNorm';
 import { rmsNorm, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
 import type { Subject } from '../support/measure';
 
@@ -22,6 +23,17 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
         {
           name: 'backward of both',
           run: () => rmsNormJvpVjp([x, weight, tx, null], g, h, [true, true, true, false]),
+          bytes: 6 * tensorBytes,
+        },
+        { name: 'layerNorm', run: () => layerNorm(x), bytes: 2 * tensorBytes },
+        {
+          name: 'layerNorm with tangent',
+          run: () => layerNormJvp([x, null, null], [tx, null, null]),
+          bytes: 4 * tensorBytes,
+        },
+        {
+          name: 'backward of both, layerNorm',
+          run: () => layerNormJvpVjp([x, null, tx, null], g, h, [true, false, false, true, false, false]),
           bytes: 6 * tensorBytes,
         },
       ],

@@ -4,14 +4,23 @@ import { synchronizeSync, tidy } from '../../lib';
 
 export interface Subject {
   name: string;
-  run: () => unknown;
+  /** One run of flowmap's, queued on the device's stream. */
+  run?: () => unknown;
+  /** In place of `run`, for a peer: performs so many runs and gives the seconds of one. */
+  time?: (repeats: number) => Promise<number>;
   /** Floating-point operations of one run, by the convention the benchmark states. */
   flops?: number;
   /** Bytes one run must move at least: every input read once, every output written once. */
   bytes?: number;
+  /** A peer's: the subject of the same group it does the same work as. */
+  peerOf?: string;
+  /** A peer's: relative L2 distance of its results from flowmap's. */
+  difference?: number;
 }
 
 export interface Row extends Subject {
+  /** Title of the group it was measured in. */
+  group?: string;
   /** Seconds of one run. */
   median: number;
   p10: number;
@@ -25,7 +34,9 @@ export interface MeasureOptions {
   atLeast?: number;
 }
 
-function time(run: () => unknown, repeats: number): number {
+async function time(subject: Subject, repeats: number): Promise<number> {
+  if (subject.time) return subject.time(repeats);
+  const run = subject.run!;
   synchronizeSync();
   const start = process.hrtime.bigint();
   for (let i = 0; i < repeats; i++) {
@@ -42,15 +53,16 @@ function quantile(sorted: readonly number[], q: number): number {
 }
 
 /** Measures the subjects side by side. */
-export function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Row[] {
+export async function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Promise<Row[]> {
   const { rounds = 9, atLeast = 0.02 } = options;
-  const repeats = subjects.map(({ run }) => {
-    time(run, 1); // first touch of memory, first compilation
-    return Math.max(1, Math.ceil(atLeast / Math.max(time(run, 1), 1e-7)));
-  });
+  const repeats: number[] = [];
+  for (const subject of subjects) {
+    await time(subject, 1); // first touch of memory, first compilation
+    repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1), 1e-7))));
+  }
   const times: number[][] = subjects.map(() => []);
   for (let round = 0; round < rounds; round++) {
-    for (const [i, { run }] of subjects.entries()) times[i]!.push(time(run, repeats[i]!));
+    for (const [i, subject] of subjects.entries()) times[i]!.push(await time(subject, repeats[i]!));
   }
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);

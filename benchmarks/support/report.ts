@@ -18,6 +18,12 @@ export function ratesOf(row: Row): { gflops?: number; gbytes?: number } {
   };
 }
 
+/** How many times as long as flowmap a peer takes for the same work, both medians of the same run. */
+export function timesFlowmap(row: Row, rows: readonly Row[]): number | undefined {
+  const ours = rows.find(({ name, group }) => name === row.peerOf && group === row.group);
+  return ours && row.median / ours.median;
+}
+
 function formatTime(seconds: number): string {
   if (seconds >= 1) return `${seconds.toFixed(2)} s`;
   return seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(2)} ms` : `${(seconds * 1e6).toFixed(1)} µs`;
@@ -35,6 +41,9 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
       shares.push(`${gbytes.toFixed(1)} GB/s`);
       if (ceilings.bytes) shares.push(`${((100 * gbytes * 1e9) / ceilings.bytes).toFixed(0)} % of copy`);
     }
+    const times = timesFlowmap(row, rows);
+    if (times !== undefined)
+      shares.push(`${times.toFixed(2)} × flowmap, differs by ${row.difference?.toExponential(1)}`);
     return [row.name, formatTime(row.median), `${formatTime(row.p10)} – ${formatTime(row.p90)}`, shares.join(', ')];
   });
   const widths = [0, 1, 2].map((i) => Math.max(...cells.map((cell) => cell[i]!.length)));
@@ -55,13 +64,21 @@ function commit(): string {
 }
 
 /** Writes everything a later reader needs to judge the figures. */
-export function writeJson(path: string, groups: Record<string, readonly Row[]>, ceilings: Ceilings): void {
+export function writeJson(
+  path: string,
+  groups: Record<string, readonly Row[]>,
+  ceilings: Ceilings,
+  peers?: readonly string[],
+): void {
   const results = Object.entries(groups).flatMap(([family, rows]) =>
     rows.map((row) => ({
       family,
+      ...(row.group === undefined ? {} : { group: row.group }),
+      ...(row.group === undefined ? {} : { group: row.group }),
       name: row.name,
       seconds: { median: row.median, p10: row.p10, p90: row.p90 },
       ...ratesOf(row),
+      ...(row.peerOf === undefined ? {} : { timesFlowmap: timesFlowmap(row, rows), difference: row.difference }),
     })),
   );
   const machine = {
@@ -75,6 +92,7 @@ export function writeJson(path: string, groups: Record<string, readonly Row[]>, 
     commit: commit(),
     command: process.argv.slice(2).join(' '),
     machine,
+    ...(peers ? { peers } : {}),
     ceilings,
   };
   writeFileSync(path, `${JSON.stringify({ ...head, results }, null, 2)}\n`);

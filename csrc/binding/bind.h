@@ -74,14 +74,22 @@ class Bound final : public BoundBase {
   F function_;
 };
 
+// What JavaScript calls a function by, and what errors call it where that differs.
+struct BoundName {
+  BoundName(const char* name) : name(name), op(name) {}
+  BoundName(const char* name, const char* op) : name(name), op(op) {}
+  const char* name;
+  const char* op;
+};
+
 template <class F>
-void bind(Napi::Object exports, const char* op,
+void bind(Napi::Object exports, BoundName name,
           std::array<const char*, std::tuple_size_v<typename Signature<F>::Parameters>> names, F function) {
   const napi_env env = exports.Env();
-  auto bound = std::make_unique<Bound<F>>(op, names, std::move(function));
+  auto bound = std::make_unique<Bound<F>>(name.op, names, std::move(function));
   napi_value value;
-  napi_create_function(env, op, NAPI_AUTO_LENGTH, &Bound<F>::call, bound.get(), &value);
-  napi_set_named_property(env, exports, op, value);
+  napi_create_function(env, name.name, NAPI_AUTO_LENGTH, &Bound<F>::call, bound.get(), &value);
+  napi_set_named_property(env, exports, name.name, value);
   Environment::of(env).own(std::move(bound));
 }
 

@@ -64,12 +64,14 @@ T fromJs(napi_env env, ArgumentName name, napi_value value) {
     return toIntegers(env, name, value);
 }
 
-// Converts a parameter of type `P` (as written in the contract's signature).
+// Converts a parameter of type `P` (as written in the contract's signature). A Napi::Value is left as it came.
 template <class P>
 decltype(auto) convertArgument(napi_env env, ArgumentName name, napi_value value) {
   using T = std::remove_cvref_t<P>;
   if constexpr (std::is_same_v<T, Device>)
     return deviceByName(name.op, toString(env, name, value));
+  else if constexpr (std::is_same_v<T, Napi::Value>)
+    return Napi::Value(env, value);
   else
     return fromJs<T>(env, name, value);
 }

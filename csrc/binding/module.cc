@@ -147,6 +147,10 @@ void bindOptim(Napi::Object exports) {
        {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
         "step"},
        &ops::adamwStep);
+  bind(exports, "radamStep",
+       {"params", "grads", "m", "v", "masters", "gradScale", "learningRate", "beta1", "beta2", "eps", "weightDecay",
+        "decoupled", "step"},
+       &ops::radamStep);
   bind(exports, "emaUpdate", {"averages", "params", "decay"}, &ops::emaUpdate);
   bind(exports, "globalNorm", {"tensors"}, &ops::globalNorm);
   bind(exports, "clipScale", {"norm", "maxNorm"}, &ops::clipScale);
@@ -176,6 +180,19 @@ void bindNorm(Napi::Object exports) {
        {"x", "scale", "tx", "tscale", "g", "h", "eps", "needX", "needShift", "needScale", "needTx", "needTshift",
         "needTscale"},
        &ops::rmsNormModulateJvpVjp);
+  bind(exports, "layerNorm", {"x", "weight", "bias", "eps"}, &ops::layerNorm);
+  bind(exports, "layerNormJvp", {"x", "weight", "bias", "tx", "tweight", "tbias", "eps"}, &ops::layerNormJvp);
+  bind(exports, "layerNormJvpVjp",
+       {"x", "weight", "tx", "tweight", "g", "h", "eps", "needX", "needWeight", "needBias", "needTx", "needTweight",
+        "needTbias"},
+       &ops::layerNormJvpVjp);
+  bind(exports, "layerNormModulate", {"x", "shift", "scale", "eps"}, &ops::layerNormModulate);
+  bind(exports, "layerNormModulateJvp", {"x", "shift", "scale", "tx", "tshift", "tscale", "eps"},
+       &ops::layerNormModulateJvp);
+  bind(exports, "layerNormModulateJvpVjp",
+       {"x", "scale", "tx", "tscale", "g", "h", "eps", "needX", "needShift", "needScale", "needTx", "needTshift",
+        "needTscale"},
+       &ops::layerNormModulateJvpVjp);
   bind(exports, "gatedResidual", {"x", "gate", "z"}, &ops::gatedResidual);
   bind(exports, "gatedResidualJvp", {"x", "gate", "z", "tx", "tgate", "tz"}, &ops::gatedResidualJvp);
   bind(exports, "gatedResidualJvpVjp",

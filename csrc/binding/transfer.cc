@@ -61,27 +61,18 @@ void fillRead(PendingRead& read, const Tensor& x) {
   if (!read.bytes.empty()) std::memcpy(read.bytes.data(), x.data(), read.bytes.size());
 }
 
-napi_value readAsync(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+// A promise of the bytes.
+napi_value readAsync(napi_env env, const Tensor& x) {
   Environment& environment = Environment::of(env);
-  try {
-    const Tensor x = toTensor(env, {"data", "x"}, argument);
-    auto read = std::make_unique<PendingRead>();
-    napi_value promise;
-    napi_create_promise(env, &read->deferred, &promise);
-    environment.mailbox()->expectOne();
-    x.device().stream().enqueue(
-        makeJob([x, read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
-          fillRead(*read, x);
-          mailbox->post(std::move(read));
-        }));
-    return promise;
-  } catch (const Error& error) {
-    napi_throw(env, environment.makeError(error));
-  }
-  return nullptr;
+  auto read = std::make_unique<PendingRead>();
+  napi_value promise;
+  napi_create_promise(env, &read->deferred, &promise);
+  environment.mailbox()->expectOne();
+  x.device().stream().enqueue(makeJob([x, read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
+    fillRead(*read, x);
+    mailbox->post(std::move(read));
+  }));
+  return promise;
 }
 
 // Blocks until `device` has caught up. False when this JavaScript thread is told to end meanwhile (`process.exit` on
@@ -96,161 +87,91 @@ bool waitFor(napi_env env, Device& device) {
   });
 }
 
-napi_value readSync(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+napi_value readSync(napi_env env, const Tensor& x) {
+  if (!waitFor(env, x.device())) return nullptr;
+  if (x.storage()->error()) throw *x.storage()->error();
+  void* target = nullptr;
+  napi_value buffer;
+  if (napi_create_arraybuffer(env, x.bytes(), &target, &buffer) != napi_ok) {
+    napi_value ignored;
+    napi_get_and_clear_last_exception(env, &ignored);
+    fail(ErrorCode::OutOfMemory, "dataSync", "JavaScript cannot hold an array of ", x.bytes(), " bytes");
+  }
+  if (x.bytes()) std::memcpy(target, x.data(), x.bytes());
+  return buffer;
+}
+
+// Copies, so that the caller may change its array at once. Nothing may run JavaScript once the bytes are known.
+Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Device& device) {
+  checkSizes("tensor", "shape", shape, dtype);
+  const auto [bytes, length] = toBytes(data.Env(), {"tensor", "data"}, data);
+  const Tensor out = Tensor::empty(device, shape, dtype);
+  if (length != out.bytes()) {
+    fail(ErrorCode::Shape, "tensor", "data must have ", out.bytes(), " bytes for shape ", shape, " of ",
+         dtypeName(dtype), ", got ", length);
+  }
+  try {
+    out.storage()->materialize();  // no job knows this storage yet
+  } catch (const Error& error) {
+    throw Error(error.code(), "tensor", error.detail());
+  }
+  if (length) std::memcpy(out.data(), bytes, length);
+  return out;
+}
+
+// [dtype, device, ...shape]
+napi_value tensorInfo(napi_env env, const Tensor& x) {
+  napi_value array;
+  napi_create_array_with_length(env, 2 + x.rank(), &array);
+  napi_set_element(env, array, 0, toJs(env, std::string(dtypeName(x.dtype()))));
+  napi_set_element(env, array, 1, toJs(env, x.device().name()));
+  for (int axis = 0; axis < x.rank(); ++axis) {
+    napi_set_element(env, array, 2 + axis, toJs(env, static_cast<double>(x.shape()[axis])));
+  }
+  return array;
+}
+
+// Whether there was such a handle; anything may be asked.
+bool dispose(const Napi::Value& handle) {
+  double number = -1;
+  napi_get_value_double(handle.Env(), handle, &number);
+  return Environment::of(handle.Env()).erase(number);
+}
+
+// [live tensors, bytes, peak bytes, cached bytes, limit]
+std::vector<double> memory(napi_env env, Device& device) {
+  const MemoryFigures figures = device.allocator().figures();
+  return {static_cast<double>(Environment::of(env).handles().live()), static_cast<double>(figures.bytes),
+          static_cast<double>(figures.peakBytes), static_cast<double>(figures.cachedBytes),
+          static_cast<double>(figures.limitBytes)};
+}
+
+// A promise of an empty buffer, when all enqueued before has run.
+napi_value synchronize(napi_env env, Device& device) {
   Environment& environment = Environment::of(env);
-  try {
-    const Tensor x = toTensor(env, {"dataSync", "x"}, argument);
-    if (!waitFor(env, x.device())) return nullptr;
-    if (x.storage()->error()) throw *x.storage()->error();
-    void* target = nullptr;
-    napi_value buffer;
-    if (napi_create_arraybuffer(env, x.bytes(), &target, &buffer) != napi_ok) {
-      napi_value ignored;
-      napi_get_and_clear_last_exception(env, &ignored);
-      fail(ErrorCode::OutOfMemory, "dataSync", "JavaScript cannot hold an array of ", x.bytes(), " bytes");
-    }
-    if (x.bytes()) std::memcpy(target, x.data(), x.bytes());
-    return buffer;
-  } catch (const Error& error) {
-    napi_throw(env, environment.makeError(error));
-  }
-  return nullptr;
-}
-
-// fromBytes(bytes, shape, dtype, device) -> handle: copies, so that the caller may change its array at once.
-napi_value fromBytes(napi_env env, napi_callback_info info) {
-  size_t count = 4;
-  napi_value arguments[4];
-  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  Environment& environment = Environment::of(env);
-  try {
-    const Shape shape = toShape(env, {"tensor", "shape"}, arguments[1]);
-    const DType dtype = toDType(env, {"tensor", "dtype"}, arguments[2]);
-    Device& device = deviceByName("tensor", toString(env, {"tensor", "device"}, arguments[3]));
-    checkSizes("tensor", "shape", shape, dtype);
-    const auto [bytes, length] = toBytes(env, {"tensor", "data"}, arguments[0]);
-    const Tensor out = Tensor::empty(device, shape, dtype);
-    if (length != out.bytes()) {
-      fail(ErrorCode::Shape, "tensor", "data must have ", out.bytes(), " bytes for shape ", shape, " of ",
-           dtypeName(dtype), ", got ", length);
-    }
-    try {
-      out.storage()->materialize();  // no job knows this storage yet
-    } catch (const Error& error) {
-      throw Error(error.code(), "tensor", error.detail());
-    }
-    if (length) std::memcpy(out.data(), bytes, length);
-    return toJs(env, out);
-  } catch (const Error& error) {
-    napi_throw(env, environment.makeError(error));
-  }
-  return nullptr;
-}
-
-// info(handle) -> [dtype, device, ...shape]
-napi_value tensorInfo(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  try {
-    const Tensor x = toTensor(env, {"tensor", "x"}, argument);
-    napi_value array;
-    napi_create_array_with_length(env, 2 + x.rank(), &array);
-    napi_set_element(env, array, 0, toJs(env, std::string(dtypeName(x.dtype()))));
-    napi_set_element(env, array, 1, toJs(env, x.device().name()));
-    for (int axis = 0; axis < x.rank(); ++axis) {
-      napi_set_element(env, array, 2 + axis, toJs(env, static_cast<double>(x.shape()[axis])));
-    }
-    return array;
-  } catch (const Error& error) {
-    napi_throw(env, Environment::of(env).makeError(error));
-  }
-  return nullptr;
-}
-
-napi_value dispose(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  double handle = -1;
-  if (count == 1) napi_get_value_double(env, argument, &handle);
-  return toJs(env, Environment::of(env).erase(handle));
-}
-
-// memory(device) -> [live tensors, bytes, peak bytes, cached bytes, limit]
-napi_value memory(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  Environment& environment = Environment::of(env);
-  try {
-    const MemoryFigures figures =
-        deviceByName("memory", toString(env, {"memory", "device"}, argument)).allocator().figures();
-    return toJs(
-        env, std::vector<double>{static_cast<double>(environment.handles().live()), static_cast<double>(figures.bytes),
-                                 static_cast<double>(figures.peakBytes), static_cast<double>(figures.cachedBytes),
-                                 static_cast<double>(figures.limitBytes)});
-  } catch (const Error& error) {
-    napi_throw(env, environment.makeError(error));
-  }
-  return nullptr;
-}
-
-// synchronize(device) -> a promise of an empty buffer, when all enqueued before has run
-napi_value synchronize(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  Environment& environment = Environment::of(env);
-  try {
-    Device& device = deviceByName("synchronize", toString(env, {"synchronize", "device"}, argument));
-    auto read = std::make_unique<PendingRead>();
-    read->op = "synchronize";
-    napi_value promise;
-    napi_create_promise(env, &read->deferred, &promise);
-    environment.mailbox()->expectOne();
-    device.stream().enqueue(makeJob([read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
-      mailbox->post(std::move(read));
-    }));
-    return promise;
-  } catch (const Error& error) {
-    napi_throw(env, environment.makeError(error));
-  }
-  return nullptr;
-}
-
-napi_value synchronizeSync(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument;
-  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
-  try {
-    waitFor(env, deviceByName("synchronizeSync", toString(env, {"synchronizeSync", "device"}, argument)));
-  } catch (const Error& error) {
-    napi_throw(env, Environment::of(env).makeError(error));
-  }
-  return nullptr;
-}
-
-void define(Napi::Object exports, const char* name, napi_callback callback) {
-  napi_value value;
-  napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, callback, nullptr, &value);
-  napi_set_named_property(exports.Env(), exports, name, value);
+  auto read = std::make_unique<PendingRead>();
+  read->op = "synchronize";
+  napi_value promise;
+  napi_create_promise(env, &read->deferred, &promise);
+  environment.mailbox()->expectOne();
+  device.stream().enqueue(makeJob([read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
+    mailbox->post(std::move(read));
+  }));
+  return promise;
 }
 
 }  // namespace
 
 void bindTransfer(Napi::Object exports) {
-  define(exports, "fromBytes", fromBytes);
-  define(exports, "read", readAsync);
-  define(exports, "readSync", readSync);
-  define(exports, "info", tensorInfo);
-  define(exports, "dispose", dispose);
-  define(exports, "memory", memory);
-  define(exports, "synchronize", synchronize);
-  define(exports, "synchronizeSync", synchronizeSync);
+  const napi_env env = exports.Env();
+  bind(exports, {"fromBytes", "tensor"}, {"data", "shape", "dtype", "device"}, &fromBytes);
+  bind(exports, {"read", "data"}, {"x"}, [env](const Tensor& x) { return readAsync(env, x); });
+  bind(exports, {"readSync", "dataSync"}, {"x"}, [env](const Tensor& x) { return readSync(env, x); });
+  bind(exports, {"info", "tensor"}, {"x"}, [env](const Tensor& x) { return tensorInfo(env, x); });
+  bind(exports, "dispose", {"handle"}, &dispose);
+  bind(exports, "memory", {"device"}, [env](Device& device) { return memory(env, device); });
+  bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
+  bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { waitFor(env, device); });
   bind(exports, "emptyCache", {"device"}, [](Device& device) { device.allocator().emptyCache(); });
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });
   bind(exports, "setMemoryLimit", {"device", "bytes"}, [](Device& device, double bytes) {

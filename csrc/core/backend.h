@@ -90,6 +90,10 @@ class Backend {
                          const std::vector<Tensor>& m, const std::vector<Tensor>& v, const std::vector<Tensor>& masters,
                          const Tensor& gradScale, double learningRate, double beta1, double beta2, double eps,
                          double weightDecay, int64_t step) = 0;
+  virtual void radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                         const std::vector<Tensor>& m, const std::vector<Tensor>& v, const std::vector<Tensor>& masters,
+                         const Tensor& gradScale, double learningRate, double beta1, double beta2, double eps,
+                         double weightDecay, bool decoupled, int64_t step) = 0;
   virtual void emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay) = 0;
   virtual void globalNorm(const Tensor& out, const std::vector<Tensor>& tensors) = 0;
   virtual void clipScale(const Tensor& out, const Tensor& norm, double maxNorm) = 0;

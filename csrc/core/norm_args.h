@@ -19,6 +19,8 @@ struct NormLayout {
   int64_t segmentOffset = 0;
   // y = x̂ ∘ (gainOffset + gain) + shift; an absent gain is 1 − gainOffset, an absent shift 0.
   double gainOffset = 0;
+  // Take each row's mean off first: LayerNorm is the RMS normalisation of x − mean x.
+  bool centered = false;
   double eps = 0;
 };
 

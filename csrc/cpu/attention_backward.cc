@@ -4,6 +4,7 @@
 // alone, so results do not depend on the number of threads.
 #include <omp.h>
 
+#include <cmath>
 #include <limits>
 
 #include "core/dispatch.h"
@@ -45,7 +46,7 @@ class Backward {
     const int64_t splits = std::clamp<int64_t>((kTasks + heads - 1) / heads, 1, std::max<int64_t>(1, perHead));
     const int64_t tasks = heads * splits, threads = omp_get_max_threads();
     const int64_t transposed = keyTiles_ * g_.dim * keyTile_, natural = keyTiles_ * keyTile_ * width_;
-    const Plan plan{transposed, natural};
+    const Plan plan{transposed, natural, width_};
     const int64_t packed = heads * plan.size(), sums = kKeySums * natural;
     const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile_);
     const Tensor workspace = Tensor::empty(in_.q.device(), {packed + tasks * sums + threads * tile}, DTypeOf<C>::value);
@@ -56,6 +57,9 @@ class Backward {
 #pragma omp parallel if (parallel)
     {
       C* scratch = partial + tasks * sums + omp_get_thread_num() * tile;
+#pragma omp for schedule(static)
+      for (int64_t head = 0; head < heads; ++head)
+        means(head, base + head * plan.size() + plan.shift(0), base + head * plan.size() + plan.shift(1));
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < heads * keyTiles_; ++i)
         pack(i / keyTiles_, i % keyTiles_, base + i / keyTiles_ * plan.size(), plan);
@@ -79,13 +83,43 @@ class Backward {
  private:
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
 
-  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are.
+  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are, then the means of O and
+  // tO.
   struct Plan {
-    int64_t transposed, natural;
-    int64_t size() const { return 4 * transposed + 2 * natural; }
+    int64_t transposed, natural, width;
+    int64_t size() const { return 4 * transposed + 2 * natural + 2 * width; }
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
+    int64_t shift(int64_t index) const { return 4 * transposed + 2 * natural + index * width; }
   };
+
+  // gS = P (G Vᵀ + H tVᵀ - delta) + …, in which a constant taken from all values and from O, or from all their tangents
+  // and from tO, changes nothing but the rounding: where one key holds nearly all the weight, gS is the small
+  // difference of large numbers unless that key's value is the constant. The means of the first queries' outputs come
+  // close to it.
+  void means(int64_t head, C* to, C* tangent) {
+    const int64_t stride = g_.rowStride(g_.queryHeads), rows = std::min(kQueryTile, g_.queries);
+    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads * group_, g_.queryHeads, g_.queries);
+    const Tensor* sources[] = {&saved_.o, &saved_.to};
+    C* targets[] = {to, tangent};
+    for (int64_t index = 0; index < 2; ++index) {
+      C* mean = targets[index];
+      std::fill_n(mean, width_, C(0));
+      if (!*sources[index] || (index == 1 && !(in_.tv && second_))) continue;  // no tV to take it from
+      const T* source = sources[index]->data<T>() + at;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t p = 0; p < g_.dim; ++p) mean[p] += static_cast<C>(source[i * stride + p]) / static_cast<C>(rows);
+      }
+      // A query that is not finite spoils its own gradients, not those of the others.
+      for (int64_t p = 0; p < g_.dim; ++p) mean[p] = std::isfinite(mean[p]) ? mean[p] : C(0);
+    }
+  }
+
+  void shiftColumns(C* transposed, const C* shift, int64_t rows) {
+    for (int64_t p = 0; p < g_.dim; ++p) {
+      for (int64_t j = 0; j < rows; ++j) transposed[p * keyTile_ + j] -= shift[p];
+    }
+  }
 
   void pack(int64_t head, int64_t tile, C* base, const Plan& plan) {
     const int64_t first = tile * keyTile_, rows = std::min(keyTile_, g_.keys - first);
@@ -96,7 +130,10 @@ class Backward {
       if (!*sources[i] || (i % 2 == 1 && !second_)) continue;
       const T* source = sources[i]->data<T>() + at;
       packTransposed(source, stride, rows, g_.dim, keyTile_, base + plan.kT(i) + tile * g_.dim * keyTile_);
-      if (i == 2 || i == 3) continue;
+      if (i == 2 || i == 3) {
+        shiftColumns(base + plan.kT(i) + tile * g_.dim * keyTile_, base + plan.shift(i - 2), rows);
+        continue;
+      }
       C* natural = base + plan.k(i) + tile * keyTile_ * width_;
       packRows(source, stride, rows, g_.dim, natural);
       center(sources[i]->data<T>() + at - first * stride, stride, lengthOf(head / g_.keyHeads), rows, natural);
@@ -139,7 +176,7 @@ class Backward {
     std::fill_n(gq, rows * width_, C(0));
     std::fill_n(gtq, rows * width_, C(0));
     C a[kQueryTile], delta[kQueryTile];
-    rowSums(at, stride, rows, g, hh, a, delta);
+    rowSums(at, stride, rows, g, hh, packed + plan.shift(0), packed + plan.shift(1), a, delta);
 
     const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
     const C* lse = saved_.lse.data<C>() + row0;
@@ -197,17 +234,18 @@ class Backward {
     if (out_.gtq) unpackRows(gtq, scale, rows, g_.dim, out_.gtq.data<T>() + at, stride);
   }
 
-  // a = H·O and delta = G·O + H·tO, row by row.
-  void rowSums(int64_t at, int64_t stride, int64_t rows, const C* g, const C* h, C* a, C* delta) {
+  // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
+  void rowSums(int64_t at, int64_t stride, int64_t rows, const C* g, const C* h, const C* mean, const C* tangentMean,
+               C* a, C* delta) {
     for (int64_t i = 0; i < rows; ++i) {
       const T* o = saved_.o.data<T>() + at + i * stride;
       const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
       C first = 0, second = 0;
       for (int64_t p = 0; p < g_.dim; ++p) {
-        if (g0_) second += g[i * width_ + p] * static_cast<C>(o[p]);
+        if (g0_) second += g[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
         if (second_) {
-          first += h[i * width_ + p] * static_cast<C>(o[p]);
-          if (to) second += h[i * width_ + p] * static_cast<C>(to[p]);
+          first += h[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
+          if (to) second += h[i * width_ + p] * (static_cast<C>(to[p]) - tangentMean[p]);
         }
       }
       a[i] = first;

@@ -14,6 +14,7 @@ namespace flowmap::cpu {
 namespace {
 
 constexpr int64_t kQueryTile = 96;  // a multiple of every micro-kernel's height
+constexpr int64_t kRun = 32;        // terms of O summed before they join the rest
 constexpr int64_t kKeyTile = 64;
 
 template <class T>
@@ -114,12 +115,14 @@ class Forward {
         }
       }
       const int64_t keys = std::min(keyTile_, length - j);  // what lies beyond is never read
-      const auto weighted = [&](const C* weights, const C* right, C* c) {
-        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile_, 1, right, width_, c, width_, true});
+      const auto weighted = [&](const C* weights, const C* right, C* c, int64_t count) {
+        tileProduct(TileProduct<C>{rows, width_, count, weights, keyTile_, 1, right, width_, c, width_, true});
       };
-      weighted(s, v, o);
-      if (moving_) weighted(t, v, to);
-      if (tv_) weighted(s, tv_ + tile * keyTile_ * width_, to);
+      // The backward pass takes O from terms nearly as large: it is summed in shorter runs than the rest.
+      for (int64_t from = 0; from < keys; from += kRun)
+        weighted(s + from, v + from * width_, o, std::min(kRun, keys - from));
+      if (moving_) weighted(t, v, to, keys);
+      if (tv_) weighted(s, tv_ + tile * keyTile_ * width_, to, keys);
     }
     store(b, h, first, rows, at, stride, states, o, to);
   }

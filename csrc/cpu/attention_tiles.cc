@@ -35,7 +35,7 @@ HWY_INLINE void micro(const TileProduct<C>& t, int64_t row, int64_t column) {
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
-      sum[i][j] = t.accumulate ? hn::LoadU(d, c + i * t.cRow + j * lanes) : hn::Zero(d);
+      sum[i][j] = hn::Zero(d);
     }
   }
   const C* HWY_RESTRICT a = t.a + row * t.aRow;
@@ -56,7 +56,11 @@ HWY_INLINE void micro(const TileProduct<C>& t, int64_t row, int64_t column) {
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, c + i * t.cRow + j * lanes);
+    for (int j = 0; j < kVectors; ++j) {
+      C* to = c + i * t.cRow + j * lanes;
+      // Earlier sums join last: a long sum then rounds once per tile, not once per term.
+      hn::StoreU(t.accumulate ? hn::Add(sum[i][j], hn::LoadU(d, to)) : sum[i][j], d, to);
+    }
   }
 }
 

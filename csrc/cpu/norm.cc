@@ -1,4 +1,5 @@
-// RMS normalisation over tensors: rows to threads, column sums in chunks that do not depend on the number of threads.
+// RMS and layer normalisation over tensors: rows to threads, column sums in chunks that do not depend on the number of
+// threads.
 #include "cpu/norm_rows.h"
 
 #include <algorithm>
@@ -73,8 +74,13 @@ int64_t inputRow(const NormLayout& layout, int64_t row) {
 template <class T>
 struct Readers {
   RowReader<T> x, tx, gain, tgain, shift, tshift;
-  std::vector<Compute<T>> ones;
-  bool hasGain;
+  std::vector<Compute<T>> ones, centeredX, centeredTx;
+  bool hasGain, hasTangent;
+  Readers(const NormOperands& in, const NormLayout& layout) : Readers(in, layout.dim) {
+    if (!layout.centered) return;
+    centeredX.resize(static_cast<size_t>(layout.dim));
+    if (hasTangent) centeredTx.resize(static_cast<size_t>(layout.dim));
+  }
   Readers(const NormOperands& in, int64_t dim)
       : x(in.x.data<T>(), dim),
         tx(in.tx.data<T>(), dim),
@@ -82,17 +88,27 @@ struct Readers {
         tgain(in.tgain.data<T>(), dim),
         shift(in.shift.data<T>(), dim),
         tshift(in.tshift.data<T>(), dim),
-        hasGain(static_cast<bool>(in.gain)) {
+        hasGain(static_cast<bool>(in.gain)),
+        hasTangent(static_cast<bool>(in.tx)) {
     if (!hasGain) ones.assign(static_cast<size_t>(dim), Compute<T>(1));
   }
   NormRow<Compute<T>> at(const NormLayout& layout, int64_t row, int64_t group) {
     using C = Compute<T>;
     const int64_t in = inputRow(layout, row), affine = group * layout.dim;
+    const C *primal = x(in), *tangent = tx(in);
+    if (layout.centered) {
+      centerRow(layout.dim, primal, centeredX.data());
+      primal = centeredX.data();
+      if (hasTangent) {  // else a row of zeros
+        centerRow(layout.dim, tangent, centeredTx.data());
+        tangent = centeredTx.data();
+      }
+    }
     return {layout.dim,
             static_cast<C>(layout.eps),
             static_cast<C>(hasGain ? layout.gainOffset : 0.0),
-            x(in),
-            tx(in),
+            primal,
+            tangent,
             hasGain ? gain(affine) : ones.data(),
             tgain(affine),
             shift(affine),
@@ -108,7 +124,7 @@ void CpuBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& t
   if (layout.dim == 0) return;
   dispatchFloating(in.x.dtype(), [&]<class T>() {
     parallelFor(layout.rows, isLarge(layout), 8, [&](int64_t begin, int64_t end) {
-      Readers<T> read(in, layout.dim);
+      Readers<T> read(in, layout);
       RowWriter<T> ys(y.data<T>(), layout.dim), tys(ty.data<T>(), layout.dim);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * layout.dim;
@@ -128,15 +144,20 @@ void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, con
     GroupSums<T> shift(out.gshift, chunks, layout.dim), tshift(out.gtshift, chunks, layout.dim);
     const int64_t count = layout.dim ? static_cast<int64_t>(chunks.size()) : 0;
     parallelFor(count, isLarge(layout), 1, [&](int64_t begin, int64_t end) {
-      Readers<T> read(in, layout.dim);
+      Readers<T> read(in, layout);
       RowReader<T> gs(g.data<T>(), layout.dim), hs(h.data<T>(), layout.dim);
       RowWriter<T> gx(out.gx.data<T>(), layout.dim), gtx(out.gtx.data<T>(), layout.dim);
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const RowChunk& rows = chunks[chunk];
         for (int64_t row = rows.begin; row < rows.end; ++row) {
           const int64_t at = row * layout.dim, input = inputRow(layout, row);
-          normBackwardRow(read.at(layout, row, rows.group), {gs(at), hs(at), gx(input), gtx(input), gain.at(chunk),
+          const auto gxRow = gx(input), gtxRow = gtx(input);
+          normBackwardRow(read.at(layout, row, rows.group), {gs(at), hs(at), gxRow, gtxRow, gain.at(chunk),
                                                              tgain.at(chunk), shift.at(chunk), tshift.at(chunk)});
+          if (layout.centered) {  // centring is its own transpose
+            if (gxRow) centerRow(layout.dim, gxRow, gxRow);
+            if (gtxRow) centerRow(layout.dim, gtxRow, gtxRow);
+          }
           gx.finish(input);
           gtx.finish(input);
         }

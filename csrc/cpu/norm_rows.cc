@@ -35,6 +35,24 @@ Statistics<C> statistics(const NormRow<C>& row) {
 }
 
 template <class C>
+C rowMean(int64_t dim, const C* x) {
+  C sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < dim; ++i) sum += x[i];
+  return sum / static_cast<C>(dim);
+}
+
+template <class C>
+void center(int64_t dim, const C* x, C* out) {
+  const C mean = rowMean(dim, x);
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i) out[i] = x[i] - mean;
+  const C rest = rowMean(dim, out);
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i) out[i] -= rest;
+}
+
+template <class C>
 void normForward(const NormRow<C>& row, C* HWY_RESTRICT y, C* HWY_RESTRICT ty) {
   const auto [r, c] = statistics(row);
   const int64_t dim = row.dim;
@@ -167,6 +185,8 @@ void softmax(int64_t dim, const C* HWY_RESTRICT x, C* HWY_RESTRICT y) {
   for (int64_t j = 0; j < dim; ++j) y[j] *= scale;
 }
 
+void CenterF(int64_t dim, const float* x, float* out) { center(dim, x, out); }
+void CenterD(int64_t dim, const double* x, double* out) { center(dim, x, out); }
 void NormForwardF(const NormRow<float>& row, float* y, float* ty) { normForward(row, y, ty); }
 void NormForwardD(const NormRow<double>& row, double* y, double* ty) { normForward(row, y, ty); }
 void NormBackwardF(const NormRow<float>& row, const NormRowGradients<float>& out) { normBackward(row, out); }
@@ -184,6 +204,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace flowmap::cpu {
 
+HWY_EXPORT(CenterF);
+HWY_EXPORT(CenterD);
 HWY_EXPORT(NormForwardF);
 HWY_EXPORT(NormForwardD);
 HWY_EXPORT(NormBackwardF);
@@ -195,6 +217,8 @@ HWY_EXPORT(GatedBackwardD);
 HWY_EXPORT(SoftmaxF);
 HWY_EXPORT(SoftmaxD);
 
+void centerRow(int64_t dim, const float* x, float* out) { HWY_DYNAMIC_DISPATCH(CenterF)(dim, x, out); }
+void centerRow(int64_t dim, const double* x, double* out) { HWY_DYNAMIC_DISPATCH(CenterD)(dim, x, out); }
 void normForwardRow(const NormRow<float>& row, float* y, float* ty) { HWY_DYNAMIC_DISPATCH(NormForwardF)(row, y, ty); }
 void normForwardRow(const NormRow<double>& row, double* y, double* ty) {
   HWY_DYNAMIC_DISPATCH(NormForwardD)(row, y, ty);

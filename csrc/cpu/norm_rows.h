@@ -7,6 +7,11 @@
 
 namespace flowmap::cpu {
 
+// out ← x − mean x, of one row; they may be the same row. The mean of what is left is taken off again, so that a large
+// common offset of x costs no digits of the result.
+void centerRow(int64_t dim, const float* x, float* out);
+void centerRow(int64_t dim, const double* x, double* out);
+
 // One row each; all pointers valid, rows of constants stand for what is absent.
 template <class C>
 struct NormRow {

@@ -7,8 +7,9 @@
 namespace flowmap::ops {
 namespace {
 
-NormLayout layoutOf(const Tensor& x, int64_t rowsPerGroup, double gainOffset, double eps) {
+NormLayout layoutOf(const Tensor& x, int64_t rowsPerGroup, double gainOffset, double eps, bool centered) {
   NormLayout layout;
+  layout.centered = centered;
   layout.dim = x.shape()[-1];
   layout.rows = x.shape().product(0, x.rank() - 1);
   layout.rowsPerGroup = std::max<int64_t>(1, std::min(rowsPerGroup, layout.rows));
@@ -26,21 +27,26 @@ void checkCotangents(const char* op, const OptionalTensor& g, const OptionalTens
   if (!g && !h) fail(ErrorCode::Argument, op, "at least one of g and h must be given");
 }
 
-void checkRmsNorm(const char* op, const Tensor& x, const OptionalTensor& weight, const OptionalTensor& tx,
-                  const OptionalTensor& tweight, double eps) {
+// A parameter [D] of a row's affine map, and its tangent.
+void checkFeatures(const char* op, const char* argument, const OptionalTensor& p, const char* tangent,
+                   const OptionalTensor& tp, const Tensor& x) {
+  if (p) {
+    checkLike(op, argument, p, x);
+    checkShape(op, argument, p, {x.shape()[-1]});
+    checkSame(op, tangent, tp, p);
+  } else if (tp) {
+    fail(ErrorCode::Argument, op, tangent, " must be absent where ", argument, " is");
+  }
+}
+
+void checkAffineNorm(const char* op, const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
+                     const OptionalTensor& tx, const OptionalTensor& tweight, const OptionalTensor& tbias, double eps) {
   checkFloating(op, "x", x);
   checkMinRank(op, "x", x, 1);
   checkPositive(op, "eps", eps);
-  const Shape features{x.shape()[-1]};
-  if (weight) {
-    checkLike(op, "weight", weight, x);
-    checkShape(op, "weight", weight, features);
-  }
+  checkFeatures(op, "weight", weight, "tweight", tweight, x);
+  checkFeatures(op, "bias", bias, "tbias", tbias, x);
   checkSame(op, "tx", tx, x);
-  if (tweight) {
-    if (!weight) fail(ErrorCode::Argument, op, "tweight must be absent where weight is");
-    checkSame(op, "tweight", tweight, weight);
-  }
 }
 
 void checkModulation(const char* op, const char* argument, const OptionalTensor& t, const Tensor& x) {
@@ -63,83 +69,87 @@ void launchNorm(const char* op, const Tensor& x, std::vector<Tensor> outputs, st
   launch(op, x.device(), std::move(outputs), std::move(inputs), std::move(run));
 }
 
-}  // namespace
-
-Tensor rmsNorm(const Tensor& x, const OptionalTensor& weight, double eps) {
-  const char* op = "rmsNorm";
-  checkRmsNorm(op, x, weight, {}, {}, eps);
+Tensor affineNorm(const char* op, bool centered, const Tensor& x, const OptionalTensor& weight,
+                  const OptionalTensor& bias, double eps) {
+  checkAffineNorm(op, x, weight, bias, {}, {}, {}, eps);
   const Tensor y = Tensor::emptyLike(x);
-  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps);
-  launchNorm(op, x, {y}, {weight}, [=](Backend& backend) { backend.norm(layout, y, {}, {x, weight, {}, {}, {}, {}}); });
+  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps, centered);
+  launchNorm(op, x, {y}, {weight, bias}, [=](Backend& backend) {
+    backend.norm(layout, y, {}, {x, weight, bias, {}, {}, {}});
+  });
   return y;
 }
 
-std::tuple<Tensor, Tensor> rmsNormJvp(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& tx,
-                                      const OptionalTensor& tweight, double eps) {
-  const char* op = "rmsNormJvp";
-  checkRmsNorm(op, x, weight, tx, tweight, eps);
+std::tuple<Tensor, Tensor> affineNormJvp(const char* op, bool centered, const Tensor& x, const OptionalTensor& weight,
+                                         const OptionalTensor& bias, const OptionalTensor& tx,
+                                         const OptionalTensor& tweight, const OptionalTensor& tbias, double eps) {
+  checkAffineNorm(op, x, weight, bias, tx, tweight, tbias, eps);
   const Tensor y = Tensor::emptyLike(x), ty = Tensor::emptyLike(x);
-  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps);
-  launchNorm(op, x, {y, ty}, {weight, tx, tweight}, [=](Backend& backend) {
-    backend.norm(layout, y, ty, {x, weight, {}, tx, tweight, {}});
+  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps, centered);
+  launchNorm(op, x, {y, ty}, {weight, bias, tx, tweight, tbias}, [=](Backend& backend) {
+    backend.norm(layout, y, ty, {x, weight, bias, tx, tweight, tbias});
   });
   return {y, ty};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> rmsNormJvpVjp(const Tensor& x, const OptionalTensor& weight,
-                                                         const OptionalTensor& tx, const OptionalTensor& tweight,
-                                                         const OptionalTensor& g, const OptionalTensor& h, double eps,
-                                                         bool needX, bool needWeight, bool needTx, bool needTweight) {
-  const char* op = "rmsNormJvpVjp";
-  checkRmsNorm(op, x, weight, tx, tweight, eps);
+// The gradient of a bias does not depend on its value: `need…` alone says whether it is wanted.
+NormGradients affineNormJvpVjp(const char* op, bool centered, const Tensor& x, const OptionalTensor& weight,
+                               const OptionalTensor& tx, const OptionalTensor& tweight, const OptionalTensor& g,
+                               const OptionalTensor& h, double eps, bool needX, bool needWeight, bool needBias,
+                               bool needTx, bool needTweight, bool needTbias) {
+  checkAffineNorm(op, x, weight, {}, tx, tweight, {}, eps);
   checkCotangents(op, g, h, x);
+  const auto features = [&](bool need) {
+    return need ? Tensor::empty(x.device(), {x.shape()[-1]}, x.dtype()) : Tensor();
+  };
   NormGradients out;
   out.gx = likeIf(needX, x);
   out.ggain = likeIf(needWeight, weight);
+  out.gshift = features(needBias);
   out.gtx = likeIf(needTx, x);
   out.gtgain = likeIf(needTweight, weight);
-  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps);
-  launchNorm(op, x, {out.gx, out.ggain, out.gtx, out.gtgain}, {weight, tx, tweight, g, h}, [=](Backend& backend) {
-    backend.normVjp(layout, out, {x, weight, {}, tx, tweight, {}}, g, h);
-  });
-  return {out.gx, out.ggain, out.gtx, out.gtgain};
+  out.gtshift = features(needTbias);
+  const NormLayout layout = layoutOf(x, INT64_MAX, 0, eps, centered);
+  launchNorm(op, x, {out.gx, out.ggain, out.gshift, out.gtx, out.gtgain, out.gtshift}, {weight, tx, tweight, g, h},
+             [=](Backend& backend) {
+               backend.normVjp(layout, out, {x, weight, {}, tx, tweight, {}}, g, h);
+             });
+  return out;
 }
 
-Tensor rmsNormModulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps) {
-  const char* op = "rmsNormModulate";
+Tensor modulatedNorm(const char* op, bool centered, const Tensor& x, const Tensor& shift, const Tensor& scale,
+                     double eps) {
   checkModulated(op, x, {}, eps);
   checkModulation(op, "shift", shift, x);
   checkModulation(op, "scale", scale, x);
   const Tensor y = Tensor::emptyLike(x);
-  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps);
+  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps, centered);
   launchNorm(op, x, {y}, {shift, scale}, [=](Backend& backend) {
     backend.norm(layout, y, {}, {x, scale, shift, {}, {}, {}});
   });
   return y;
 }
 
-std::tuple<Tensor, Tensor> rmsNormModulateJvp(const Tensor& x, const Tensor& shift, const Tensor& scale,
-                                              const OptionalTensor& tx, const OptionalTensor& tshift,
-                                              const OptionalTensor& tscale, double eps) {
-  const char* op = "rmsNormModulateJvp";
+std::tuple<Tensor, Tensor> modulatedNormJvp(const char* op, bool centered, const Tensor& x, const Tensor& shift,
+                                            const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tshift,
+                                            const OptionalTensor& tscale, double eps) {
   checkModulated(op, x, tx, eps);
   checkModulation(op, "shift", shift, x);
   checkModulation(op, "scale", scale, x);
   checkModulation(op, "tshift", tshift, x);
   checkModulation(op, "tscale", tscale, x);
   const Tensor y = Tensor::emptyLike(x), ty = Tensor::emptyLike(x);
-  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps);
+  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps, centered);
   launchNorm(op, x, {y, ty}, {shift, scale, tx, tshift, tscale}, [=](Backend& backend) {
     backend.norm(layout, y, ty, {x, scale, shift, tx, tscale, tshift});
   });
   return {y, ty};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rmsNormModulateJvpVjp(
-    const Tensor& x, const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tscale,
-    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
-    bool needTx, bool needTshift, bool needTscale) {
-  const char* op = "rmsNormModulateJvpVjp";
+NormGradients modulatedNormJvpVjp(const char* op, bool centered, const Tensor& x, const Tensor& scale,
+                                  const OptionalTensor& tx, const OptionalTensor& tscale, const OptionalTensor& g,
+                                  const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
+                                  bool needTx, bool needTshift, bool needTscale) {
   checkModulated(op, x, tx, eps);
   checkModulation(op, "scale", scale, x);
   checkModulation(op, "tscale", tscale, x);
@@ -151,11 +161,88 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rmsNormModulateJvpVjp
   out.gtx = likeIf(needTx, x);
   out.gtshift = likeIf(needTshift, scale);
   out.gtgain = likeIf(needTscale, scale);
-  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps);
+  const NormLayout layout = layoutOf(x, x.shape()[1], 1, eps, centered);
   launchNorm(op, x, {out.gx, out.gshift, out.ggain, out.gtx, out.gtshift, out.gtgain}, {scale, tx, tscale, g, h},
              [=](Backend& backend) {
                backend.normVjp(layout, out, {x, scale, {}, tx, tscale, {}}, g, h);
              });
+  return out;
+}
+
+}  // namespace
+
+Tensor rmsNorm(const Tensor& x, const OptionalTensor& weight, double eps) {
+  return affineNorm("rmsNorm", false, x, weight, {}, eps);
+}
+
+std::tuple<Tensor, Tensor> rmsNormJvp(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& tx,
+                                      const OptionalTensor& tweight, double eps) {
+  return affineNormJvp("rmsNormJvp", false, x, weight, {}, tx, tweight, {}, eps);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> rmsNormJvpVjp(const Tensor& x, const OptionalTensor& weight,
+                                                         const OptionalTensor& tx, const OptionalTensor& tweight,
+                                                         const OptionalTensor& g, const OptionalTensor& h, double eps,
+                                                         bool needX, bool needWeight, bool needTx, bool needTweight) {
+  const NormGradients out = affineNormJvpVjp("rmsNormJvpVjp", false, x, weight, tx, tweight, g, h, eps, needX,
+                                             needWeight, false, needTx, needTweight, false);
+  return {out.gx, out.ggain, out.gtx, out.gtgain};
+}
+
+Tensor rmsNormModulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps) {
+  return modulatedNorm("rmsNormModulate", false, x, shift, scale, eps);
+}
+
+std::tuple<Tensor, Tensor> rmsNormModulateJvp(const Tensor& x, const Tensor& shift, const Tensor& scale,
+                                              const OptionalTensor& tx, const OptionalTensor& tshift,
+                                              const OptionalTensor& tscale, double eps) {
+  return modulatedNormJvp("rmsNormModulateJvp", false, x, shift, scale, tx, tshift, tscale, eps);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rmsNormModulateJvpVjp(
+    const Tensor& x, const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tscale,
+    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
+    bool needTx, bool needTshift, bool needTscale) {
+  const NormGradients out = modulatedNormJvpVjp("rmsNormModulateJvpVjp", false, x, scale, tx, tscale, g, h, eps, needX,
+                                                needShift, needScale, needTx, needTshift, needTscale);
+  return {out.gx, out.gshift, out.ggain, out.gtx, out.gtshift, out.gtgain};
+}
+
+Tensor layerNorm(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias, double eps) {
+  return affineNorm("layerNorm", true, x, weight, bias, eps);
+}
+
+std::tuple<Tensor, Tensor> layerNormJvp(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
+                                        const OptionalTensor& tx, const OptionalTensor& tweight,
+                                        const OptionalTensor& tbias, double eps) {
+  return affineNormJvp("layerNormJvp", true, x, weight, bias, tx, tweight, tbias, eps);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> layerNormJvpVjp(
+    const Tensor& x, const OptionalTensor& weight, const OptionalTensor& tx, const OptionalTensor& tweight,
+    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needWeight, bool needBias,
+    bool needTx, bool needTweight, bool needTbias) {
+  const NormGradients out = affineNormJvpVjp("layerNormJvpVjp", true, x, weight, tx, tweight, g, h, eps, needX,
+                                             needWeight, needBias, needTx, needTweight, needTbias);
+  return {out.gx, out.ggain, out.gshift, out.gtx, out.gtgain, out.gtshift};
+}
+
+Tensor layerNormModulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps) {
+  return modulatedNorm("layerNormModulate", true, x, shift, scale, eps);
+}
+
+std::tuple<Tensor, Tensor> layerNormModulateJvp(const Tensor& x, const Tensor& shift, const Tensor& scale,
+                                                const OptionalTensor& tx, const OptionalTensor& tshift,
+                                                const OptionalTensor& tscale, double eps) {
+  return modulatedNormJvp("layerNormModulateJvp", true, x, shift, scale, tx, tshift, tscale, eps);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> layerNormModulateJvpVjp(
+    const Tensor& x, const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tscale,
+    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
+    bool needTx, bool needTshift, bool needTscale) {
+  const NormGradients out = modulatedNormJvpVjp("layerNormModulateJvpVjp", true, x, scale, tx, tscale, g, h, eps, needX,
+                                                needShift, needScale, needTx, needTshift, needTscale);
   return {out.gx, out.gshift, out.ggain, out.gtx, out.gtshift, out.gtgain};
 }
 

@@ -1,6 +1,6 @@
-// Contracts of RMS normalisation. Letters: ... leading axes, D features; B samples, N tokens; S tokens, H heads, d
-// features of a head. Absent tangents and cotangents are zero. `…JvpVjp` pulls cotangents g of the values and h of the
-// tangents back; results that are not needed are absent.
+// Contracts of RMS and layer normalisation. Letters: ... leading axes, D features; B samples, N tokens; S tokens, H
+// heads, d features of a head. Absent tangents and cotangents are zero. `…JvpVjp` pulls cotangents g of the values and
+// h of the tangents back; results that are not needed are absent.
 #pragma once
 
 #include <tuple>
@@ -27,6 +27,28 @@ std::tuple<Tensor, Tensor> rmsNormModulateJvp(const Tensor& x, const Tensor& shi
                                               const OptionalTensor& tscale, double eps);
 // -> gx, gshift, gscale, gtx, gtshift, gtscale
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rmsNormModulateJvpVjp(
+    const Tensor& x, const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tscale,
+    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
+    bool needTx, bool needTshift, bool needTscale);
+
+// x [..., D], weight [D] or absent, bias [D] or absent -> (x − mean x) (var x + eps)^-½ ∘ weight + bias [..., D]
+Tensor layerNorm(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias, double eps);
+std::tuple<Tensor, Tensor> layerNormJvp(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
+                                        const OptionalTensor& tx, const OptionalTensor& tweight,
+                                        const OptionalTensor& tbias, double eps);
+// -> gx, gweight, gbias, gtx, gtweight, gtbias
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> layerNormJvpVjp(
+    const Tensor& x, const OptionalTensor& weight, const OptionalTensor& tx, const OptionalTensor& tweight,
+    const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needWeight, bool needBias,
+    bool needTx, bool needTweight, bool needTbias);
+
+// As rmsNormModulate, with the layerNorm of x for x̂.
+Tensor layerNormModulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps);
+std::tuple<Tensor, Tensor> layerNormModulateJvp(const Tensor& x, const Tensor& shift, const Tensor& scale,
+                                                const OptionalTensor& tx, const OptionalTensor& tshift,
+                                                const OptionalTensor& tscale, double eps);
+// -> gx, gshift, gscale, gtx, gtshift, gtscale
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> layerNormModulateJvpVjp(
     const Tensor& x, const Tensor& scale, const OptionalTensor& tx, const OptionalTensor& tscale,
     const OptionalTensor& g, const OptionalTensor& h, double eps, bool needX, bool needShift, bool needScale,
     bool needTx, bool needTshift, bool needTscale);

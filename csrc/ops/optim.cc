@@ -15,12 +15,12 @@ void checkCount(const char* op, const char* argument, const std::vector<Tensor>&
 
 void append(std::vector<Tensor>& to, const std::vector<Tensor>& from) { to.insert(to.end(), from.begin(), from.end()); }
 
-}  // namespace
-
-void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
-               const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
-               double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step) {
-  const char* op = "adamwStep";
+// Checks and launches a step with two moments; `run` is the backend's part.
+template <class Run>
+void momentStep(const char* op, const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
+                const std::vector<Tensor>& m, const std::vector<Tensor>& v, const std::vector<Tensor>& masters,
+                const OptionalTensor& gradScale, double learningRate, double beta1, double beta2, double eps,
+                double weightDecay, int64_t step, Run run) {
   checkCount(op, "grads", grads, params.size());
   checkCount(op, "m", m, params.size());
   checkCount(op, "v", v, params.size());
@@ -60,9 +60,30 @@ void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
   append(outputs, masters);
   inputs.push_back(gradScale);
   append(inputs, outputs);
-  launch(op, device, outputs, inputs, [=](Backend& backend) {
-    backend.adamwStep(params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay, step);
-  });
+  launch(op, device, outputs, inputs, std::move(run));
+}
+
+}  // namespace
+
+void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
+               const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
+               double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step) {
+  momentStep("adamwStep", params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay, step,
+             [=](Backend& backend) {
+               backend.adamwStep(params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay,
+                                 step);
+             });
+}
+
+void radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
+               const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
+               double learningRate, double beta1, double beta2, double eps, double weightDecay, bool decoupled,
+               int64_t step) {
+  momentStep("radamStep", params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay, step,
+             [=](Backend& backend) {
+               backend.radamStep(params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay,
+                                 decoupled, step);
+             });
 }
 
 void emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay) {

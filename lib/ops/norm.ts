@@ -1,14 +1,15 @@
 // RMS normalisation with what transformers put around it. Value and tangent, and the backward of both, are one pass each.
 import { type Apply, defineOp } from '../autograd/op';
+import { zerosLike } from '../create';
 import { native } from '../native';
 import type { Tensor } from '../tensor';
 import { add, div, mul, sqrt, square, sub } from './elementwise';
 import { mean, sum } from './reduce';
-import { expandDims, reshape, slice } from './shape';
+import { concat, expandDims, reshape, slice } from './shape';
 
-type MaybeTensor = Tensor | null;
+export type MaybeTensor = Tensor | null;
 
-interface Eps {
+export interface Eps {
   eps: number;
 }
 
@@ -17,13 +18,13 @@ export interface RmsNormOptions {
   eps?: number;
 }
 
-const defaultEps = 1e-6;
+export const defaultEps = 1e-6;
 
-function plus(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
+export function plus(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
   return a && b ? add(a, b) : (a ?? b);
 }
 
-function times(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
+export function times(a: MaybeTensor, b: MaybeTensor): MaybeTensor {
   return a && b ? mul(a, b) : null;
 }
 
@@ -32,7 +33,7 @@ function inverseRms(x: Tensor, eps: number): Tensor {
 }
 
 // x̂ and its tangent, in plain ops.
-function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeTensor] {
+export function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeTensor] {
   const r = inverseRms(x, eps);
   const xHat = mul(x, r);
   return [xHat, tx && mul(r, sub(tx, mul(xHat, mean(mul(xHat, tx), -1, { keepDims: true }))))];
@@ -42,7 +43,7 @@ function unit(x: Tensor, tx: MaybeTensor, eps: number): [xHat: Tensor, u: MaybeT
  * The gradients of a normalisation's affine map in plain ops: y = x̂ a + b, ty = u a + x̂ ta + tb, with a and ta already of
  * x's shape. -> gx, gtx, and what the maps' gradients are the row sums of.
  */
-function unitVjp(
+export function unitVjp(
   x: Tensor,
   tx: MaybeTensor,
   a: MaybeTensor,
@@ -167,71 +168,10 @@ export function rmsNormJvpVjp(
   return rmsNormJvpVjpOp([x, weight, tx, tweight, g, h], { eps, needs });
 }
 
-const rmsNormModulateOp: Apply<Eps> = defineOp<Eps>('rmsNormModulate', {
-  forward: ([x, shift, scale], { eps }) => native.rmsNormModulate(x!, shift!, scale!, eps),
-  vjp: ([g], { inputs: [x, , scale], needs, attributes: { eps } }) =>
-    rmsNormModulateJvpVjpOp([x!, scale!, null, null, g!, null], {
-      eps,
-      needs: [needs[0]!, needs[1]!, needs[2]!, false, false, false],
-    }).slice(0, 3),
-  jvp: ([x, shift, scale], [tx, tshift, tscale], { eps }) =>
-    rmsNormModulateJvpOp([x!, shift!, scale!, tx!, tshift!, tscale!], { eps }) as [Tensor, Tensor],
-});
-
-/**
- * Weightless {@link rmsNorm} followed by adaLN modulation, in one pass: x̂ ∘ (1 + scale) + shift.
- * x [B, N, D], shift [B, D], scale [B, D] -> [B, N, D]
- */
-export function rmsNormModulate(x: Tensor, shift: Tensor, scale: Tensor, options: RmsNormOptions = {}): Tensor {
-  return rmsNormModulateOp([x, shift, scale], { eps: options.eps ?? defaultEps })[0]!;
-}
-
 // [B, D] beside [B, N, D].
-function perToken(t: MaybeTensor): MaybeTensor {
+export function perToken(t: MaybeTensor): MaybeTensor {
   return t && expandDims(t, 1);
 }
-
-const rmsNormModulateJvpOp: Apply<Eps> = defineOp<Eps>('rmsNormModulateJvp', {
-  forward: ([x, shift, scale, tx, tshift, tscale], { eps }) =>
-    native.rmsNormModulateJvp(x!, shift!, scale!, tx ?? null, tshift ?? null, tscale ?? null, eps),
-  vjp: ([g, h], { inputs: [x, , scale, tx, , tscale], needs, attributes: { eps } }) =>
-    rmsNormModulateJvpVjpOp([x!, scale!, tx!, tscale!, g!, h!], { eps, needs }),
-  composition: ([x, shift, scale, tx, tshift, tscale], { eps }) => {
-    const [xHat, u] = unit(x!, tx!, eps);
-    const a = add(perToken(scale!)!, 1);
-    return [
-      add(mul(xHat, a), perToken(shift!)!),
-      plus(plus(times(u, a), times(xHat, perToken(tscale!))), tshift ? add(mul(xHat, 0), perToken(tshift)!) : null),
-    ];
-  },
-});
-
-const rmsNormModulateJvpVjpOp: Apply<Eps & { needs: readonly boolean[] }> = defineOp<
-  Eps & { needs: readonly boolean[] }
->('rmsNormModulateJvpVjp', {
-  forward: ([x, scale, tx, tscale, g, h], { eps, needs }) =>
-    native.rmsNormModulateJvpVjp(
-      x!,
-      scale!,
-      tx ?? null,
-      tscale ?? null,
-      g ?? null,
-      h ?? null,
-      eps,
-      needs[0]!,
-      needs[1]!,
-      needs[2]!,
-      needs[3]!,
-      needs[4]!,
-      needs[5]!,
-    ),
-  composition: ([x, scale, tx, tscale, g, h], { eps, needs }) => {
-    const a = add(perToken(scale!)!, 1);
-    const { gx, gtx, ga, gta } = unitVjp(x!, tx!, a, perToken(tscale!), g!, h!, eps);
-    const tokens = (t: MaybeTensor | undefined) => (t ? sum(t, 1) : null);
-    return [gx, tokens(g), tokens(ga), gtx, tokens(h), tokens(gta)].map((t, i) => (needs[i] ? t : null));
-  },
-});
 
 const gatedResidualOp: Apply = defineOp('gatedResidual', {
   forward: ([x, gate, z]) => native.gatedResidual(x!, gate!, z!),
@@ -386,7 +326,36 @@ const splitQkvJvpVjpOp: Apply<SplitQkv & { needs: readonly boolean[] }> = define
       eps,
       needs.map(Number),
     ),
+  composition: ([qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, ...cotangents], { heads, normalize, eps, needs }) => {
+    const part = (t: MaybeTensor | undefined, i: number) => (t ? headsOf(t, i, heads) : null);
+    const parts = [0, 1, 2].map((i) => {
+      const [g, h] = [cotangents[i] ?? null, cotangents[i + 3] ?? null];
+      if (!normalize || i === 2) return { gx: g, gtx: h, ga: null, gta: null };
+      const [a, ta] = i === 0 ? [qWeight, tqWeight] : [kWeight, tkWeight];
+      return unitVjp(part(qkv, i)!, part(tqkv, i), a ?? null, ta ?? null, g, h, eps);
+    });
+    const weightRows = (t: MaybeTensor) => t && sum(t, [0, 1, 2]);
+    const [q, k] = parts as [(typeof parts)[0], (typeof parts)[0]];
+    const results = [
+      () => besideEachOther(parts.map(({ gx }) => gx)),
+      () => weightRows(q.ga),
+      () => weightRows(k.ga),
+      () => besideEachOther(parts.map(({ gtx }) => gtx)),
+      () => weightRows(q.gta),
+      () => weightRows(k.gta),
+    ];
+    return results.map((result, i) => (needs[i] ? result() : null));
+  },
 });
+
+// The transpose of headsOf for all three parts, an absent one being zero: three [B, S, H, d] -> [B, S, 3 H d]
+function besideEachOther(parts: readonly MaybeTensor[]): MaybeTensor {
+  const some = parts.find((t) => t !== null);
+  if (!some) return null;
+  const [batch, tokens, heads, dim] = some.shape as [number, number, number, number];
+  const flat = (t: MaybeTensor) => reshape(t ?? zerosLike(some), [batch, tokens, heads * dim]);
+  return concat(parts.map(flat), 2);
+}
 
 const softmaxOp: Apply = defineOp('softmax', {
   forward: ([x]) => native.softmax(x!),

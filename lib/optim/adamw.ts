@@ -1,145 +1,24 @@
 // AdamW over named parameters, updated in place by one kernel.
-import { zeros } from '../create';
-import { ArgumentError, FormatError, ShapeError } from '../errors';
-import { keep } from '../memory';
 import { native } from '../native';
 import type { Tensor } from '../tensor';
-import { copyInto } from './inPlace';
+import { MomentOptimizer, type MomentOptions, type MomentStep } from './moments';
 
-export interface AdamWOptions {
-  /** Learning rate. Default 1e-3. */
-  lr?: number;
-  /** Decays of the first and second moment. Default [0.9, 0.999]. */
-  betas?: readonly [number, number];
-  /** Default 1e-8. */
-  eps?: number;
+export interface AdamWOptions extends MomentOptions {
   /** Decoupled weight decay. Default 0. */
   weightDecay?: number;
-}
-
-/** Everything an optimiser must remember: tensors by name and plain numbers. */
-export interface OptimizerState {
-  tensors: Map<string, Tensor>;
-  step: number;
 }
 
 /**
  * AdamW (Loshchilov and Hutter, arXiv 1711.05101). Moments are float32 (float64 for float64 parameters); 16-bit
  * parameters get float32 masters, on which the steps are made.
  */
-export class AdamW {
-  lr: number;
-  private readonly betas: readonly [number, number];
-  private readonly eps: number;
-  private readonly weightDecay: number;
-  private readonly names: string[];
-  private readonly params: Tensor[];
-  private readonly m: Tensor[];
-  private readonly v: Tensor[];
-  private readonly masters: (Tensor | null)[];
-  private steps = 0;
-
+export class AdamW extends MomentOptimizer {
   constructor(params: ReadonlyMap<string, Tensor>, options: AdamWOptions = {}) {
-    const { lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0 } = options;
-    for (const [name, value] of Object.entries({ lr, eps, weightDecay, beta1: betas[0], beta2: betas[1] })) {
-      if (!Number.isFinite(value) || value < 0) {
-        throw new ArgumentError('AdamW', `${name} must be a finite number of at least 0, got ${value}`);
-      }
-    }
-    this.lr = lr;
-    this.betas = betas;
-    this.eps = eps;
-    this.weightDecay = weightDecay;
-    this.names = [...params.keys()];
-    this.params = [...params.values()];
-    const moment = (p: Tensor) =>
-      keep(zeros(p.shape, { dtype: p.dtype === 'float64' ? 'float64' : 'float32', device: p.device }));
-    this.m = this.params.map(moment);
-    this.v = this.params.map(moment);
-    this.masters = this.params.map((p) => {
-      if (p.dtype === 'float32' || p.dtype === 'float64') return null;
-      const master = moment(p);
-      copyInto(master, p);
-      return master;
-    });
+    super('AdamW', params, options);
   }
 
-  /** Steps made so far. */
-  get step(): number {
-    return this.steps;
-  }
-
-  /**
-   * One step. `grads` has one gradient for each parameter, by name.
-   *
-   * @param options `lr` for this step; `gradScale`, a tensor of one float32 that multiplies the gradients (see
-   * {@link clipByGlobalNorm})
-   * @throws ArgumentError if a gradient is missing; ShapeError, DTypeError if one does not fit; nothing is changed then
-   */
-  update(grads: ReadonlyMap<string, Tensor>, options: { lr?: number; gradScale?: Tensor | null } = {}): void {
-    const { lr = this.lr, gradScale = null } = options;
-    const list = this.names.map((name) => {
-      const gradient = grads.get(name);
-      if (!gradient)
-        throw new ArgumentError('AdamW', `grads must have an entry for every parameter, '${name}' is missing`);
-      return gradient._primal()._handle;
-    });
-    // Parameters with masters and those without go in one call each.
-    for (const withMaster of [false, true]) {
-      const chosen = [...this.params.keys()].filter((i) => (this.masters[i] !== null) === withMaster);
-      if (chosen.length === 0) continue;
-      const handles = (tensors: readonly (Tensor | null)[]) => chosen.map((i) => tensors[i]!._handle);
-      native.adamwStep(
-        handles(this.params),
-        chosen.map((i) => list[i]!),
-        handles(this.m),
-        handles(this.v),
-        withMaster ? handles(this.masters) : [],
-        gradScale === null ? null : gradScale._handle,
-        lr,
-        this.betas[0],
-        this.betas[1],
-        this.eps,
-        this.weightDecay,
-        this.steps + 1,
-      );
-    }
-    this.steps += 1;
-  }
-
-  /** The moments and masters themselves, not copies, under `m.<name>`, `v.<name>`, `master.<name>`. */
-  stateDict(): OptimizerState {
-    const tensors = new Map<string, Tensor>();
-    for (const [i, name] of this.names.entries()) {
-      tensors.set(`m.${name}`, this.m[i]!);
-      tensors.set(`v.${name}`, this.v[i]!);
-      const master = this.masters[i];
-      if (master) tensors.set(`master.${name}`, master);
-    }
-    return { tensors, step: this.steps };
-  }
-
-  /** Takes over a state, by copy. The next update continues exactly where that state was taken. */
-  loadStateDict(state: OptimizerState): void {
-    const own = this.stateDict().tensors;
-    for (const [name, target] of own) {
-      const source = state.tensors.get(name);
-      if (!source) throw new FormatError('AdamW', `the state lacks '${name}'`);
-      if (source.shape.join() !== target.shape.join()) {
-        throw new ShapeError('AdamW', `'${name}' must have shape [${target.shape}], got [${source.shape}]`);
-      }
-    }
-    for (const name of state.tensors.keys()) {
-      if (!own.has(name)) throw new FormatError('AdamW', `the state has '${name}', which no parameter here needs`);
-    }
-    if (!Number.isSafeInteger(state.step) || state.step < 0) {
-      throw new FormatError('AdamW', `step must be an integer of at least 0, got ${state.step}`);
-    }
-    for (const [name, target] of own) copyInto(target, state.tensors.get(name)!);
-    this.steps = state.step;
-  }
-
-  dispose(): void {
-    for (const tensor of [...this.m, ...this.v, ...this.masters]) tensor?.dispose();
+  protected launch({ params, grads, m, v, masters, gradScale, lr, step }: MomentStep): void {
+    const [beta1, beta2] = this.betas;
+    native.adamwStep(params, grads, m, v, masters, gradScale, lr, beta1, beta2, this.eps, this.weightDecay, step);
   }
 }

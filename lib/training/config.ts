@@ -1,7 +1,9 @@
 // A training run as data: checked key by key before anything is built.
 import { ArgumentError } from '../errors';
 import type { DiTOptions } from '../nn/dit';
+import { type ImmMappingOptions, immMapping } from '../objectives/immMapping';
 import type { LogitNormal } from '../objectives/times';
+import type { MmdKernel } from '../ops/mmd';
 
 interface StageBase {
   /** Optimiser steps. */
@@ -14,9 +16,11 @@ interface StageBase {
   warmup?: number;
   /** Last learning rate over the highest. Default 0. */
   final?: number;
-  /** Of AdamW. Default [0.9, 0.95]. */
+  /** Default 'adamw'. */
+  optimizer?: 'adamw' | 'radam';
+  /** Of the optimiser. Default [0.9, 0.95]. */
   betas?: [number, number];
-  /** Of AdamW. Default 0. */
+  /** Of the optimiser, decoupled. Default 0. */
   weightDecay?: number;
   /** Decay of the average that samples are drawn with; it starts anew with each stage. Default 0.9999. */
   ema?: number;
@@ -48,7 +52,61 @@ export interface TvmStage extends StageBase {
   startS?: LogitNormal;
 }
 
-export type Stage = FlowMatchingStage | TvmStage;
+/** What the network is asked as, in training and in sampling. */
+interface ImmEvaluation {
+  /** Default {}: flow matching's schedule and map, with the published weights. sigmaData is that of the data: 1 here. */
+  mapping?: ImmMappingOptions;
+  /** What times are multiplied by before they are embedded. Default 1000; 1 keeps what flow matching learned. */
+  timeScale?: number;
+  /** Scale inputs by c_in. Default true; false keeps what flow matching learned. */
+  inputScaling?: boolean;
+}
+
+export interface ImmStage extends StageBase, ImmEvaluation {
+  objective: 'imm';
+  /** Of a group; they share a class and must divide the batch. Default 4. */
+  particles?: number;
+  /** Default 'laplace'. */
+  kernel?: MmdKernel | 'l2';
+  bandwidths?: number[];
+  unbiased?: boolean;
+}
+
+export interface ConsistencyStage extends StageBase, ImmEvaluation {
+  objective: 'consistency';
+}
+
+export interface MeanFlowStage extends StageBase {
+  objective: 'meanFlow';
+  /** Law of both times. Default mean −0.4, std 1. */
+  times?: LogitNormal;
+  /** Share of the batch with s = t. Default 0.75. */
+  equalShare?: number;
+  /** Of the adaptive weight. Default 1. */
+  power?: number;
+  /** Of the adaptive weight. Default 1e-3. */
+  offset?: number;
+  /** Guidance that is trained in. Default 1. */
+  cfg?: number;
+}
+
+export interface DriftingStage extends StageBase {
+  objective: 'drifting';
+  /** Of a group; they share a class and must divide the batch. Default 16. */
+  particles?: number;
+  /** Default 'laplace'. */
+  kernel?: 'laplace' | 'rbf' | 'imq';
+  bandwidths?: number[];
+  /** How far along the drift the network's targets lie. Default 1. */
+  step?: number;
+}
+
+export type Stage = FlowMatchingStage | TvmStage | ImmStage | ConsistencyStage | MeanFlowStage | DriftingStage;
+
+/** The options of {@link immMapping} for a stage: its data have unit standard deviation. */
+export function mappingOptions({ mapping }: ImmEvaluation): ImmMappingOptions {
+  return { sigmaData: 1, ...mapping };
+}
 
 export interface TrainConfig {
   seed: number;
@@ -63,7 +121,18 @@ export interface TrainConfig {
   logEvery?: number;
 }
 
-type Kind = 'number' | 'boolean' | 'string' | 'law' | 'pair' | 'objective' | 'init';
+export type Kind =
+  | 'numbers'
+  | 'mapping'
+  | 'any'
+  | 'number'
+  | 'boolean'
+  | 'string'
+  | 'law'
+  | 'pair'
+  | 'objective'
+  | 'init'
+  | 'optimizer';
 
 const base: Record<string, Kind> = {
   objective: 'objective',
@@ -72,13 +141,15 @@ const base: Record<string, Kind> = {
   lr: 'number',
   warmup: 'number',
   final: 'number',
+  optimizer: 'optimizer',
   betas: 'pair',
   weightDecay: 'number',
   ema: 'number',
   clip: 'number',
   labelDropout: 'number',
 };
-const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
+const evaluation: Record<string, Kind> = { mapping: 'mapping', timeScale: 'number', inputScaling: 'boolean' };
+export const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
   flowMatching: { ...base, times: 'law' },
   tvm: {
     ...base,
@@ -92,8 +163,19 @@ const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
     startShare: 'number',
     startS: 'law',
   },
+  imm: {
+    ...base,
+    ...evaluation,
+    particles: 'number',
+    kernel: 'string',
+    bandwidths: 'numbers',
+    unbiased: 'boolean',
+  },
+  consistency: { ...base, ...evaluation },
+  meanFlow: { ...base, times: 'law', equalShare: 'number', power: 'number', offset: 'number', cfg: 'number' },
+  drifting: { ...base, particles: 'number', kernel: 'string', bandwidths: 'numbers', step: 'number' },
 };
-const modelKeys: Record<string, Kind> = {
+export const modelKeys: Record<string, Kind> = {
   imageSize: 'number',
   patchSize: 'number',
   channels: 'number',
@@ -112,7 +194,7 @@ const modelKeys: Record<string, Kind> = {
   timeRange: 'pair',
   checkpoint: 'boolean',
 };
-const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
+export const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
 const topKeys = ['seed', 'model', 'stages', 'data', 'checkpointEvery', 'logEvery'];
 
 /** The candidate with the fewest edits from `name`. */
@@ -131,63 +213,86 @@ export function nearestName(name: string, candidates: readonly string[]): string
   return candidates.reduce((best, each) => (distance(name, each) < distance(name, best) ? each : best));
 }
 
-function fail(path: string, expected: string, got: unknown): never {
-  throw new ArgumentError('train', `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
+function fail(path: string, expected: string, got: unknown, op = 'train'): never {
+  throw new ArgumentError(op, `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
 }
 
-function record(path: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object', value);
+export function record(path: string, value: unknown, op = 'train'): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object', value, op);
   return value as Record<string, unknown>;
 }
 
-function checkKeys(path: string, value: Record<string, unknown>, allowed: readonly string[]): void {
+function checkKeys(path: string, value: Record<string, unknown>, allowed: readonly string[], op = 'train'): void {
   for (const key of Object.keys(value)) {
     if (allowed.includes(key)) continue;
     const at = path === '' ? key : `${path}.${key}`;
-    throw new ArgumentError('train', `config.${at} is unknown; did you mean '${nearestName(key, allowed)}'?`);
+    throw new ArgumentError(op, `config.${at} is unknown; did you mean '${nearestName(key, allowed)}'?`);
   }
 }
 
-function checkKind(path: string, kind: Kind, value: unknown): void {
+function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void {
+  const refuse = (expected: string) => fail(path, expected, value, op);
   const isNumber = (x: unknown) => typeof x === 'number' && Number.isFinite(x);
   switch (kind) {
+    case 'any':
+      return;
     case 'number':
-      if (!isNumber(value)) fail(path, 'a finite number', value);
+      if (!isNumber(value)) refuse('a finite number');
       return;
     case 'boolean':
     case 'string':
-      if (typeof value !== kind) fail(path, `a ${kind}`, value);
+      if (typeof value !== kind) refuse(`a ${kind}`);
       return;
     case 'pair':
-      if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) fail(path, 'two numbers', value);
+      if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) refuse('two numbers');
+      return;
+    case 'numbers':
+      if (!Array.isArray(value) || value.length === 0 || !value.every(isNumber)) refuse('a list of numbers');
+      return;
+    case 'mapping':
+      try {
+        immMapping({ sigmaData: 1, ...record(path, value, op) });
+      } catch (error) {
+        if (!(error instanceof ArgumentError)) throw error;
+        throw new ArgumentError(op, `config.${path}: ${error.message}`);
+      }
       return;
     case 'law': {
-      const law = record(path, value);
-      checkKeys(path, law, ['mean', 'std']);
-      if (!isNumber(law.mean) || !isNumber(law.std)) fail(path, '{ mean, std }', value);
+      const law = record(path, value, op);
+      checkKeys(path, law, ['mean', 'std'], op);
+      if (!isNumber(law.mean) || !isNumber(law.std)) refuse('{ mean, std }');
       return;
     }
     case 'objective':
-      if (typeof value !== 'string' || !(value in stageKeys))
-        fail(path, `one of ${Object.keys(stageKeys).join(', ')}`, value);
+      if (typeof value !== 'string' || !(value in stageKeys)) refuse(`one of ${Object.keys(stageKeys).join(', ')}`);
       return;
     case 'init':
-      if (value !== 'spectral' && value !== 'xavier') fail(path, "'spectral' or 'xavier'", value);
+      if (value !== 'spectral' && value !== 'xavier') refuse("'spectral' or 'xavier'");
+      return;
+    case 'optimizer':
+      if (value !== 'adamw' && value !== 'radam') refuse("'adamw' or 'radam'");
       return;
     default:
       kind satisfies never;
   }
 }
 
-function checkTable(path: string, value: Record<string, unknown>, table: Record<string, Kind>): void {
-  checkKeys(path, value, Object.keys(table));
+export function checkTable(
+  path: string,
+  value: Record<string, unknown>,
+  table: Record<string, Kind>,
+  op = 'train',
+): void {
+  checkKeys(path, value, Object.keys(table), op);
   for (const [key, kind] of Object.entries(table)) {
-    if (value[key] !== undefined) checkKind(`${path}.${key}`, kind, value[key]);
+    if (value[key] !== undefined) checkKind(path === '' ? key : `${path}.${key}`, kind, value[key], op);
   }
 }
 
-function checkWhole(path: string, value: unknown, least: number): void {
-  if (!Number.isSafeInteger(value) || (value as number) < least) fail(path, `an integer of at least ${least}`, value);
+export function checkWhole(path: string, value: unknown, least: number, op = 'train'): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least) {
+    fail(path, `an integer of at least ${least}`, value, op);
+  }
 }
 
 /**
@@ -217,8 +322,13 @@ export function validateConfig(value: unknown): TrainConfig {
     checkTable(path, stage, stageKeys[stage.objective as Stage['objective']]);
     checkWhole(`${path}.steps`, stage.steps, 1);
     checkWhole(`${path}.batch`, stage.batch, 1);
+    if (stage.particles !== undefined) {
+      checkWhole(`${path}.particles`, stage.particles, 1);
+      const [batch, particles] = [stage.batch as number, stage.particles as number];
+      if (batch % particles !== 0) fail(`${path}.particles`, `a divisor of the batch of ${batch}`, particles);
+    }
     if (!(typeof stage.lr === 'number' && stage.lr > 0)) fail(`${path}.lr`, 'a positive number', stage.lr);
-    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'final']) {
+    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'equalShare', 'final']) {
       const share = stage[key];
       if (share !== undefined && !((share as number) >= 0 && (share as number) <= 1))
         fail(`${path}.${key}`, 'in [0, 1]', share);

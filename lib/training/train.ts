@@ -13,16 +13,19 @@ import { MetricsWriter } from '../io/metrics';
 import { dispose, keep, tidy } from '../memory';
 import { DiT } from '../nn/dit';
 import { functionalCall } from '../nn/module';
-import { flowMatchingLoss, tvmLoss } from '../objectives/tvm';
 import { take } from '../ops/gather';
 import { AdamW } from '../optim/adamw';
 import { clipByGlobalNorm } from '../optim/clip';
 import { Ema } from '../optim/ema';
 import { copyInto } from '../optim/inPlace';
+import type { MomentOptimizer } from '../optim/moments';
+import { RAdam } from '../optim/radam';
 import { cosineSchedule } from '../optim/schedule';
-import { Generator, type GeneratorState, randint } from '../random';
+import { Generator, type GeneratorState } from '../random';
 import type { Tensor } from '../tensor';
+import { Batches } from './batches';
 import { type Stage, type TrainConfig, validateConfig } from './config';
+import { groupSize, lossOf } from './losses';
 
 export interface Dataset {
   /** [N, C, H, W], float32, unit standard deviation. */
@@ -68,19 +71,25 @@ export interface TrainResult {
 
 /** Everything a stage changes as it goes. */
 class StageState {
-  readonly optimizer: AdamW;
+  readonly optimizer: MomentOptimizer;
   readonly ema: Ema;
   readonly teacher: Ema | null;
   private readonly rate: (step: number) => number;
+  private readonly batches: Batches;
 
   constructor(
     readonly net: DiT,
     readonly stage: Stage,
     private readonly generator: Generator,
+    labels: Tensor,
   ) {
+    this.batches = new Batches(labels, groupSize(stage) > 1);
     const params = net.namedParameters();
     const { lr, steps, warmup, final, betas = [0.9, 0.95], weightDecay = 0, ema = 0.9999 } = stage;
-    this.optimizer = new AdamW(params, { lr, betas, weightDecay });
+    this.optimizer =
+      stage.optimizer === 'radam'
+        ? new RAdam(params, { lr, betas, weightDecay, decoupled: true })
+        : new AdamW(params, { lr, betas, weightDecay });
     this.ema = new Ema(params, ema);
     this.teacher = stage.objective === 'tvm' ? new Ema(params, stage.teacher ?? 0.99) : null;
     this.rate = cosineSchedule({ lr, steps, warmup, final });
@@ -91,11 +100,13 @@ class StageState {
     const { net, stage, generator } = this;
     const lr = this.rate(at);
     const terms = tidy(() => {
-      const rows = randint(0, data.images.shape[0]!, [stage.batch], { generator });
+      const rows = this.batches.draw(stage.batch, groupSize(stage), generator);
       const [x, labels] = [take(data.images, rows), take(data.labels, rows)];
       const objective = (params: Map<string, Tensor>) =>
         functionalCall(net, params, (): [Tensor, Record<string, Tensor>] => {
-          const { loss, ...parts } = this.loss(x, net.options.classes > 0 ? labels : null);
+          const known = net.options.classes > 0 ? labels : null;
+          const teacher = this.teacher?.tensors ?? null;
+          const { loss, ...parts } = lossOf(stage, x, known, { net, teacher, generator });
           return [loss, Object.fromEntries(Object.entries(parts).map(([name, term]) => [name, term.mean()]))];
         });
       const [[loss, parts], gradients] = valueAndGrad(objective, { hasAux: true })(net.namedParameters());
@@ -107,25 +118,6 @@ class StageState {
       return { loss, ...parts };
     });
     return { terms, lr };
-  }
-
-  private loss(x: Tensor, labels: Tensor | null): { loss: Tensor } & Record<string, Tensor> {
-    const { net, stage, generator } = this;
-    const { labelDropout = 0.1 } = stage;
-    if (stage.objective === 'flowMatching') {
-      return { ...flowMatchingLoss(net, { x, labels }, { times: stage.times, labelDropout, generator }) };
-    }
-    const { cfg, doScaleParam, detachJvp, gap, s, sPrime, startShare, startS } = stage;
-    const guidance = cfg !== undefined ? { cfg } : net.options.guidance ? ('beta' as const) : { cfg: 1 };
-    const times = { gap, s, sPrime, startShare, startS };
-    return {
-      ...tvmLoss(
-        net,
-        this.teacher!.tensors,
-        { x, labels },
-        { doScaleParam, detachJvp, guidance, labelDropout, times, generator },
-      ),
-    };
   }
 
   groups(): Record<string, ReadonlyMap<string, Tensor>> {
@@ -234,7 +226,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
 
   for (let index = firstStage; index < config.stages.length && finished; index++) {
     const stage = config.stages[index]!;
-    const state = new StageState(net, stage, generator);
+    const state = new StageState(net, stage, generator, data.labels);
     const stageStarted = performance.now();
     let at = 0;
     if (resumed && saved && index === firstStage) {
@@ -273,8 +265,8 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (at % logEvery === 0 || at === stage.steps) await log();
       if (at === stage.steps) break;
       if (stopping || at % checkpointEvery === 0) {
+        await metrics.flush(); // first: what comes after a checkpoint is written again, what came before is not
         await save(index, at, state.groups());
-        await metrics.flush();
       }
       if (stopping) {
         finished = false;
@@ -286,6 +278,7 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
       const last = index === config.stages.length - 1;
       const groups = { model: net.stateDict(), ema: state.ema.tensors };
+      await metrics.flush();
       await saveCheckpoint(join(out, `stage${index}.safetensors`), {
         tensors: groups,
         state: { config, stage: index, step: at } as unknown as JsonValue,
@@ -293,11 +286,10 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
       if (last) {
         await save(index + 1, 0, groups);
       } else {
-        const next = new StageState(net, config.stages[index + 1]!, generator);
+        const next = new StageState(net, config.stages[index + 1]!, generator, data.labels);
         await save(index + 1, 0, next.groups());
         next.dispose();
       }
-      await metrics.flush();
     }
     state.dispose();
   }

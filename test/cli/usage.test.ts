@@ -36,7 +36,7 @@ describe('flowmap', () => {
 
   it('has help for itself and each command, and a version', async () => {
     const { stdout } = await runCli(['--help']);
-    for (const name of ['doctor', 'train', 'sample']) {
+    for (const name of ['doctor', 'train', 'sample', 'import']) {
       expect(stdout).toContain(`\n  ${name} `);
       const { code, stdout: text } = await runCli([name, '--help']);
       expect(code).toBe(0);

@@ -1,8 +1,20 @@
 // RMS normalisation, modulation, gating, QKV splits and softmax: values in every dtype, derivatives to second order
-// against differences, the fused passes against plain ops.
-import { gatedResidual, jvp, ones, rmsNorm, rmsNormModulate, softmax, splitQkv, tensor, zeros } from '../../lib';
+// against differences, to third through the compositions, the fused passes against plain ops.
+import {
+  gatedResidual,
+  grad,
+  jvp,
+  ones,
+  rmsNorm,
+  rmsNormModulate,
+  softmax,
+  splitQkv,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../lib';
 import { gatedResidual as gated, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
-import { checkOp, relativeError, sample } from '../support/checkOp';
+import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
 
 const f32 = (values: ArrayLike<number>, shape: number[]) => tensor(Float32Array.from(Array.from(values)), { shape });
 
@@ -123,6 +135,79 @@ describe('splitQkv', () => {
   it('gives zero gradient to the parts no result depends on', () => {
     const x = tensor(Float64Array.from(Array.from(sample([1, 2, 12], 1).values)), { shape: [1, 2, 12] });
     checkOp((t) => splitQkv(t!, null, null, { heads: 2 })[2], [{ shape: [1, 2, 12], values: x.dataSync() }]);
+  });
+});
+
+describe('third derivatives', () => {
+  const [batch, tokens, heads, dim] = [2, 2, 2, 3];
+  const width = 3 * heads * dim;
+  const x = sample([batch, tokens, width], 11);
+  const weights = [sample([dim], 12), sample([dim], 13)];
+  // Every output counts, and not alike, and its square takes derivatives on through it.
+  const mixed = (outputs: readonly Tensor[]) =>
+    outputs.map((y, i) => y.mul(y.add(0.3 * (i + 1))).sum()).reduce((a, b) => a.add(b));
+  const cases: [string, (...inputs: Tensor[]) => Tensor, Sample[]][] = [
+    ['rmsNorm', (a, w) => mixed([rmsNorm(a!, w!)]), [sample([4, 5], 14), sample([5], 15)]],
+    [
+      'rmsNormModulate',
+      (a, shift, scale) => mixed([rmsNormModulate(a!, shift!, scale!)]),
+      [sample([2, 3, 4], 16), sample([2, 4], 17), sample([2, 4], 18)],
+    ],
+    [
+      'gatedResidual',
+      (a, gate, z) => mixed([gatedResidual(a!, gate!, z!)]),
+      [sample([2, 3, 4], 19), sample([2, 4], 20), sample([2, 3, 4], 21)],
+    ],
+    ['splitQkv with weights', (a, q, k) => mixed(splitQkv(a!, q!, k!, { heads })), [x, ...weights]],
+    ['splitQkv without weights', (a) => mixed(splitQkv(a!, null, null, { heads })), [x]],
+    ['splitQkv that does not normalise', (a) => mixed(splitQkv(a!, null, null, { heads, normalize: false })), [x]],
+    [
+      'splitQkv of which only the keys count',
+      (a, k) => mixed([splitQkv(a!, null, k!, { heads })[1]]),
+      [x, weights[1]!],
+    ],
+  ];
+  const upload = ({ shape, values }: Sample) => tensor(Float64Array.from(Array.from(values)), { shape });
+
+  it.each(cases)('of %s agree with differences, by reverse of reverse and reverse of forward', (_, f, samples) => {
+    const directions = samples.map(({ shape }, i) => upload(sample(shape, 30 + i)));
+    const all = samples.map((_, i) => i);
+    const reversed = (...inputs: Tensor[]) => grad(f, { argnums: all })(...inputs) as Tensor[];
+    const pushed = (...inputs: Tensor[]) =>
+      grad((...at: Tensor[]) => jvp(f, at, directions)[1], { argnums: all })(...inputs) as Tensor[];
+    for (const second of [reversed, pushed]) checkOp(second, samples, { dtypes: ['float64'], tolerance: 1e-5 });
+  });
+
+  it.each(cases.slice(3))('of %s are those of plain ops', (name, f, samples) => {
+    const normalize = !name.includes('not normalise');
+    const plain = (a: Tensor, w1: Tensor | null, w2: Tensor | null) => {
+      const part = (i: number) =>
+        a
+          .reshape([batch, tokens, 3, heads, dim])
+          .slice([0, 0, i], [batch, tokens, i + 1])
+          .reshape([batch, tokens, heads, dim]);
+      const norm = (y: Tensor, w: Tensor | null) => {
+        if (!normalize) return y;
+        const unit = y.div(y.square().mean(-1, { keepDims: true }).add(1e-6).sqrt());
+        return w ? unit.mul(w) : unit;
+      };
+      return [norm(part(0), w1), norm(part(1), w2), part(2)];
+    };
+    const g = (...inputs: Tensor[]) =>
+      name.includes('only the keys')
+        ? mixed([plain(inputs[0]!, null, inputs[1]!)[1]!])
+        : mixed(plain(inputs[0]!, inputs[1] ?? null, inputs[2] ?? null));
+    const directions = samples.map(({ shape }, i) => upload(sample(shape, 40 + i)));
+    const all = samples.map((_, i) => i);
+    const third = (of: typeof f) => {
+      const along = (...at: Tensor[]) => jvp(of, at, directions)[1];
+      const twice = (...at: Tensor[]) => jvp(along, at, directions)[1];
+      return grad(twice, { argnums: all })(...samples.map(upload)) as Tensor[];
+    };
+    const expected = third(g);
+    for (const [i, found] of third(f).entries()) {
+      expect(relativeError(found.dataSync(), expected[i]!.dataSync())).toBeLessThan(1e-12);
+    }
   });
 });
 

@@ -9,10 +9,13 @@ export interface Sample {
 
 /** Values from a fixed pseudo-random sequence, roughly normal, or uniform in [low, high) where given. */
 export function sample(shape: readonly number[], seed: number, range?: { low: number; high: number }): Sample {
-  let state = (seed * 7919 + 12345) >>> 0;
+  // A counter through a mixing function: samples of neighbouring seeds must not be correlated.
+  let counter = Math.imul(seed + 1, 0x9e3779b9);
   const uniform = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) / 2 ** 24;
+    counter = (counter + 0x6d2b79f5) | 0;
+    let x = Math.imul(counter ^ (counter >>> 15), counter | 1);
+    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
+    return ((x ^ (x >>> 14)) >>> 8) / 2 ** 24;
   };
   const size = shape.reduce((a, b) => a * b, 1);
   const draw = range

@@ -9,7 +9,7 @@ const config: TrainConfig = {
   seed: 3,
   model: { imageSize: 4, patchSize: 2, channels: 1, width: 16, depth: 1, heads: 2, classes: 3, init: 'xavier' },
   stages: [
-    { objective: 'flowMatching', steps: 40, batch: 4, lr: 1e-3, ema: 0.9 },
+    { objective: 'flowMatching', steps: 40, batch: 4, lr: 1e-3, ema: 0.9, optimizer: 'radam' },
     { objective: 'tvm', steps: 40, batch: 4, lr: 1e-3, ema: 0.9, cfg: 2, clip: 1 },
   ],
   checkpointEvery: 3,
@@ -98,6 +98,11 @@ describe('a training run', () => {
       'text for a number',
       { ...config, model: { ...config.model, width: '16' } },
       /config.model.width must be a finite number, got "16"/,
+    ],
+    [
+      'an unknown optimiser',
+      { ...config, stages: [{ ...config.stages[0], optimizer: 'sgd' }] },
+      /config.stages.0.optimizer must be 'adamw' or 'radam', got "sgd"/,
     ],
     ['no stages', { ...config, stages: [] }, /config.stages must be a list of stages/],
   ])('refuses %s', (_, value, message) => {

@@ -1,0 +1,87 @@
+// Whole training steps (loss, gradients, optimiser, averages of the weights) beside PyTorch, from the same weights and the
+// same batch: the losses and the gradients must agree before the times mean anything.
+import {
+  AdamW,
+  Ema,
+  flowMatchingLoss,
+  functionalCall,
+  nn,
+  rand,
+  randn,
+  type Tensor,
+  tensor,
+  tvmLoss,
+  valueAndGrad,
+} from '../../lib';
+import type { Peers } from '../baselines/peers';
+import type { Group } from '../run';
+import type { Subject } from '../support/measure';
+
+const cases: [title: string, options: nn.DiTOptions, batch: number][] = [
+  [
+    'digits: width 96, depth 4, 16 tokens, batch 32',
+    { imageSize: 28, patchSize: 7, channels: 1, width: 96, depth: 4, heads: 4, classes: 10, timeFrequencies: 64 },
+    32,
+  ],
+  [
+    'width 256, depth 6, 49 tokens, batch 64',
+    { imageSize: 28, patchSize: 4, channels: 1, width: 256, depth: 6, heads: 8, classes: 10 },
+    64,
+  ],
+];
+
+export async function* groups(peers: Peers): AsyncIterable<Group> {
+  for (const [title, options, size] of cases) {
+    const net = new nn.DiT(options);
+    const params = net.namedParameters();
+    // The zero start of the gates would hide most of the network from the comparison of the gradients.
+    const weights = new Map(
+      [...params].map(([name, p]) => [name, /adaLN|final/.test(name) ? randn(p.shape).mul(0.02) : p]),
+    );
+    net.loadStateDict(new Map([...net.stateDict(), ...weights]));
+    const image = [size, options.channels, options.imageSize, options.imageSize];
+    const s = rand([size]).mul(0.5);
+    const batch = {
+      x: randn(image),
+      noise: randn(image),
+      labels: tensor(Int32Array.from({ length: size }, (_, i) => i % options.classes)),
+      t: s.add(rand([size]).mul(0.4).add(0.1)),
+      s,
+      sPrime: rand([size]),
+      beta: tensor(new Float32Array(size).fill(0.5)),
+    };
+    const inputs = new Map<string, Tensor>([
+      ...net.stateDict(),
+      ...Object.entries(batch).map(([name, x]) => [`batch.${name}`, x] as const),
+    ]);
+    const teacher = new Ema(net.namedParameters(), 0.99);
+    const [optimizer, ema] = [new AdamW(net.namedParameters(), { lr: 0, betas: [0.9, 0.95] }), new Ema(params, 0.999)];
+    const losses = {
+      fm: () => flowMatchingLoss(net, batch).loss,
+      tvm: () => tvmLoss(net, teacher.tensors, batch).loss,
+    };
+    const subjects: Subject[] = [];
+    for (const [objective, loss] of Object.entries(losses)) {
+      const name = objective === 'fm' ? 'flow matching step' : 'Terminal Velocity Matching step';
+      const compute = () =>
+        valueAndGrad((p: Map<string, Tensor>) => functionalCall(net, p, loss))(net.namedParameters());
+      const step = () => {
+        optimizer.update(compute()[1]);
+        ema.update();
+        teacher.update();
+      };
+      const [value, gradients] = compute();
+      const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
+      subjects.push(
+        { name, run: step },
+        ...(await peers.pytorchSubject(
+          { name: '  PyTorch', peerOf: name },
+          ['step', { network: options, objective, lr: 0 }],
+          inputs,
+          ours,
+        )),
+      );
+    }
+    yield { title, subjects, done: () => peers.clear() };
+  }
+}

@@ -1,0 +1,19 @@
+// The programs of test/native: parts of the addon that no JavaScript reaches by themselves.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(__dirname, '..', '..');
+const programs = readdirSync(join(root, 'test', 'native')).map((file) => file.replace(/\.cc$/, ''));
+const built = existsSync(join(root, 'build', 'CMakeCache.txt'));
+
+// Where the addon is a prebuild there is nothing to link them with.
+(built ? describe : describe.skip)('native programs', () => {
+  beforeAll(() => {
+    execFileSync('cmake', ['--build', 'build', '--config', 'Release', '--target', 'native_tests'], { cwd: root });
+  }, 300_000);
+
+  it.each(programs)('%s passes', (name) => {
+    expect(execFileSync(join(root, 'build', 'native', name), { encoding: 'utf8' })).toContain('ok');
+  });
+});

@@ -1,0 +1,73 @@
+// The stream by itself: order, waiting, stopping, starting anew.
+#include "core/stream.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+using flowmap::makeJob;
+using flowmap::Stream;
+
+namespace {
+
+void expect(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "stream: failed: %s\n", what);
+  std::exit(1);
+}
+
+const auto never = [] { return false; };
+
+void runsJobsInOrder() {
+  Stream stream;
+  std::vector<int> seen;  // written by the stream's thread only, read after synchronize
+  for (int i = 0; i < 20000; ++i) stream.enqueue(makeJob([&seen, i] { seen.push_back(i); }));
+  expect(stream.synchronize(never), "synchronize says that everything ran");
+  expect(seen.size() == 20000, "no job is lost, though more were given than may wait at once");
+  for (int i = 0; i < 20000; ++i) expect(seen[i] == i, "jobs run in the order they were given");
+}
+
+void waitingCanBeAbandoned() {
+  Stream stream;
+  std::atomic<bool> open = false;
+  stream.enqueue(makeJob([&open] {
+    while (!open) std::this_thread::yield();
+  }));
+  expect(!stream.synchronize([] { return true; }), "synchronize gives up when it is told to");
+  open = true;
+  expect(stream.synchronize(never), "and the stream goes on");
+}
+
+void stopsAndStartsAnew() {
+  std::atomic<int> prepared = 0, ran = 0;
+  Stream stream([&prepared] { ++prepared; });
+  std::atomic<bool> started = false, open = false;
+  stream.enqueue(makeJob([&] {
+    started = true;
+    while (!open) std::this_thread::yield();
+    ++ran;
+  }));
+  for (int i = 0; i < 10; ++i) stream.enqueue(makeJob([&ran] { ran += 100; }));
+  while (!started) std::this_thread::yield();
+  std::thread opener([&open] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    open = true;
+  });
+  stream.stop();
+  opener.join();
+  expect(ran == 1, "the job in progress ends, those that wait are dropped");
+  stream.enqueue(makeJob([&ran] { ++ran; }));
+  expect(stream.synchronize(never), "a stopped stream takes work again");
+  expect(ran == 2 && prepared == 2, "on a thread that was prepared again");
+}
+
+}  // namespace
+
+int main() {
+  runsJobsInOrder();
+  waitingCanBeAbandoned();
+  stopsAndStartsAnew();
+  std::puts("stream: ok");
+}
