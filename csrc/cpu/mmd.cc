@@ -2,6 +2,7 @@
 // groups are few, ranges of slices are tasks of their own. Both cuts depend on the shape alone, and sums are added in
 // order.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <type_traits>
 
@@ -14,11 +15,21 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kSliceBytes = 16384;  // of all particles' rows: half of a first-level cache
-constexpr int64_t kLeastSlice = 128;    // features; fewer would add up partial sums more often than is cheap
-constexpr int64_t kTasks = 64;          // groups are split where there are fewer
-constexpr int64_t kLeastRange = 2048;   // features a split takes at least
-constexpr int64_t kParallelPairs = 2 * kParallelElements;  // pairs times features below which one thread is quicker
+// Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
+// inputs; more where slices are so small that calls would cost as much as the arithmetic.
+constexpr int64_t kSliceChunks = 8, kSmallSliceChunks = 16, kSmallParticles = 16;
+// Of results: more do not wait in the caches for whatever reads them.
+constexpr int64_t kStreamedBytes = 16 << 20;
+// Of each row, between what is computed and what is fetched.
+constexpr int64_t kAheadBytes = 2048;
+// Of a group's packed particles that are kept for the gradient: half of a second-level cache.
+constexpr int64_t kKeptBytes = 512 << 10;
+// Features below which rounding errors of float do not average out: arithmetic is in double.
+constexpr int64_t kFewFeatures = 1024;
+// Groups are split where there are fewer than this, into ranges of at least so many features.
+constexpr int64_t kTasks = 64, kLeastRange = 2048;
+// Pairs times features below which one thread is quicker.
+constexpr int64_t kParallelPairs = 2 * kParallelElements;
 
 struct Results {
   Tensor value, tangent, gx, gy;
@@ -28,21 +39,19 @@ struct Directions {
   Tensor tx, ty, g;
 };
 
-void checkPerGroup(const char* argument, const Tensor& t, double least) {
-  if (!t) return;
-  dispatchFloating(t.dtype(), [&]<class T>() {
-    for (int64_t group = 0; group < t.numel(); ++group) {
-      const double value = static_cast<double>(static_cast<Compute<T>>(t.data<T>()[group]));
-      if (std::isfinite(value) && value >= least) continue;
-      fail(ErrorCode::Argument, "mmd", argument, " must be finite", least == 0 ? " and at least 0" : "", ", got ",
-           value, " for group ", group);
-    }
-  });
-}
-
 double perGroup(const Tensor& t, int64_t group) {
   if (!t) return 1;
   return t.dtype() == DType::Float64 ? t.data<double>()[group] : static_cast<double>(t.data<float>()[group]);
+}
+
+void checkPerGroup(const char* argument, const Tensor& t, double least) {
+  const int64_t groups = t ? t.numel() : 0;
+  for (int64_t group = 0; group < groups; ++group) {
+    const double value = perGroup(t, group);
+    if (std::isfinite(value) && value >= least) continue;
+    fail(ErrorCode::Argument, "mmd", argument, " must be finite", least == 0 ? " and at least 0" : "", ", got ", value,
+         " for group ", group);
+  }
 }
 
 void setPerGroup(const Tensor& t, int64_t group, double value) {
@@ -55,11 +64,11 @@ void setPerGroup(const Tensor& t, int64_t group, double value) {
 
 int64_t roundUp(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
-// T is how particles are stored, R how the arithmetic reads them.
-template <class T>
+// T is how particles are stored, C what the arithmetic is done in.
+template <class T, class C>
 class Mmd {
  public:
-  using R = Compute<T>;
+  using Wide = Compute<T>;
 
   Mmd(const MmdOptions& options, const Results& out, const MmdOperands& in, const Directions& along)
       : options_(options),
@@ -73,13 +82,20 @@ class Mmd {
         dim_(in.x.shape()[2]),
         pairs_(mmdPairs(particles_)),
         padded_(roundUp(pairs_ + kMmdPadding, kMmdLanes)),
-        slice_(std::min(roundUp(dim_, kMmdStep),
-                        std::max(kLeastSlice, kSliceBytes / (particles_ * static_cast<int64_t>(sizeof(R))) / 64 * 64))),
-        moving_(along.tx || along.ty) {
+        slice_(std::min((particles_ > kSmallParticles ? kSliceChunks : kSmallSliceChunks) * kChunk,
+                        roundUp(dim_, kChunk))),
+        moving_(along.tx || along.ty),
+        differentiated_(out.gx || out.gy) {
     const int64_t most = std::max<int64_t>(1, dim_ / kLeastRange);
     ranges_ = groups_ == 0 ? 1 : std::clamp<int64_t>((kTasks + groups_ - 1) / groups_, 1, most);
     rangeSize_ = roundUp((dim_ + ranges_ - 1) / ranges_, slice_);
     ranges_ = (dim_ + rangeSize_ - 1) / rangeSize_;
+    const int64_t whole = roundUp(rangeSize_, kChunk) * particles_;
+    kept_ = differentiated_ && ranges_ == 1 && whole * static_cast<int64_t>(sizeof(C)) <= kKeptBytes;
+    const int64_t bytes =
+        (out.gx ? static_cast<int64_t>(in.x.bytes()) : 0) + (out.gy ? static_cast<int64_t>(in.y.bytes()) : 0);
+    streamed_ = bytes >= kStreamedBytes && dim_ % kChunk == 0;
+    packed_ = kept_ ? whole : slice_ * particles_;
   }
 
   void run() {
@@ -87,70 +103,76 @@ class Mmd {
     checkPerGroup("lossWeight", in_.lossWeight, -INFINITY);
     if (groups_ == 0) return;
     const int64_t threads = omp_get_max_threads(), shared = ranges_ > 1 ? groups_ : 0;
-    // A thread's: lanes of the pairs' sums, those of the tangents', sums and kernel values, coefficients. Where ranges
-    // of one group are different tasks: sums of each task, coefficients of each group.
-    const int64_t lanes = pairs_ * kMmdLanes, sums = 2 * padded_;
-    const int64_t coefficients = roundUp(particles_ * particles_, kMmdLanes);
-    const int64_t own = (moving_ ? 2 : 1) * lanes + sums + 2 * padded_ + coefficients;
-    Tensor workspace = scratch({threads * own + shared * (ranges_ * sums + coefficients)}, DType::Float64);
-    double* base = workspace.data<double>();
-    double* taskSums = base + threads * own;
-    double* groupCoefficients = taskSums + shared * ranges_ * sums;
-    // Slices that are not whole steps of the particles' own storage: P rows, P tangents' rows or results, a row of
-    // zeros.
-    const int64_t rows = (2 * particles_ + 1) * slice_;
-    Tensor buffers = scratch({threads * rows}, DTypeOf<R>::value);
-    const auto threadOf = [&] {
+    // Each thread's lanes of sums, sums, and kernel values; where ranges of one group are tasks, the sums of each task.
+    const int64_t lanes = (moving_ ? 2 : 1) * pairs_ * kMmdLanes, sums = 2 * padded_, own = lanes + 2 * sums + padded_;
+    const Tensor wide = scratch({threads * own + shared * ranges_ * sums}, DType::Float64);
+    double* taskSums = wide.data<double>() + threads * own;
+    // Each thread's packed particles, packed tangents or results, and coefficients; coefficients of each split group.
+    const int64_t coefficients = roundUp(2 * particles_ * particles_, kChunk);
+    const int64_t staged = slice_ * particles_, narrowOwn = packed_ + staged + coefficients;
+    const Tensor narrow = scratch({threads * narrowOwn + shared * coefficients}, DTypeOf<C>::value);
+    C* groupCoefficients = narrow.data<C>() + threads * narrowOwn;
+    const Tensor rows = scratch({threads * staged}, DTypeOf<Wide>::value);
+    const auto ofThread = [&] {
       const int64_t thread = omp_get_thread_num();
-      double* at = base + thread * own;
-      double* sumsAt = at + (moving_ ? 2 : 1) * lanes;
+      double* at = wide.data<double>() + thread * own;
+      C* points = narrow.data<C>() + thread * narrowOwn;
       return Scratch{at,
-                     moving_ ? at + lanes : nullptr,
-                     sumsAt,
-                     sumsAt + sums,
-                     sumsAt + sums + 2 * padded_,
-                     buffers.data<R>() + thread * rows};
+                     moving_ ? at + pairs_ * kMmdLanes : nullptr,
+                     at + lanes,
+                     at + lanes + sums,
+                     points,
+                     points + packed_,
+                     points + packed_ + staged,
+                     rows.data<Wide>() + thread * staged};
     };
     const bool parallel = groups_ * pairs_ >= kParallelPairs / dim_;
     if (ranges_ == 1) {
       parallelFor(groups_, parallel, 1, [&](int64_t begin, int64_t end) {
-        const Scratch s = threadOf();
+        const Scratch s = ofThread();
         for (int64_t group = begin; group < end; ++group) {
           measure(group, 0, s, s.sums);
           finish(group, s, s.sums, s.coefficients);
-          sweep(group, 0, s, s.coefficients);
+          if (differentiated_) sweep(group, 0, s, s.coefficients);
         }
       });
       return;
     }
     parallelFor(groups_ * ranges_, parallel, 1, [&](int64_t begin, int64_t end) {
-      const Scratch s = threadOf();
+      const Scratch s = ofThread();
       for (int64_t task = begin; task < end; ++task) measure(task / ranges_, task % ranges_, s, taskSums + task * sums);
     });
-    parallelFor(groups_, false, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t group = begin; group < end; ++group) {
-        double* total = taskSums + group * ranges_ * sums;
-        for (int64_t range = 1; range < ranges_; ++range) {
-          for (int64_t i = 0; i < sums; ++i) total[i] += total[range * sums + i];
-        }
-        finish(group, threadOf(), total, groupCoefficients + group * coefficients);
+    for (int64_t group = 0; group < groups_; ++group) {
+      double* total = taskSums + group * ranges_ * sums;
+      for (int64_t range = 1; range < ranges_; ++range) {
+        for (int64_t i = 0; i < sums; ++i) total[i] += total[range * sums + i];
       }
-    });
-    if (!out_.gx && !out_.gy) return;
+      finish(group, ofThread(), total, groupCoefficients + group * coefficients);
+    }
+    if (!differentiated_) return;
     parallelFor(groups_ * ranges_, parallel, 1, [&](int64_t begin, int64_t end) {
-      const Scratch s = threadOf();
-      for (int64_t task = begin; task < end; ++task)
+      const Scratch s = ofThread();
+      for (int64_t task = begin; task < end; ++task) {
         sweep(task / ranges_, task % ranges_, s, groupCoefficients + task / ranges_ * coefficients);
+      }
     });
   }
 
  private:
+  static constexpr int64_t kChunk = kMmdChunk<C>;
+
   struct Scratch {
-    double *lanes, *tangentLanes, *sums, *values, *coefficients;
-    R* rows;
+    double *lanes, *tangentLanes, *sums, *values;
+    C *points, *staged, *coefficients;
+    Wide* rows;
   };
 
-  static constexpr int64_t kMostRows = 2 * kMaxMmdParticles;
+  // One of the two sets, as what its gradient needs sees it.
+  struct Set {
+    int64_t first, count;
+    const Tensor& gradient;
+  };
+  std::array<Set, 2> sets() const { return {Set{0, m_, out_.gx}, Set{m_, n_, out_.gy}}; }
 
   Tensor scratch(const Shape& shape, DType dtype) const {
     Tensor workspace = Tensor::empty(in_.x.device(), shape, dtype);
@@ -158,62 +180,74 @@ class Mmd {
     return workspace;
   }
 
-  // Row i of a pair of tensors, x's before y's; null where the tensor is absent.
+  // Particle i of a pair of tensors, x's before y's; null where the tensor is absent.
   T* rowOf(const Tensor& x, const Tensor& y, int64_t group, int64_t i) const {
     const Tensor& t = i < m_ ? x : y;
     return t ? t.data<T>() + (i < m_ ? group * m_ + i : group * n_ + i - m_) * dim_ : nullptr;
   }
 
-  static bool isDirect(int64_t n) { return std::is_same_v<T, R> && n % kMmdStep == 0; }
-
-  // Points rows at features [at, at + n): of the tensors themselves, or of copies in `buffer`, filled up with zeros.
-  void view(const Tensor& x, const Tensor& y, int64_t group, int64_t at, int64_t n, R* buffer, const R* zeros,
-            const R** rows) const {
+  // Rows of float and double are packed as they lie; 16-bit ones, and zeros for what is absent, by way of rows of
+  // `wide`.
+  void pack(const Tensor& x, const Tensor& y, int64_t group, int64_t at, int64_t n, Wide* wide, C* packed) const {
+    const Wide* rows[2 * kMaxMmdParticles];
     for (int64_t i = 0; i < particles_; ++i) {
       const T* row = rowOf(x, y, group, i);
-      if (!row) {
-        rows[i] = zeros;
-        continue;
-      }
-      if constexpr (std::is_same_v<T, R>) {
-        if (isDirect(n)) {
+      Wide* copy = wide + i * slice_;
+      if constexpr (sizeof(T) != 2) {
+        if (row) {
           rows[i] = row + at;
           continue;
         }
-        std::copy_n(row + at, n, buffer + i * slice_);
-      } else {
-        toFloatRun(buffer + i * slice_, row + at, n);
+      } else if (row) {
+        toFloatRun(copy, row + at, n);
       }
-      std::fill(buffer + i * slice_ + n, buffer + i * slice_ + roundUp(n, kMmdStep), R(0));
-      rows[i] = buffer + i * slice_;
+      if (!row) std::fill_n(copy, n, Wide(0));
+      rows[i] = copy;
     }
+    mmdPack(particles_, n, rows, packed);
+  }
+
+  // Where the features from `at` on lie, or the next group's first; false where there are none.
+  bool nextRows(int64_t group, int64_t at, const char** rows) const {
+    if (at >= dim_) {
+      group += 1;
+      at -= roundUp(dim_, slice_);
+    }
+    if (at < 0 || at >= dim_ || group >= groups_) return false;
+    for (int64_t i = 0; i < particles_; ++i) {
+      rows[i] = reinterpret_cast<const char*>(rowOf(in_.x, in_.y, group, i) + at);
+    }
+    return true;
+  }
+
+  C* pointsAt(const Scratch& s, int64_t at) const { return s.points + (kept_ ? at * particles_ : 0); }
+
+  template <class Body>
+  void forSlices(int64_t range, Body body) const {
+    const int64_t end = std::min(dim_, (range + 1) * rangeSize_);
+    for (int64_t at = range * rangeSize_; at < end; at += slice_) body(at, std::min(slice_, end - at));
   }
 
   // Squared distances of all pairs over one range, and their tangents' halves.
   void measure(int64_t group, int64_t range, const Scratch& s, double* sums) const {
     std::fill_n(s.lanes, (moving_ ? 2 : 1) * pairs_ * kMmdLanes, 0.0);
-    R* zeros = s.rows + 2 * particles_ * slice_;
-    if (moving_) std::fill_n(zeros, slice_, R(0));
-    const R *rows[kMostRows], *tangents[kMostRows];
-    const int64_t end = std::min(dim_, (range + 1) * rangeSize_);
-    for (int64_t at = range * rangeSize_; at < end; at += slice_) {
-      const int64_t n = std::min(slice_, end - at);
-      view(in_.x, in_.y, group, at, n, s.rows, nullptr, rows);
-      if (moving_) view(along_.tx, along_.ty, group, at, n, s.rows + particles_ * slice_, zeros, tangents);
-      mmdDistances(particles_, roundUp(n, kMmdStep), rows, moving_ ? tangents : nullptr, s.lanes, s.tangentLanes);
-    }
+    forSlices(range, [&](int64_t at, int64_t n) {
+      C* points = pointsAt(s, at);
+      pack(in_.x, in_.y, group, at, n, s.rows, points);
+      if (moving_) pack(along_.tx, along_.ty, group, at, n, s.rows, s.staged);
+      const char* ahead[2 * kMaxMmdParticles];
+      const bool more = nextRows(group, at + roundUp(kAheadBytes / static_cast<int64_t>(sizeof(T)), slice_), ahead);
+      mmdDistances(MmdSlice<C>{particles_, (n + kChunk - 1) / kChunk, points, moving_ ? s.staged : nullptr, s.lanes,
+                               s.tangentLanes, more ? ahead : nullptr, kChunk * static_cast<int64_t>(sizeof(T))});
+    });
+    std::fill_n(sums, 2 * padded_, 0.0);
     mmdSumLanes(pairs_, s.lanes, sums);
-    std::fill_n(sums + pairs_, padded_ - pairs_, 0.0);
-    if (moving_)
-      mmdSumLanes(pairs_, s.tangentLanes, sums + padded_);
-    else
-      std::fill_n(sums + padded_, pairs_, 0.0);
-    std::fill_n(sums + padded_ + pairs_, padded_ - pairs_, 0.0);
+    if (moving_) mmdSumLanes(pairs_, s.tangentLanes, sums + padded_);
   }
 
-  // Value and tangent of a group from its distances, and coefficients [P, P] of the differences in its gradient.
-  void finish(int64_t group, const Scratch& s, const double* sums, double* coefficients) const {
-    double *values = s.values, *slopes = s.values + padded_;
+  // Value and tangent of a group from its distances, and the coefficients of its gradients.
+  void finish(int64_t group, const Scratch& s, const double* sums, C* coefficients) const {
+    double *values = s.values, *slopes = s.values + padded_, *roots = s.values + 2 * padded_;
     // One more than the pairs: a particle with itself, at distance 0.
     mmdKernelValues(options_, perGroup(in_.weight, group), dim_, pairs_ + 1, sums, values, slopes);
     const double m = static_cast<double>(m_), n = static_cast<double>(n_);
@@ -223,47 +257,91 @@ class Mmd {
     const double cotangent = loss * perGroup(along_.g, group);
     double sumX = 0, sumY = 0, sumXY = 0, tangent = 0;
     for (int64_t i = 0, pair = 0; i < particles_; ++i) {
-      coefficients[i * particles_ + i] = 0;
       for (int64_t j = i + 1; j < particles_; ++j, ++pair) {
         (j < m_ ? sumX : i < m_ ? sumXY : sumY) += values[pair];
         const double slope = 2 * (j < m_ ? ofX : i < m_ ? -across : ofY) * slopes[pair];
         tangent += slope * sums[padded_ + pair];
-        coefficients[i * particles_ + j] = coefficients[j * particles_ + i] = cotangent * slope;
+        slopes[pair] = cotangent * slope;
       }
     }
     const double self = options_.unbiased ? 0 : values[pairs_];
     const double value = ofX * (2 * sumX + m * self) + ofY * (2 * sumY + n * self) - 2 * across * sumXY;
     setPerGroup(out_.value, group, loss * value);
     setPerGroup(out_.tangent, group, loss * tangent);
+    if (!differentiated_) return;
+    for (int64_t pair = 0; pair < pairs_; ++pair) roots[pair] = std::sqrt(sums[pair]);
+    slopes[pairs_] = roots[pairs_] = 0;
+    for (const Set& set : sets()) {
+      if (set.gradient) directOrPaired(set, slopes, roots, coefficients + (set.first > 0 ? 2 * m_ * particles_ : 0));
+    }
   }
 
-  void sweep(int64_t group, int64_t range, const Scratch& s, const double* coefficients) const {
-    if (!out_.gx && !out_.gy) return;
-    const int64_t first = out_.gx ? 0 : m_, count = (out_.gx ? m_ : 0) + (out_.gy ? n_ : 0);
-    const R* rows[kMostRows];
-    R* results[kMostRows];
-    const int64_t end = std::min(dim_, (range + 1) * rangeSize_);
-    for (int64_t at = range * rangeSize_; at < end; at += slice_) {
-      const int64_t n = std::min(slice_, end - at);
-      view(in_.x, in_.y, group, at, n, s.rows, nullptr, rows);
-      for (int64_t i = 0; i < count; ++i) {
-        if constexpr (std::is_same_v<T, R>) {
-          if (isDirect(n)) {
-            results[i] = rowOf(out_.gx, out_.gy, group, first + i) + at;
-            continue;
-          }
+  int64_t pairOf(int64_t i, int64_t j) const {
+    return i == j ? pairs_ : mmdPair(std::min(i, j), std::max(i, j), particles_);
+  }
+
+  // Coefficients [sources, count] of the differences in the gradient of one set. Where particles are nearly in pairs
+  // x_j ≈ y_j, as in training, what x_i feels of x_j and of y_j nearly cancels, and float would lose the difference.
+  // a (x_i − x_j) + b (x_i − y_j) is (a + b) (x_i − x_j) − b (y_j − x_j) as well: the form with smaller terms is taken.
+  void directOrPaired(const Set& set, const double* slopes, const double* roots, C* coefficients) const {
+    const int64_t count = set.count;
+    C* pairs = coefficients + particles_ * count;
+    double directSize = 0, pairedSize = 0;
+    if (m_ == n_) {
+      const int64_t other = set.first > 0 ? 0 : m_;
+      for (int64_t j = 0; j < count; ++j) {
+        const double apart = roots[mmdPair(j, m_ + j, particles_)];
+        for (int64_t r = 0; r < count; ++r) {
+          const int64_t own = pairOf(set.first + r, set.first + j), cross = pairOf(set.first + r, other + j);
+          const double a = slopes[own], b = slopes[cross];
+          directSize += std::abs(a) * roots[own] + std::abs(b) * roots[cross];
+          pairedSize += std::abs(a + b) * roots[own] + std::abs(b) * apart;
+          coefficients[j * count + r] = static_cast<C>(a + b);
+          pairs[j * count + r] = static_cast<C>(set.first > 0 ? b : -b);
         }
-        results[i] = s.rows + (particles_ + i) * slice_;
       }
-      mmdSweep(particles_, roundUp(n, kMmdStep), rows, first, count, coefficients, results);
-      if (isDirect(n)) continue;
-      for (int64_t i = 0; i < count; ++i) {
-        T* row = rowOf(out_.gx, out_.gy, group, first + i) + at;
-        if constexpr (std::is_same_v<T, R>)
-          std::copy_n(results[i], n, row);
-        else
-          fromFloatRun(row, results[i], n);
+    }
+    const bool paired = pairedSize < directSize;
+    // Behind the coefficients, which of the two they are.
+    pairs[count * count] = paired;
+    if (paired) return;
+    for (int64_t j = 0; j < particles_; ++j) {
+      for (int64_t r = 0; r < count; ++r) {
+        coefficients[j * count + r] = static_cast<C>(slopes[pairOf(set.first + r, j)]);
       }
+    }
+  }
+
+  void sweep(int64_t group, int64_t range, const Scratch& s, const C* coefficients) const {
+    C* results[kMaxMmdParticles];
+    forSlices(range, [&](int64_t at, int64_t n) {
+      C* points = pointsAt(s, at);
+      if (!kept_) pack(in_.x, in_.y, group, at, n, s.rows, points);
+      const bool inPlace = std::is_same_v<T, C> && n % kChunk == 0;
+      const bool streamed = inPlace && streamed_;
+      for (const Set& set : sets()) {
+        if (!set.gradient) continue;
+        T* rows = set.gradient.template data<T>() + group * set.count * dim_ + at;
+        for (int64_t r = 0; r < set.count; ++r) {
+          results[r] = inPlace ? reinterpret_cast<C*>(rows + r * dim_) : s.staged + r * slice_;
+        }
+        const C* direct = coefficients + (set.first > 0 ? 2 * m_ * particles_ : 0);
+        const C* pairs = direct + particles_ * set.count;
+        const bool paired = pairs[set.count * set.count] != 0;
+        mmdSweep(MmdSweep<C>{particles_, (n + kChunk - 1) / kChunk, set.first, set.count, points, direct,
+                             paired ? pairs : nullptr, results, streamed});
+        if (inPlace) continue;
+        for (int64_t r = 0; r < set.count; ++r) store(results[r], n, s.rows, rows + r * dim_);
+      }
+    });
+  }
+
+  static void store(const C* from, int64_t n, Wide* row, T* to) {
+    if constexpr (sizeof(T) == 2) {
+      std::copy_n(from, n, row);
+      fromFloatRun(to, row, n);
+    } else {
+      std::copy_n(from, n, to);
     }
   }
 
@@ -272,12 +350,18 @@ class Mmd {
   const MmdOperands& in_;
   const Directions& along_;
   const int64_t groups_, m_, n_, particles_, dim_, pairs_, padded_, slice_;
-  const bool moving_;
-  int64_t ranges_ = 1, rangeSize_ = 0;
+  const bool moving_, differentiated_;
+  int64_t ranges_ = 1, rangeSize_ = 0, packed_ = 0;
+  bool kept_ = false, streamed_ = false;
 };
 
 void runMmd(const MmdOptions& options, const Results& out, const MmdOperands& in, const Directions& along) {
-  dispatchFloating(in.x.dtype(), [&]<class T>() { Mmd<T>(options, out, in, along).run(); });
+  dispatchFloating(in.x.dtype(), [&]<class T>() {
+    if (std::is_same_v<T, double> || in.x.shape()[2] < kFewFeatures)
+      Mmd<T, double>(options, out, in, along).run();
+    else
+      Mmd<T, Compute<T>>(options, out, in, along).run();
+  });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The arithmetic of the maximum mean discrepancy over one slice of the features of one group: P particles, x before y.
-// Rows are float or double and a multiple of kMmdStep long; arithmetic is in double.
+// The arithmetic of the maximum mean discrepancy over features of one group of P particles, x before y, packed so that
+// what is needed at once lies together: [chunks][P][64 bytes], the last chunk filled up with zeros.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,10 @@
 
 namespace flowmap::cpu {
 
-constexpr int64_t kMmdStep = 16;    // the widest vector's floats
-constexpr int64_t kMmdLanes = 8;    // partial sums kept of each pair, as many as the widest vector has doubles
-constexpr int64_t kMmdPadding = 8;  // arrays of pairs have this many elements more than pairs
+template <class C>
+constexpr int64_t kMmdChunk = 64 / static_cast<int64_t>(sizeof(C));  // features
+constexpr int64_t kMmdLanes = 8;                                     // partial sums kept of each pair
+constexpr int64_t kMmdPadding = 8;                                   // elements arrays of pairs have beyond the pairs
 
 // Pairs i < j of P particles in the order (0, 1), (0, 2), …
 constexpr int64_t mmdPairs(int64_t particles) { return particles * (particles - 1) / 2; }
@@ -18,12 +19,24 @@ constexpr int64_t mmdPair(int64_t i, int64_t j, int64_t particles) {
   return i * (2 * particles - i - 1) / 2 + j - i - 1;
 }
 
-// Adds ‖p_i − p_j‖² over the slice to lanes [pairs, kMmdLanes], and (p_i − p_j)·(tp_i − tp_j) to tangentLanes unless
-// tangents is null.
-void mmdDistances(int64_t particles, int64_t n, const float* const* rows, const float* const* tangents, double* lanes,
-                  double* tangentLanes);
-void mmdDistances(int64_t particles, int64_t n, const double* const* rows, const double* const* tangents, double* lanes,
-                  double* tangentLanes);
+// Packs n features of all particles.
+void mmdPack(int64_t particles, int64_t n, const float* const* rows, float* packed);
+void mmdPack(int64_t particles, int64_t n, const float* const* rows, double* packed);
+void mmdPack(int64_t particles, int64_t n, const double* const* rows, double* packed);
+
+// Adds ‖p_i − p_j‖² over the chunks to lanes [pairs, kMmdLanes], and (p_i − p_j)·(tp_i − tp_j) to tangentLanes unless
+// tangents is null. Sums of float are float within a call: few chunks at a time.
+template <class C>
+struct MmdSlice {
+  int64_t particles, chunks;
+  const C *points, *tangents;
+  double *lanes, *tangentLanes;
+  // What is read next, fetched while this is computed: `aheadBytes` a chunk from each of P rows; or null.
+  const char* const* ahead;
+  int64_t aheadBytes;
+};
+void mmdDistances(const MmdSlice<float>& slice);
+void mmdDistances(const MmdSlice<double>& slice);
 
 // sums[pair] = the sum of its lanes
 void mmdSumLanes(int64_t pairs, const double* lanes, double* sums);
@@ -33,10 +46,17 @@ void mmdSumLanes(int64_t pairs, const double* lanes, double* sums);
 void mmdKernelValues(const MmdOptions& options, double weight, int64_t dim, int64_t pairs, const double* squares,
                      double* values, double* slopes);
 
-// out[r] = Σ_j coefficients[j, first + r] (p_first+r − p_j), r < count; coefficients [P, P]
-void mmdSweep(int64_t particles, int64_t n, const float* const* rows, int64_t first, int64_t count,
-              const double* coefficients, float* const* out);
-void mmdSweep(int64_t particles, int64_t n, const double* const* rows, int64_t first, int64_t count,
-              const double* coefficients, double* const* out);
+// Gradients of the particles first … first + count: out[r] = Σ_j direct[j, r] (p_first+r − p_j) over all particles j;
+// or, where `pairs` is not null, out[r] = Σ_j direct[j, r] (p_first+r − p_first+j) + pairs[j, r] (y_j − x_j) over j <
+// count, x and y having as many. Coefficients [sources, count].
+template <class C>
+struct MmdSweep {
+  int64_t particles, chunks, first, count;
+  const C *points, *direct, *pairs;
+  C* const* out;
+  bool streamed;  // past the caches; rows of `out` are aligned to 64 bytes
+};
+void mmdSweep(const MmdSweep<float>& sweep);
+void mmdSweep(const MmdSweep<double>& sweep);
 
 }  // namespace flowmap::cpu

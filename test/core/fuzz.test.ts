@@ -49,7 +49,7 @@ function makePools(pick: <T>(items: readonly T[]) => T) {
     number: () => pick(numbers),
     integers: () => Array.from({ length: pick([0, 1, 2, 3, 4, 9]) }, () => pick([0, 1, 2, 3, -1, 7, 1e6, 2 ** 40])),
     boolean: () => pick([true, false]),
-    text: () => pick(['', 'cpu', 'cuda', 'cuda:7', 'BHSD', 'BSHD', 'x'.repeat(1000), '\ud800', ...dtypes]),
+    text: () => pick(['', 'cpu', 'cuda', 'cuda:7', 'BHSD', 'BSHD', 'laplace', 'x'.repeat(1000), '\ud800', ...dtypes]),
     array: () =>
       pick([
         new Float32Array(6),
