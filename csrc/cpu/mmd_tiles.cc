@@ -195,6 +195,20 @@ void distances(const MmdSlice<C>& s) {
     tiles<kRows, kColumns, false>(s);
 }
 
+// What has few lanes adds up more in each: the slice is then cut so that sums of float stay as short as elsewhere.
+void distancesInFloat(const MmdSlice<float>& s) {
+  const int64_t lanes = lanesOf<float>();
+  if (lanes >= 8) return distances(s);
+  for (int64_t at = 0; at < s.chunks; at += lanes) {
+    MmdSlice<float> part = s;
+    part.chunks = std::min(lanes, s.chunks - at);
+    part.points += at * s.particles * kMmdChunk<float>;
+    if (s.tangents) part.tangents += at * s.particles * kMmdChunk<float>;
+    part.ahead = nullptr;
+    distances(part);
+  }
+}
+
 void PackF(int64_t particles, int64_t n, const float* const* rows, float* packed) { pack(particles, n, rows, packed); }
 void PackFD(int64_t particles, int64_t n, const float* const* rows, double* packed) {
   pack(particles, n, rows, packed);
@@ -202,7 +216,7 @@ void PackFD(int64_t particles, int64_t n, const float* const* rows, double* pack
 void PackD(int64_t particles, int64_t n, const double* const* rows, double* packed) {
   pack(particles, n, rows, packed);
 }
-void DistancesF(const MmdSlice<float>& slice) { distances(slice); }
+void DistancesF(const MmdSlice<float>& slice) { distancesInFloat(slice); }
 void DistancesD(const MmdSlice<double>& slice) { distances(slice); }
 
 void SumLanes(int64_t pairs, const double* lanes, double* sums) {
