@@ -41,7 +41,6 @@ export * as nn from './nn';
 export { functionalCall } from './nn/module';
 // objectives
 export { checkFinite } from './objectives/checkFinite';
-export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
 export {
   type DriftingBatch,
   type DriftingFieldOptions,
@@ -51,6 +50,7 @@ export {
   driftingField,
   driftingLoss,
 } from './objectives/drifting';
+export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
 export {
   type ImmCoefficients,
   type ImmForm,

@@ -16,8 +16,8 @@ namespace flowmap::cpu {
 namespace {
 
 // Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
-// inputs; more where slices are so small that calls would cost as much as the arithmetic.
-constexpr int64_t kSliceChunks = 8, kSmallSliceChunks = 16, kSmallParticles = 16;
+// inputs.
+constexpr int64_t kSliceChunks = 8;
 // Of results: more do not wait in the caches for whatever reads them.
 constexpr int64_t kStreamedBytes = 16 << 20;
 // Of each row, between what is computed and what is fetched.
@@ -82,8 +82,7 @@ class Mmd {
         dim_(in.x.shape()[2]),
         pairs_(mmdPairs(particles_)),
         padded_(roundUp(pairs_ + kMmdPadding, kMmdLanes)),
-        slice_(std::min((particles_ > kSmallParticles ? kSliceChunks : kSmallSliceChunks) * kChunk,
-                        roundUp(dim_, kChunk))),
+        slice_(std::min(kSliceChunks * kChunk, roundUp(dim_, kChunk))),
         moving_(along.tx || along.ty),
         differentiated_(out.gx || out.gy) {
     const int64_t most = std::max<int64_t>(1, dim_ / kLeastRange);

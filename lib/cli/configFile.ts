@@ -1,7 +1,8 @@
 // A training configuration from a JSON file, with single keys set from the command line.
 import { readFile } from 'node:fs/promises';
 import { ArgumentError } from '../errors';
-import { nearestName, type TrainConfig, validateConfig } from '../training/config';
+import { nearestName } from '../nearestName';
+import { type TrainConfig, validateConfig } from '../training/config';
 import { UsageError } from './options';
 
 /** A key as `stages.0.steps`, and its value: JSON, or else the text itself. */

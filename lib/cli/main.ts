@@ -3,7 +3,7 @@
 // native addon with it, is loaded late: that it cannot be loaded must be said like everything else.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { nearestName } from '../training/config';
+import { nearestName } from '../nearestName';
 import { type Command, helpOf, parseOptions, UsageError } from './options';
 
 const commands: readonly { name: string; summary: string; load(): Command }[] = [

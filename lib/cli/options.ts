@@ -1,6 +1,6 @@
 // Command lines: node:util's parser, with messages of our own that name the nearest thing there is.
 import { parseArgs } from 'node:util';
-import { nearestName } from '../training/config';
+import { nearestName } from '../nearestName';
 
 /** The command line is wrong. Ends the process with code 2. */
 export class UsageError extends Error {}

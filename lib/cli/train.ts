@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { dispose } from '../memory';
-import { nearestName, stageKeys } from '../training/config';
+import { nearestName } from '../nearestName';
+import { stageKeys } from '../training/config';
 import { train } from '../training/train';
 import { readConfig } from './configFile';
 import { readDataset } from './dataset';

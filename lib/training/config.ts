@@ -1,5 +1,6 @@
 // A training run as data: checked key by key before anything is built.
 import { ArgumentError } from '../errors';
+import { nearestName } from '../nearestName';
 import type { DiTOptions } from '../nn/dit';
 import { type ImmMappingOptions, immMapping } from '../objectives/immMapping';
 import type { LogitNormal } from '../objectives/times';
@@ -196,22 +197,6 @@ export const modelKeys: Record<string, Kind> = {
 };
 export const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
 const topKeys = ['seed', 'model', 'stages', 'data', 'checkpointEvery', 'logEvery'];
-
-/** The candidate with the fewest edits from `name`. */
-export function nearestName(name: string, candidates: readonly string[]): string {
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++) {
-        next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
-      }
-      row = next;
-    }
-    return row[b.length]!;
-  };
-  return candidates.reduce((best, each) => (distance(name, each) < distance(name, best) ? each : best));
-}
 
 function fail(path: string, expected: string, got: unknown, op = 'train'): never {
   throw new ArgumentError(op, `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);

@@ -1,10 +1,11 @@
 // What is known of a network whose weights came from elsewhere: its size, and how it wants to be asked for samples.
 import { ArgumentError } from '../errors';
+import { nearestName } from '../nearestName';
 import { type DiTOptions, ditPresets, ditShapes } from '../nn/dit';
 import { type ImmDiTOptions, immDitPresets, immDitShapes } from '../nn/immDit';
 import { type ImmMappingOptions, immMapping, immPresets } from '../objectives/immMapping';
 import { checkImmOptions, type ImmEvaluateOptions } from '../objectives/immNetwork';
-import { checkTable, checkWhole, dataKeys, type Kind, modelKeys, nearestName, record } from './config';
+import { checkTable, checkWhole, dataKeys, type Kind, modelKeys, record } from './config';
 
 /** How a network of Terminal Velocity Matching was trained. */
 export interface TvmSampling {

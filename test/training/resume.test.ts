@@ -86,8 +86,8 @@ describe('a training run', () => {
     ],
     [
       'an unknown objective',
-      { ...config, stages: [{ ...config.stages[0], objective: 'imm' }] },
-      /objective must be one of flowMatching, tvm, got "imm"/,
+      { ...config, stages: [{ ...config.stages[0], objective: 'gan' }] },
+      /objective must be one of flowMatching, tvm, imm, consistency, meanFlow, drifting, got "gan"/,
     ],
     [
       'no steps',
