@@ -1,5 +1,6 @@
 // Times work on the device's stream. What is compared runs alternately, so that both meet the same machine; the median
 // of the rounds counts.
+import { setTimeout } from 'node:timers/promises';
 import { synchronizeSync, tidy } from '../../lib';
 
 export interface Subject {
@@ -34,6 +35,9 @@ export interface MeasureOptions {
   atLeast?: number;
 }
 
+// Idle threads of another library go on spinning for a while, on the cores the next subject needs.
+const restMilliseconds = 100;
+
 async function time(subject: Subject, repeats: number): Promise<number> {
   if (subject.time) return subject.time(repeats);
   const run = subject.run!;
@@ -52,7 +56,7 @@ function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
 }
 
-/** Measures the subjects side by side. */
+/** Measures the subjects side by side. Beside a peer, each is given quiet cores and one run to warm them. */
 export async function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Promise<Row[]> {
   const { rounds = 9, atLeast = 0.02 } = options;
   const repeats: number[] = [];
@@ -61,8 +65,15 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
     repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1), 1e-7))));
   }
   const times: number[][] = subjects.map(() => []);
+  const besidePeers = subjects.some((subject) => subject.time);
   for (let round = 0; round < rounds; round++) {
-    for (const [i, subject] of subjects.entries()) times[i]!.push(await time(subject, repeats[i]!));
+    for (const [i, subject] of subjects.entries()) {
+      if (besidePeers) {
+        await setTimeout(restMilliseconds);
+        await time(subject, 1);
+      }
+      times[i]!.push(await time(subject, repeats[i]!));
+    }
   }
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);
