@@ -48,10 +48,10 @@ void Mailbox::expectOne() {
   if (expected_++ == 0) napi_ref_threadsafe_function(env_, function_);
 }
 
-void Mailbox::post(std::unique_ptr<PendingRead> read) {
+void Mailbox::post(std::shared_ptr<PendingRead> read) {
   std::lock_guard lock(mutex_);
   if (!function_) return;
-  PendingRead* raw = read.release();
+  auto* raw = new std::shared_ptr<PendingRead>(std::move(read));
   if (napi_call_threadsafe_function(function_, raw, napi_tsfn_nonblocking) != napi_ok) delete raw;
 }
 
@@ -62,7 +62,8 @@ void Mailbox::close() {
 }
 
 void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
-  std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
+  const std::unique_ptr<std::shared_ptr<PendingRead>> posted(static_cast<std::shared_ptr<PendingRead>*>(data));
+  const std::shared_ptr<PendingRead> read = std::move(*posted);
   if (!env) return;  // the environment is being torn down
   auto* mailbox = static_cast<Mailbox*>(context);
   if (--mailbox->expected_ == 0) napi_unref_threadsafe_function(env, mailbox->function_);
@@ -71,11 +72,12 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
     napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(*read->error));
     return;
   }
+  const size_t bytes = read->values ? read->values->bytes() : 0;
   void* target = nullptr;
   napi_value buffer;
-  if (napi_create_arraybuffer(env, read->bytes.size(), &target, &buffer) != napi_ok) {
+  if (napi_create_arraybuffer(env, bytes, &target, &buffer) != napi_ok) {
     const Error error(ErrorCode::OutOfMemory, read->op,
-                      "JavaScript cannot hold an array of " + std::to_string(read->bytes.size()) + " bytes");
+                      "JavaScript cannot hold an array of " + std::to_string(bytes) + " bytes");
     bool pending = false;
     napi_value ignored;
     if (napi_is_exception_pending(env, &pending) == napi_ok && pending) {
@@ -84,7 +86,7 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
     napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(error));
     return;
   }
-  if (!read->bytes.empty()) std::memcpy(target, read->bytes.data(), read->bytes.size());
+  if (bytes) std::memcpy(target, read->values->data(), bytes);
   napi_resolve_deferred(env, read->deferred, buffer);
 }
 
