@@ -1,6 +1,7 @@
 #include "binding/environment.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "core/device.h"
@@ -128,9 +129,23 @@ void Environment::reportMemory() {
 }
 
 napi_value Environment::makeError(const Error& error) {
-  const auto code = Napi::String::New(env_, codeName(error.code()));
-  if (errorFactory_.IsEmpty()) return Napi::Error::New(env_, error.what()).Value();
-  return errorFactory_.Call({code, Napi::String::New(env_, error.op()), Napi::String::New(env_, error.detail())});
+  const auto text = [this](const char* characters) {
+    napi_value value = nullptr;
+    napi_create_string_utf8(env_, characters, NAPI_AUTO_LENGTH, &value);
+    return value;
+  };
+  napi_value made = nullptr;
+  if (errorFactory_.IsEmpty()) {
+    napi_create_error(env_, nullptr, text(error.what()), &made);
+    return made;
+  }
+  const std::array<napi_value, 3> arguments{text(codeName(error.code())), text(error.op().c_str()),
+                                            text(error.detail().c_str())};
+  // Not through Napi::Function, which throws where a thread that is being terminated no longer runs JavaScript.
+  napi_value undefined = nullptr;
+  napi_get_undefined(env_, &undefined);
+  napi_call_function(env_, undefined, errorFactory_.Value(), arguments.size(), arguments.data(), &made);
+  return made;
 }
 
 }  // namespace flowmap::binding

@@ -54,7 +54,8 @@ class Environment {
   bool erase(double handle);
 
   void setErrorFactory(Napi::Function factory) { errorFactory_ = Napi::Persistent(factory); }
-  // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes.
+  // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes. Null where the
+  // thread is being terminated and runs no JavaScript any more.
   napi_value makeError(const Error& error);
 
  private:
