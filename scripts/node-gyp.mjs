@@ -45,7 +45,14 @@ rmSync(staging, { recursive: true, force: true });
 mkdirSync(staging, { recursive: true });
 mkdirSync('licenses', { recursive: true });
 copyFileSync(addon, join(staging, 'flowmap.node'));
-if (existsSync(join(build, 'Release', 'libflowmap_cuda.so'))) copyFileSync(cuda, join(staging, 'libflowmap_cuda.so'));
+if (existsSync(join(build, 'Release', 'libflowmap_cuda.so'))) {
+  copyFileSync(cuda, join(staging, 'libflowmap_cuda.so'));
+  writeFileSync(
+    join('licenses', 'libflowmap_cuda.txt'),
+    'The kernels are part of flowmap. Linked in: libcudart_static.a of the NVIDIA CUDA Toolkit, redistributed under the\n' +
+      'terms of its licence (CUDA Toolkit EULA, Attachment A): https://docs.nvidia.com/cuda/eula\n',
+  );
+}
 for (const { name, path } of loadedLibraries(addon)) {
   if (!carried.test(name) || path === 'not found') {
     throw new Error(

@@ -1,7 +1,16 @@
 // The published package: the tarball, installed with scripts off where no clone, no compiler and none of the libraries
 // of the build can be reached, loads its prebuild from CommonJS and from ESM, and its types hold for both.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -27,7 +36,10 @@ function runIn(name: string, source: string): string {
 }
 
 beforeAll(() => {
+  // With the CUDA kernels that the clone has: those for every target take long to compile.
+  process.env.FLOWMAP_CUDA_TARGETS = 'local';
   npm(root, 'run', 'prebuild');
+  delete process.env.FLOWMAP_CUDA_TARGETS;
   mkdirSync(home);
   writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'app', private: true }));
   const tarballs = [pack('./node_modules/node-gyp-build'), pack('.')];
@@ -80,6 +92,13 @@ describe('the packed package', () => {
     for (const path of readdirSync(prebuild).filter((name) => name.includes('.so'))) {
       expect(licences).toContain(`${path.split('.')[0]}.txt`);
     }
+  });
+
+  it('finds its CUDA library, where it was built with one', () => {
+    const source = `const { found, library } = require('flowmap').cudaFeatures(); console.log(found, library);`;
+    const built = existsSync(join(root, 'build', 'Release', 'libflowmap_cuda.so'));
+    const path = join(installed, 'prebuilds', `${process.platform}-${process.arch}`, 'libflowmap_cuda.so');
+    expect(runIn('cuda.cjs', source)).toBe(`${built} ${path}`);
   });
 
   it('has types for both module systems', () => {
