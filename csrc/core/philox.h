@@ -1,6 +1,6 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) and normal variates from it. Only
-// correctly rounded operations (+ − × ÷ √ fma), each written out, so that every device draws the same bits: a product that
-// is added to is exact or goes through fma, so a compiler that contracts changes nothing.
+// correctly rounded operations (+ − × ÷ √ fma), each written out, so that every device draws the same bits: a product
+// that is added to is exact or goes through fma, so a compiler that contracts changes nothing.
 #pragma once
 
 #include <array>

@@ -35,7 +35,7 @@ struct ReduceAxes {
 
 struct ReduceLayout {
   ReduceAxes kept, reduced;  // all but the innermost group
-  int64_t inner = 1;   // the innermost group's size; its stride is 1
+  int64_t inner = 1;         // the innermost group's size; its stride is 1
   bool innerReduced = true;
 
   ReduceLayout(const Shape& shape, const std::array<bool, kMaxRank>& flags) {

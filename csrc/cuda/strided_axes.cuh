@@ -1,0 +1,39 @@
+// Positions counted over several axes, turned into offsets.
+#pragma once
+
+#include <array>
+
+#include "core/shape.h"
+#include "cuda/divisor.cuh"
+
+namespace flowmap::cuda {
+
+struct StridedAxes {
+  int rank = 0;
+  bool wide = false;
+  AxisDivisor axes[kMaxRank];  // innermost first
+  int64_t strides[kMaxRank] = {};
+
+  StridedAxes() = default;
+  // Outermost first.
+  StridedAxes(int count, const std::array<int64_t, kMaxRank>& sizes, const std::array<int64_t, kMaxRank>& steps)
+      : rank(count) {
+    int64_t positions = 1;
+    for (int i = 0; i < rank; ++i) {
+      axes[i] = AxisDivisor(sizes[rank - 1 - i]);
+      strides[i] = steps[rank - 1 - i];
+      positions *= sizes[i];
+    }
+    wide = positions >= kMaxDividend;
+  }
+#if defined(__CUDACC__)
+  __device__ __forceinline__ int64_t offset(int64_t position) const {
+    if (rank == 0) return 0;
+    int64_t at = 0;
+    for (int i = 0; i + 1 < rank; ++i) at += axes[i].take(position, wide) * strides[i];
+    return at + position * strides[rank - 1];
+  }
+#endif
+};
+
+}  // namespace flowmap::cuda
