@@ -18,7 +18,9 @@ __global__ void __launch_bounds__(kThreads)
     copyKernel(T* y, const T* x, int64_t n, const __grid_constant__ StridedAxes out,
                const __grid_constant__ StridedAxes in) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
-    y[out.offset(i)] = x[in.offset(i)];
+    int64_t to, from;
+    out.offsets(i, in, to, from);
+    y[to] = x[from];
   }
 }
 

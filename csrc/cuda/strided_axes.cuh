@@ -33,6 +33,18 @@ struct StridedAxes {
     for (int i = 0; i + 1 < rank; ++i) at += axes[i].take(position, wide) * strides[i];
     return at + position * strides[rank - 1];
   }
+  // The same for two walks over the same axes.
+  __device__ __forceinline__ void offsets(int64_t position, const StridedAxes& other, int64_t& mine,
+                                          int64_t& theirs) const {
+    mine = theirs = 0;
+    for (int i = 0; i + 1 < rank; ++i) {
+      const int64_t index = axes[i].take(position, wide);
+      mine += index * strides[i];
+      theirs += index * other.strides[i];
+    }
+    mine += position * strides[rank - 1];
+    theirs += position * other.strides[rank - 1];
+  }
 #endif
 };
 
