@@ -1,49 +1,45 @@
-// Division of 32-bit numbers by one that is known at launch, as a multiplication: kernels take positions apart often.
+// Division by a number that is known at launch, as a multiplication: kernels take positions apart often, and a GPU has
+// no instruction for it.
 #pragma once
 
 #include <cstdint>
 
 namespace flowmap::cuda {
 
-constexpr int64_t kMaxDividend = int64_t{1} << 31;
-
-// For dividends below kMaxDividend and divisors of 1 to kMaxDividend: q = (⌊n m / 2^32⌋ + n) / 2^s with
-// s = ⌈log2 d⌉ and m = ⌊2^32 (2^s − d) / d⌋ + 1 (Granlund and Montgomery 1994).
-struct Divisor {
-  uint32_t divisor = 1, multiplier = 1, shift = 0;
-
+// q = (⌊n m / 2^w⌋ + n) / 2^s with s = ⌈log2 d⌉ and m = ⌊2^w (2^s − d) / d⌋ + 1 (Granlund and Montgomery 1994), for
+// words of w = 64 bits and n below 2^63, or where all n are below 2^31 and so is d, of 32.
+class Divisor {
+ public:
   Divisor() = default;
-  explicit Divisor(int64_t d) : divisor(static_cast<uint32_t>(d)) {
-    while ((uint64_t{1} << shift) < static_cast<uint64_t>(d)) ++shift;
-    const uint64_t rest = (uint64_t{1} << shift) - static_cast<uint64_t>(d);
-    multiplier = static_cast<uint32_t>((rest << 32) / static_cast<uint64_t>(d) + 1);
+  // `most`: no dividend is larger.
+  Divisor(int64_t divisor, int64_t most) : divisor_(divisor), wide_(most >> 31 || divisor >> 31) {
+    const auto d = static_cast<unsigned __int128>(divisor);
+    while ((static_cast<unsigned __int128>(1) << shift_) < d) ++shift_;
+    const unsigned __int128 rest = (static_cast<unsigned __int128>(1) << shift_) - d;
+    multiplier_ = static_cast<uint64_t>((rest << (wide_ ? 64 : 32)) / d + 1);
   }
 #if defined(__CUDACC__)
-  __device__ __forceinline__ uint32_t divide(uint32_t n) const { return (__umulhi(n, multiplier) + n) >> shift; }
-#endif
-};
-
-// Takes a position apart into an index per axis, innermost first: 32-bit multiplications where positions fit them,
-// divisions of 64 bits elsewhere.
-struct AxisDivisor {
-  int64_t size = 1;
-  Divisor quick;
-
-  AxisDivisor() = default;
-  explicit AxisDivisor(int64_t n) : size(n), quick(n < kMaxDividend ? n : 1) {}
-#if defined(__CUDACC__)
-  // The index along this axis; `position` becomes what is left for the axes around it.
-  __device__ __forceinline__ int64_t take(int64_t& position, bool wide) const {
-    if (wide) {
-      const int64_t index = position % size;
-      position /= size;
-      return index;
+  __device__ __forceinline__ int64_t divide(int64_t n) const {
+    if (wide_) {
+      const uint64_t value = static_cast<uint64_t>(n);
+      return static_cast<int64_t>((__umul64hi(value, multiplier_) + value) >> shift_);
     }
-    const uint32_t n = static_cast<uint32_t>(position), quotient = quick.divide(n);
-    position = quotient;
-    return n - quotient * quick.divisor;
+    const uint32_t value = static_cast<uint32_t>(n);
+    return (__umulhi(value, static_cast<uint32_t>(multiplier_)) + value) >> shift_;
+  }
+  // The remainder; `n` becomes the quotient.
+  __device__ __forceinline__ int64_t take(int64_t& n) const {
+    const int64_t whole = n;
+    n = divide(whole);
+    return whole - n * divisor_;
   }
 #endif
+
+ private:
+  int64_t divisor_ = 1;
+  uint64_t multiplier_ = 1;
+  uint32_t shift_ = 0;
+  bool wide_ = false;
 };
 
 }  // namespace flowmap::cuda

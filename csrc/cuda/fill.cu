@@ -1,6 +1,7 @@
 // Tensors made from nothing.
 #include "core/convert_element.h"
 #include "cuda/backend.h"
+#include "cuda/divisor.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 
@@ -32,9 +33,10 @@ __global__ void __launch_bounds__(kThreads) arangeKernel(T* y, int64_t n, double
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) eyeKernel(T* y, int64_t n, int64_t columns, T one) {
+__global__ void __launch_bounds__(kThreads) eyeKernel(T* y, int64_t n, Divisor byColumns, T one) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
-    y[i] = i / columns == i % columns ? one : T(0);
+    int64_t row = i;
+    y[i] = byColumns.take(row) == row ? one : T(0);
   }
 }
 
@@ -60,8 +62,8 @@ void CudaBackend::eye(const Tensor& out) {
   if (out.numel() == 0) return;
   const uint64_t one = elementBits(out.dtype(), 1);
   dispatchBits(out.dtype(), [&]<class T>() {
-    launchKernel(runtime_, eyeKernel<T>, gridFor(runtime_, out.numel()), out.data<T>(), out.numel(), out.shape()[1],
-                 static_cast<T>(one));
+    launchKernel(runtime_, eyeKernel<T>, gridFor(runtime_, out.numel()), out.data<T>(), out.numel(),
+                 Divisor(out.shape()[1], out.numel()), static_cast<T>(one));
   });
 }
 

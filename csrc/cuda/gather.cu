@@ -49,11 +49,11 @@ __global__ void __launch_bounds__(kThreads)
 // x [outer, size, inner], indices [count] -> y [outer, count, inner]; inner in units of T
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    takeKernel(T* y, const T* x, const int32_t* indices, int64_t n, int64_t count, int64_t inner, AxisDivisor byInner,
-               AxisDivisor byCount, bool wide, IndexCheck check) {
+    takeKernel(T* y, const T* x, const int32_t* indices, int64_t n, int64_t count, int64_t inner, Divisor byInner,
+               Divisor byCount, IndexCheck check) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
     int64_t outer = i;
-    const int64_t column = byInner.take(outer, wide), place = byCount.take(outer, wide);
+    const int64_t column = byInner.take(outer), place = byCount.take(outer);
     const int32_t index = indices[place];
     y[i] = check(index, place) ? x[(outer * check.size + index) * inner + column] : T{};
   }
@@ -87,10 +87,11 @@ __device__ __forceinline__ int64_t lowerBound(const uint64_t* keys, int64_t coun
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     addPlacesKernel(T* y, const T* g, const uint64_t* keys, const int32_t* places, int64_t n, int64_t count,
-                    int64_t size, int64_t inner) {
+                    int64_t inner, Divisor byInner, Divisor bySize) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
-    const int64_t row = i / inner, column = i - row * inner, outer = row / size;
-    const uint64_t key = static_cast<uint64_t>(row - outer * size);
+    int64_t outer = i;
+    const int64_t column = byInner.take(outer);
+    const uint64_t key = static_cast<uint64_t>(bySize.take(outer));
     double total = 0;
     for (int64_t k = lowerBound(keys, count, key); k < count && keys[k] == key; ++k) {
       total += static_cast<double>(static_cast<Compute<T>>(g[(outer * count + places[k]) * inner + column]));
@@ -101,10 +102,10 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    oneHotKernel(T* y, const int32_t* indices, int64_t n, AxisDivisor byDepth, bool wide, T one, IndexCheck check) {
+    oneHotKernel(T* y, const int32_t* indices, int64_t n, Divisor byDepth, T one, IndexCheck check) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
     int64_t place = i;
-    const int64_t column = byDepth.take(place, wide);
+    const int64_t column = byDepth.take(place);
     const int32_t index = indices[place];
     if (column == 0) check(index, place);
     y[i] = index == column ? one : T(0);
@@ -126,8 +127,7 @@ void CudaBackend::take(const Tensor& out, const Tensor& x, const Tensor& indices
   const int64_t units = inner * item / width, n = out.numel() * item / width;
   dispatchWidth(width, [&]<class T>() {
     launchKernel(runtime_, takeKernel<T>, gridFor(runtime_, n), out.data<T>(), x.data<const T>(),
-                 indices.data<const int32_t>(), n, count, units, AxisDivisor(units), AxisDivisor(count),
-                 n >= kMaxDividend, check);
+                 indices.data<const int32_t>(), n, count, units, Divisor(units, n), Divisor(count, n), check);
   });
 }
 
@@ -139,12 +139,13 @@ void CudaBackend::takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indic
   launchKernel(runtime_, placeKeysKernel, gridFor(runtime_, count), keys.data(), places.data(),
                indices.data<const int32_t>(), count, indexCheck(runtime_, "takeVjp", size));
   if (n == 0) return;
+  const int64_t inner = gx.shape().product(axis + 1, gx.rank());
   int bits = 1;
   while (size >> bits) ++bits;
   sortPairs(runtime_, gx.device(), keys.data(), places.data(), count, bits);
   dispatchFloating(gx.dtype(), [&]<class T>() {
     launchKernel(runtime_, addPlacesKernel<T>, gridFor(runtime_, n), gx.data<T>(), g.data<const T>(), keys.data(),
-                 places.data(), n, count, size, gx.shape().product(axis + 1, gx.rank()));
+                 places.data(), n, count, inner, Divisor(inner, n), Divisor(size, n));
   });
 }
 
@@ -154,7 +155,7 @@ void CudaBackend::oneHot(const Tensor& out, const Tensor& indices) {
   const uint64_t one = elementBits(out.dtype(), 1);
   dispatchBits(out.dtype(), [&]<class T>() {
     launchKernel(runtime_, oneHotKernel<T>, gridFor(runtime_, n), out.data<T>(), indices.data<const int32_t>(), n,
-                 AxisDivisor(depth), n >= kMaxDividend, static_cast<T>(one), indexCheck(runtime_, "oneHot", depth));
+                 Divisor(depth, n), static_cast<T>(one), indexCheck(runtime_, "oneHot", depth));
   });
 }
 

@@ -27,8 +27,7 @@ struct Values {
 template <int kOperands>
 struct MapWalk {
   int rank;
-  bool wide;                             // more packets than 32 bits count
-  AxisDivisor axes[kMaxRank];            // in packets; innermost first
+  Divisor axes[kMaxRank];                // in packets; innermost first
   int64_t strides[kOperands][kMaxRank];  // in elements per index
   bool repeats[kOperands];               // along the innermost axis
 };
@@ -70,7 +69,7 @@ __device__ __forceinline__ void mapPackets(Out* y, int64_t n, const MapWalk<size
     int64_t at[sizeof...(Ins)] = {};
     int64_t rest = packet;
     for (int axis = 0; axis + 1 < walk.rank; ++axis) {
-      const int64_t index = walk.axes[axis].take(rest, walk.wide);
+      const int64_t index = walk.axes[axis].take(rest);
       ((at[kIndex] += index * walk.strides[kIndex][axis]), ...);
     }
     ((at[kIndex] += rest * walk.strides[kIndex][walk.rank - 1]), ...);
@@ -102,10 +101,9 @@ void launchMap(const Runtime& runtime, Out* y, int64_t n, const BroadcastPlan<si
   const int64_t packets = (n + kCount - 1) / kCount;
   MapWalk<kOperands> walk{};
   walk.rank = plan.rank;
-  walk.wide = packets >= kMaxDividend;
   for (int axis = 0; axis < plan.rank; ++axis) {
     const int from = plan.rank - 1 - axis;
-    if (axis + 1 < plan.rank) walk.axes[axis] = AxisDivisor(plan.sizes[from] / (axis == 0 ? kCount : 1));
+    if (axis + 1 < plan.rank) walk.axes[axis] = Divisor(plan.sizes[from] / (axis == 0 ? kCount : 1), packets);
     for (int k = 0; k < kOperands; ++k) walk.strides[k][axis] = plan.strides[k][from] * (axis == 0 ? kCount : 1);
   }
   for (int k = 0; k < kOperands; ++k) walk.repeats[k] = plan.step(k) == 0;

@@ -68,8 +68,7 @@ __device__ __forceinline__ Total joinLanes(const Reduction& reduction, Total tot
 
 struct RowsShape {
   StridedAxes kept, reduced;
-  Divisor innerDivisor;
-  bool wide;
+  Divisor bySplits, byInner;
   int64_t innerPackets;  // per row; a result is the join of all rows
   int64_t packets;       // per result
   int64_t results, splits, packetsPerSplit;
@@ -89,16 +88,16 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t unit = first + group;
     Total total = reduction.identity();
     if (unit < units) {
-      const int64_t result = shape.splits == 1 ? unit : unit / shape.splits;
-      const int64_t begin = (unit - result * shape.splits) * shape.packetsPerSplit;
+      int64_t result = unit;
+      const int64_t begin = shape.bySplits.take(result) * shape.packetsPerSplit;
       const int64_t end = min(shape.packets, begin + shape.packetsPerSplit);
       const T* base = x + shape.kept.offset(result);
       for (int64_t packet = begin + lane; packet < end; packet += shape.lanes) {
         int64_t at = packet * kCount;
         if (shape.reduced.rank > 0) {
-          const int64_t row =
-              shape.wide ? packet / shape.innerPackets : shape.innerDivisor.divide(static_cast<uint32_t>(packet));
-          at = shape.reduced.offset(row) + (packet - row * shape.innerPackets) * kCount;
+          int64_t row = packet;
+          const int64_t column = shape.byInner.take(row);
+          at = shape.reduced.offset(row) + column * kCount;
         }
         const Packet<T, kCount> values = *reinterpret_cast<const Packet<T, kCount>*>(base + at);
 #pragma unroll
@@ -131,6 +130,7 @@ struct ColumnsShape {
   int64_t outer, columns;  // columns in packets
   int64_t tiles;           // of `width` packets across
   int64_t rows, splits, rowsPerSplit;
+  Divisor bySplits, byTiles;
   int width;  // threads across; the others share the rows
 };
 
@@ -144,8 +144,8 @@ __global__ void __launch_bounds__(kThreads)
   const int across = threadIdx.x % shape.width, down = threadIdx.x / shape.width, depth = kThreads / shape.width;
   const int64_t units = shape.outer * shape.tiles * shape.splits;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
-    const int64_t split = unit % shape.splits, place = unit / shape.splits;
-    const int64_t outer = place / shape.tiles, column = place % shape.tiles * shape.width + across;
+    int64_t outer = unit;
+    const int64_t split = shape.bySplits.take(outer), column = shape.byTiles.take(outer) * shape.width + across;
     Total totals[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) totals[i] = reduction.identity();
@@ -231,8 +231,7 @@ void reduceRows(const Runtime& runtime, const ReduceLayout& layout, const Tensor
   RowsShape shape{stridedAxes(layout.kept), stridedAxes(layout.reduced)};
   shape.innerPackets = layout.inner / kCount;
   shape.packets = layout.reduced.count() * shape.innerPackets;
-  shape.wide = shape.packets >= kMaxDividend;
-  if (!shape.wide) shape.innerDivisor = Divisor(shape.innerPackets);
+  shape.byInner = Divisor(shape.innerPackets, shape.packets);
   shape.results = layout.kept.count();
   shape.lanes =
       shape.packets >= kThreads * kLeastPerThread / 2 ? kThreads : powerOfTwo(ceilDiv(shape.packets, 4), kWarp);
@@ -242,6 +241,7 @@ void reduceRows(const Runtime& runtime, const ReduceLayout& layout, const Tensor
         std::clamp<int64_t>(shape.packets / (kThreads * kLeastPerThread), 1, ceilDiv(kEnoughUnits, shape.results));
   }
   shape.packetsPerSplit = ceilDiv(shape.packets, shape.splits);
+  shape.bySplits = Divisor(shape.splits, shape.results * shape.splits + kThreads);
   const Grid grid = unitGrid(ceilDiv(shape.results * shape.splits, kThreads / shape.lanes));
   typename Reduction::Out* y = out.data<typename Reduction::Out>();
   if (shape.splits == 1) {
@@ -273,6 +273,8 @@ void reduceColumns(const Runtime& runtime, const ReduceLayout& layout, const Ten
     shape.splits = std::clamp<int64_t>(shape.rows / (depth * kLeastPerThread), 1, ceilDiv(kEnoughUnits, places));
   }
   shape.rowsPerSplit = ceilDiv(shape.rows, shape.splits);
+  shape.bySplits = Divisor(shape.splits, places * shape.splits);
+  shape.byTiles = Divisor(shape.tiles, places);
   const Grid grid = unitGrid(places * shape.splits);
   typename Reduction::Out* y = out.data<typename Reduction::Out>();
   if (shape.splits == 1) {
@@ -322,6 +324,7 @@ __device__ __forceinline__ Candidate<C> better(bool largest, Candidate<C> a, Can
 
 struct ArgShape {
   int64_t n, inner, results, splits, perSplit;
+  Divisor bySplits, byInner;
   int width;  // results a block looks at together; its other threads share their elements
 };
 
@@ -336,12 +339,14 @@ __global__ void __launch_bounds__(kThreads)
   const int down = shape.inner == 1 ? threadIdx.x % depth : threadIdx.x / shape.width;
   const int64_t tiles = (shape.results + shape.width - 1) / shape.width;
   for (int64_t unit = blockIdx.x; unit < tiles * shape.splits; unit += gridDim.x) {
-    const int64_t split = unit % shape.splits, result = unit / shape.splits * shape.width + across;
+    int64_t tile = unit;
+    const int64_t split = shape.bySplits.take(tile), result = tile * shape.width + across;
     const int64_t begin = split * shape.perSplit, end = min(shape.n, begin + shape.perSplit);
     Candidate<C> best{C(), -1};
     if (result < shape.results) {
-      const int64_t outer = result / shape.inner;
-      const T* base = x + outer * shape.n * shape.inner + (result - outer * shape.inner);
+      int64_t outer = result;
+      const int64_t column = shape.byInner.take(outer);
+      const T* base = x + outer * shape.n * shape.inner + column;
       for (int64_t i = begin + down; i < end; i += depth) {
         const Candidate<C> next{static_cast<C>(base[i * shape.inner]), static_cast<int32_t>(i)};
         best = best.index < 0 ? next : better(largest, best, next);
@@ -415,6 +420,8 @@ void CudaBackend::argReduce(ArgReduceOp op, const Tensor& out, const Tensor& x, 
   }
   shape.perSplit = ceilDiv(shape.n, shape.splits);
   shape.splits = ceilDiv(shape.n, shape.perSplit);  // none may be empty
+  shape.bySplits = Divisor(shape.splits, tiles * shape.splits);
+  shape.byInner = Divisor(shape.inner, tiles * shape.width);
   const bool largest = op == ArgReduceOp::ArgMax;
   const Grid grid = unitGrid(tiles * shape.splits);
   dispatchAll(x.dtype(), [&]<class T>() {

@@ -28,7 +28,8 @@ struct TransposeShape {
   StridedAxes out, in;  // the axes around the two
   int64_t m, n;         // x[m + n * inStride] goes to y[m * outStride + n]
   int64_t outStride, inStride;
-  int64_t mTiles, nTiles, batch;
+  Divisor byMTiles, byNTiles;
+  int64_t units;
 };
 
 template <class T>
@@ -37,9 +38,9 @@ __global__ void __launch_bounds__(kThreads)
   // The column beyond the tile keeps a column's elements in different banks.
   __shared__ T tile[kTile][kTile + 1];
   const int column = threadIdx.x % kTile, row = threadIdx.x / kTile;
-  for (int64_t unit = blockIdx.x; unit < shape.batch * shape.mTiles * shape.nTiles; unit += gridDim.x) {
-    const int64_t m0 = unit % shape.mTiles * kTile, rest = unit / shape.mTiles;
-    const int64_t n0 = rest % shape.nTiles * kTile, around = rest / shape.nTiles;
+  for (int64_t unit = blockIdx.x; unit < shape.units; unit += gridDim.x) {
+    int64_t around = unit;
+    const int64_t m0 = shape.byMTiles.take(around) * kTile, n0 = shape.byNTiles.take(around) * kTile;
     const T* from = x + shape.in.offset(around);
     T* to = y + shape.out.offset(around);
 #pragma unroll
@@ -68,12 +69,12 @@ void transpose(const Runtime& runtime, const CopyWalk& walk, int other, T* y, co
   shape.n = walk.sizes[inner];
   shape.outStride = walk.out[other];
   shape.inStride = walk.in[inner];
-  shape.mTiles = (shape.m + kTile - 1) / kTile;
-  shape.nTiles = (shape.n + kTile - 1) / kTile;
-  shape.batch = rest.count(rest.rank);
-  const int64_t units = shape.batch * shape.mTiles * shape.nTiles;
-  launchKernel(runtime, transposeKernel<T>, Grid{dim3(static_cast<unsigned>(std::min<int64_t>(units, 1 << 20)))}, y, x,
-               shape);
+  const int64_t mTiles = (shape.m + kTile - 1) / kTile, nTiles = (shape.n + kTile - 1) / kTile;
+  shape.units = rest.count(rest.rank) * mTiles * nTiles;
+  shape.byMTiles = Divisor(mTiles, shape.units);
+  shape.byNTiles = Divisor(nTiles, shape.units);
+  launchKernel(runtime, transposeKernel<T>, Grid{dim3(static_cast<unsigned>(std::min<int64_t>(shape.units, 1 << 20)))},
+               y, x, shape);
 }
 
 // The widest unit in which the walk can be taken: its rows lie side by side on both sides, and all offsets are
