@@ -18,6 +18,56 @@ export function features(): Features {
   return { oneDnn, highway, simd, threads: threads() };
 }
 
+export interface CudaDevice {
+  /** 'cuda:0', 'cuda:1', ... */
+  device: string;
+  /** The model, as the driver names it. */
+  name: string;
+  memoryBytes: number;
+  /** Compute capability: '9.0'. */
+  capability: string;
+}
+
+export interface CudaFeatures {
+  /** Where the CUDA library is, or should be. */
+  library: string;
+  /** Whether it could be opened. */
+  found: boolean;
+  /** Why it could not, or why it sees no device; absent where there is one. */
+  reason?: string;
+  /** True with `FLOWMAP_CUDA=emulated`: kernels are interpreted on the processor, for tests. */
+  emulated: boolean;
+  /** What the kernels were compiled for: 'sm_80', ..., 'compute_80' for PTX. */
+  targets: string[];
+  /** CUDA version of the build: '13.0'. */
+  toolkit?: string;
+  /** Newest CUDA version that the driver serves; absent without a driver. */
+  driver?: string;
+  devices: CudaDevice[];
+}
+
+const cudaVersion = (number: number) => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
+
+/** What there is of CUDA on this machine, and why not. Opens the CUDA library, but no device. */
+export function cudaFeatures(): CudaFeatures {
+  const { path, reason, emulated, targets, toolkit, driver, why, devices } = native.cuda();
+  return {
+    library: path,
+    found: reason === '',
+    ...(reason || why ? { reason: reason || why } : {}),
+    emulated,
+    targets: targets?.split(' ') ?? [],
+    ...(toolkit ? { toolkit: cudaVersion(toolkit) } : {}),
+    ...(driver ? { driver: cudaVersion(driver) } : {}),
+    devices: devices.map(({ name, memoryBytes, major, minor }, i) => ({
+      device: `cuda:${i}`,
+      name,
+      memoryBytes,
+      capability: `${major}.${minor}`,
+    })),
+  };
+}
+
 /**
  * Threads of the CPU kernels: the environment variable `FLOWMAP_THREADS`, else as many as OpenMP picks within the
  * processors that this process may use.

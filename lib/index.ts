@@ -9,7 +9,15 @@ export { type GradOptions, grad, type Pullback, stopGradient, valueAndGrad, vjp 
 export { noGrad, Tape } from './autograd/tape';
 // tensors
 export * from './create';
-export { type Features, features, setThreads, threads } from './device';
+export {
+  type CudaDevice,
+  type CudaFeatures,
+  cudaFeatures,
+  type Features,
+  features,
+  setThreads,
+  threads,
+} from './device';
 export type { DType, TypedArray } from './dtype';
 export * from './errors';
 // io

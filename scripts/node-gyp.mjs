@@ -2,11 +2,17 @@
 // What prebuildify runs in node-gyp's place: stages build/Release/flowmap.node with the libraries it loads, so that the
 // prebuild works where they are not installed. Runs in the staging folder. Their licences go along.
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const addon = join(dirname(dirname(fileURLToPath(import.meta.url))), 'build', 'Release', 'flowmap.node');
+const build = join(dirname(dirname(fileURLToPath(import.meta.url))), 'build');
+const addon = join(build, 'Release', 'flowmap.node');
+const cuda = join(
+  build,
+  process.env.FLOWMAP_CUDA_TARGETS === 'local' ? 'Release' : 'cuda-prebuild',
+  'libflowmap_cuda.so',
+);
 // Any machine that runs Node has these.
 const everywhere = /^(linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+)[.-]/;
 const carried = /^(libdnnl|libhwy|libgomp|libOpenCL)\.so/;
@@ -39,6 +45,7 @@ rmSync(staging, { recursive: true, force: true });
 mkdirSync(staging, { recursive: true });
 mkdirSync('licenses', { recursive: true });
 copyFileSync(addon, join(staging, 'flowmap.node'));
+if (existsSync(join(build, 'Release', 'libflowmap_cuda.so'))) copyFileSync(cuda, join(staging, 'libflowmap_cuda.so'));
 for (const { name, path } of loadedLibraries(addon)) {
   if (!carried.test(name) || path === 'not found') {
     throw new Error(

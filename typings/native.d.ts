@@ -4,6 +4,18 @@ import type { DType } from '../lib/dtype';
 export type Handle = number;
 export type Optional = Handle | null;
 
+/** What was found of CUDA. `reason`: why the library could not be opened; `why`: why it sees no device; else empty. */
+export interface CudaReport {
+  path: string;
+  reason: string;
+  emulated: boolean;
+  targets?: string;
+  toolkit?: number;
+  driver?: number;
+  why?: string;
+  devices: { name: string; memoryBytes: number; major: number; minor: number }[];
+}
+
 export interface NativeAddon {
   setErrorFactory(factory: (code: never, op: string, detail: string) => Error): void;
 
@@ -17,6 +29,7 @@ export interface NativeAddon {
 
   // features
   features(): [oneDnn: string, highway: string, simd: string];
+  cuda(): CudaReport;
   threads(): number;
   setThreads(n: number): void;
 

@@ -44,7 +44,7 @@ class Bound final : public BoundBase {
     } catch (const Error& error) {
       napi_throw(env, Environment::of(env).makeError(error));
     } catch (const Napi::Error& error) {
-      error.ThrowAsJavaScriptException();
+      napi_throw(env, error.Value());  // the method of Napi::Error throws again in a thread being terminated
     } catch (const std::bad_alloc&) {
       napi_throw(env, Environment::of(env).makeError(Error(ErrorCode::OutOfMemory, self.op_, "out of host memory")));
     } catch (const std::exception& error) {

@@ -1,6 +1,7 @@
 #include "binding/environment.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "core/device.h"
@@ -48,10 +49,10 @@ void Mailbox::expectOne() {
   if (expected_++ == 0) napi_ref_threadsafe_function(env_, function_);
 }
 
-void Mailbox::post(std::unique_ptr<PendingRead> read) {
+void Mailbox::post(std::shared_ptr<PendingRead> read) {
   std::lock_guard lock(mutex_);
   if (!function_) return;
-  PendingRead* raw = read.release();
+  auto* raw = new std::shared_ptr<PendingRead>(std::move(read));
   if (napi_call_threadsafe_function(function_, raw, napi_tsfn_nonblocking) != napi_ok) delete raw;
 }
 
@@ -62,7 +63,8 @@ void Mailbox::close() {
 }
 
 void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
-  std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
+  const std::unique_ptr<std::shared_ptr<PendingRead>> posted(static_cast<std::shared_ptr<PendingRead>*>(data));
+  const std::shared_ptr<PendingRead> read = std::move(*posted);
   if (!env) return;  // the environment is being torn down
   auto* mailbox = static_cast<Mailbox*>(context);
   if (--mailbox->expected_ == 0) napi_unref_threadsafe_function(env, mailbox->function_);
@@ -71,11 +73,12 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
     napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(*read->error));
     return;
   }
+  const size_t bytes = read->values ? read->values->bytes() : 0;
   void* target = nullptr;
   napi_value buffer;
-  if (napi_create_arraybuffer(env, read->bytes.size(), &target, &buffer) != napi_ok) {
+  if (napi_create_arraybuffer(env, bytes, &target, &buffer) != napi_ok) {
     const Error error(ErrorCode::OutOfMemory, read->op,
-                      "JavaScript cannot hold an array of " + std::to_string(read->bytes.size()) + " bytes");
+                      "JavaScript cannot hold an array of " + std::to_string(bytes) + " bytes");
     bool pending = false;
     napi_value ignored;
     if (napi_is_exception_pending(env, &pending) == napi_ok && pending) {
@@ -84,7 +87,7 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
     napi_reject_deferred(env, read->deferred, Environment::of(env).makeError(error));
     return;
   }
-  if (!read->bytes.empty()) std::memcpy(target, read->bytes.data(), read->bytes.size());
+  if (bytes) std::memcpy(target, read->values->data(), bytes);
   napi_resolve_deferred(env, read->deferred, buffer);
 }
 
@@ -126,9 +129,23 @@ void Environment::reportMemory() {
 }
 
 napi_value Environment::makeError(const Error& error) {
-  const auto code = Napi::String::New(env_, codeName(error.code()));
-  if (errorFactory_.IsEmpty()) return Napi::Error::New(env_, error.what()).Value();
-  return errorFactory_.Call({code, Napi::String::New(env_, error.op()), Napi::String::New(env_, error.detail())});
+  const auto text = [this](const char* characters) {
+    napi_value value = nullptr;
+    napi_create_string_utf8(env_, characters, NAPI_AUTO_LENGTH, &value);
+    return value;
+  };
+  napi_value made = nullptr;
+  if (errorFactory_.IsEmpty()) {
+    napi_create_error(env_, nullptr, text(error.what()), &made);
+    return made;
+  }
+  const std::array<napi_value, 3> arguments{text(codeName(error.code())), text(error.op().c_str()),
+                                            text(error.detail().c_str())};
+  // Not through Napi::Function, which throws where a thread that is being terminated no longer runs JavaScript.
+  napi_value undefined = nullptr;
+  napi_get_undefined(env_, &undefined);
+  napi_call_function(env_, undefined, errorFactory_.Value(), arguments.size(), arguments.data(), &made);
+  return made;
 }
 
 }  // namespace flowmap::binding

@@ -16,11 +16,11 @@ struct BoundBase {
   virtual ~BoundBase() = default;
 };
 
-// A read that waits for the stream. Filled on the stream's thread, settled on the JavaScript thread.
+// A read that waits for the device. Filled on a thread of the device, settled on the JavaScript thread.
 struct PendingRead {
   napi_deferred deferred = nullptr;
   const char* op = "data";
-  std::vector<std::byte> bytes;
+  std::shared_ptr<HostBuffer> values;  // absent: nothing but the waiting was asked for
   std::shared_ptr<const Error> error;
 };
 
@@ -29,7 +29,7 @@ class Mailbox {
  public:
   explicit Mailbox(napi_env env);
   void expectOne();                              // JavaScript thread: keeps the process alive until it arrives
-  void post(std::unique_ptr<PendingRead> read);  // stream's thread
+  void post(std::shared_ptr<PendingRead> read);  // any thread
   void close();                                  // JavaScript thread, at the environment's end
 
  private:
@@ -54,7 +54,8 @@ class Environment {
   bool erase(double handle);
 
   void setErrorFactory(Napi::Function factory) { errorFactory_ = Napi::Persistent(factory); }
-  // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes.
+  // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes. Null where the
+  // thread is being terminated and runs no JavaScript any more.
   napi_value makeError(const Error& error);
 
  private:

@@ -72,7 +72,6 @@ void bindElementwise(Napi::Object exports) {
   bind(exports, "where", {"condition", "a", "b", "aValue", "bValue"}, &ops::where);
   bind(exports, "clamp", {"x", "low", "high"}, &ops::clamp);
   bind(exports, "cast", {"x", "dtype"}, &ops::cast);
-  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
 }
 
 void bindCheck(Napi::Object exports) { bind(exports, "checkFinite", {"x", "what"}, &ops::checkFinite); }

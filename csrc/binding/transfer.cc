@@ -4,7 +4,8 @@
 
 #include "binding/bind.h"
 #include "core/check.h"
-#include "core/stream.h"
+#include "core/launch.h"
+#include "ops/transfer.h"
 
 namespace flowmap::binding {
 namespace {
@@ -46,50 +47,67 @@ std::pair<const void*, size_t> toBytes(napi_env env, ArgumentName name, napi_val
   failArgument(env, name, "a typed array or an ArrayBuffer", value);
 }
 
-// On the stream's thread.
-void fillRead(PendingRead& read, const Tensor& x) {
-  if (x.storage()->error()) {
-    read.error = x.storage()->error();
-    return;
-  }
-  try {
-    read.bytes.resize(x.bytes());
-  } catch (const std::bad_alloc&) {
-    read.error = std::make_shared<const Error>(ErrorCode::OutOfMemory, read.op, "no host memory for the copy");
-    return;
-  }
-  if (!read.bytes.empty()) std::memcpy(read.bytes.data(), x.data(), read.bytes.size());
+// A promise that `start`, called on the stream's thread with what settles it, is to keep.
+template <class Start>
+napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) {
+  Environment& environment = Environment::of(env);
+  auto read = std::make_shared<PendingRead>();
+  read->op = op;
+  napi_value promise;
+  napi_create_promise(env, &read->deferred, &promise);
+  environment.mailbox()->expectOne();
+  const auto settle = [read, mailbox = environment.mailbox()](std::shared_ptr<HostBuffer> values,
+                                                              std::shared_ptr<const Error> error) {
+    read->values = std::move(values);
+    read->error = std::move(error);
+    mailbox->post(read);
+  };
+  device.stream().enqueue(makeJob([start = std::move(start), settle]() noexcept { start(settle); }));
+  return promise;
 }
 
 // A promise of the bytes.
 napi_value readAsync(napi_env env, const Tensor& x) {
-  Environment& environment = Environment::of(env);
-  auto read = std::make_unique<PendingRead>();
-  napi_value promise;
-  napi_create_promise(env, &read->deferred, &promise);
-  environment.mailbox()->expectOne();
-  x.device().stream().enqueue(makeJob([x, read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
-    fillRead(*read, x);
-    mailbox->post(std::move(read));
-  }));
-  return promise;
+  return promiseOf(env, "data", x.device(),
+                   [x](const Arrival& settle) { startDownload("data", x.device().transfer(), x, settle); });
 }
 
-// Blocks until `device` has caught up. False when this JavaScript thread is told to end meanwhile (`process.exit` on
-// the main thread, `worker.terminate`), which would otherwise wait for the whole queue: calls into JavaScript fail from
+// What a blocking call asks now and then: whether this JavaScript thread is told to end meanwhile (`process.exit` on
+// the main thread, `worker.terminate`), which would otherwise wait for the whole queue. Calls into JavaScript fail from
 // then on.
-bool waitFor(napi_env env, Device& device) {
+auto toldToEnd(napi_env env) {
   napi_value undefined;
   napi_get_undefined(env, &undefined);
-  return device.stream().synchronize([env, undefined] {
+  return [env, undefined] {
     napi_value ignored;
     return napi_coerce_to_bool(env, undefined, &ignored) != napi_ok;
-  });
+  };
+}
+
+// Blocks until what `start` begins on the stream's thread has arrived. Null when the thread is told to end meanwhile.
+template <class Start>
+std::shared_ptr<Handover> waitFor(napi_env env, Device& device, Start start) {
+  auto handover = std::make_shared<Handover>();
+  device.stream().enqueue(makeJob([start = std::move(start), handover]() noexcept {
+    start([handover](std::shared_ptr<HostBuffer> values, std::shared_ptr<const Error> error) {
+      handover->set(std::move(values), std::move(error));
+    });
+  }));
+  if (!handover->wait(toldToEnd(env))) return nullptr;
+  if (handover->error()) throw *handover->error();
+  return handover;
 }
 
 napi_value readSync(napi_env env, const Tensor& x) {
-  if (!waitFor(env, x.device())) return nullptr;
-  if (x.storage()->error()) throw *x.storage()->error();
+  std::shared_ptr<Handover> copied;  // where the device's memory is not the host's
+  if (x.device().transfer().direct()) {
+    if (!x.device().stream().synchronize(toldToEnd(env))) return nullptr;
+    if (x.storage()->error()) throw *x.storage()->error();
+  } else {
+    copied = waitFor(env, x.device(),
+                     [x](const Arrival& done) { startDownload("dataSync", x.device().transfer(), x, done); });
+    if (!copied) return nullptr;
+  }
   void* target = nullptr;
   napi_value buffer;
   if (napi_create_arraybuffer(env, x.bytes(), &target, &buffer) != napi_ok) {
@@ -97,7 +115,7 @@ napi_value readSync(napi_env env, const Tensor& x) {
     napi_get_and_clear_last_exception(env, &ignored);
     fail(ErrorCode::OutOfMemory, "dataSync", "JavaScript cannot hold an array of ", x.bytes(), " bytes");
   }
-  if (x.bytes()) std::memcpy(target, x.data(), x.bytes());
+  if (x.bytes()) std::memcpy(target, copied ? copied->values()->data() : x.data(), x.bytes());
   return buffer;
 }
 
@@ -110,12 +128,18 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
     fail(ErrorCode::Shape, "tensor", "data must have ", out.bytes(), " bytes for shape ", shape, " of ",
          dtypeName(dtype), ", got ", length);
   }
-  try {
-    out.storage()->materialize();  // no job knows this storage yet
-  } catch (const Error& error) {
-    throw Error(error.code(), "tensor", error.detail());
+  if (device.transfer().direct()) {
+    try {
+      out.storage()->materialize();  // no job knows this storage yet
+    } catch (const Error& error) {
+      throw Error(error.code(), "tensor", error.detail());
+    }
+    if (length) std::memcpy(out.data(), bytes, length);
+    return out;
   }
-  if (length) std::memcpy(out.data(), bytes, length);
+  std::shared_ptr<HostBuffer> copy = device.transfer().buffer(length);
+  if (length) std::memcpy(copy->data(), bytes, length);
+  launch("tensor", device, {out}, {}, [out, copy](Backend&) { out.device().transfer().upload(out, copy); });
   return out;
 }
 
@@ -146,18 +170,29 @@ std::vector<double> memory(napi_env env, Device& device) {
           static_cast<double>(figures.limitBytes)};
 }
 
+void flush(const char* op, Device& device, const Arrival& arrival) {
+  try {
+    device.backend().refuse(op);
+    device.transfer().flush(arrival);
+  } catch (const Error& error) {
+    arrival(nullptr, std::make_shared<const Error>(error.code(), error.op().empty() ? op : error.op(), error.detail()));
+  }
+}
+
 // A promise of an empty buffer, when all enqueued before has run.
 napi_value synchronize(napi_env env, Device& device) {
-  Environment& environment = Environment::of(env);
-  auto read = std::make_unique<PendingRead>();
-  read->op = "synchronize";
-  napi_value promise;
-  napi_create_promise(env, &read->deferred, &promise);
-  environment.mailbox()->expectOne();
-  device.stream().enqueue(makeJob([read = std::move(read), mailbox = environment.mailbox()]() mutable noexcept {
-    mailbox->post(std::move(read));
-  }));
-  return promise;
+  return promiseOf(env, "synchronize", device,
+                   [&device](const Arrival& settle) { flush("synchronize", device, settle); });
+}
+
+void synchronizeSync(napi_env env, Device& device) {
+  waitFor(env, device, [&device](const Arrival& done) { flush("synchronizeSync", device, done); });
+}
+
+// Freeing a device's memory waits for the device, so where that is not the host it happens on the stream's thread.
+void emptyCache(Device& device) {
+  if (device.transfer().direct()) return device.allocator().emptyCache();
+  device.stream().enqueue(makeJob([&device]() noexcept { device.allocator().emptyCache(); }));
 }
 
 }  // namespace
@@ -171,8 +206,9 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, "dispose", {"handle"}, &dispose);
   bind(exports, "memory", {"device"}, [env](Device& device) { return memory(env, device); });
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
-  bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { waitFor(env, device); });
-  bind(exports, "emptyCache", {"device"}, [](Device& device) { device.allocator().emptyCache(); });
+  bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { synchronizeSync(env, device); });
+  bind(exports, "emptyCache", {"device"}, &emptyCache);
+  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });
   bind(exports, "setMemoryLimit", {"device", "bytes"}, [](Device& device, double bytes) {
     checkPositive("setMemoryLimit", "bytes", bytes);

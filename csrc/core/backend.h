@@ -20,6 +20,12 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  // Throws Error(Device) naming `op` once the device has failed for good. Any thread.
+  virtual void refuse(const std::string& op) const {}
+  // On the stream's thread, around the kernels of an op: a failure that shows later is to name it. `enter` refuses.
+  virtual void enter(const char* op) {}
+  virtual void leave() {}
+
   // elementwise: shapes broadcast to that of `out`; comparisons and conditions are bool
   virtual void unary(UnaryOp op, const Tensor& out, const Tensor& x) = 0;
   virtual void binary(BinaryOp op, const Tensor& out, const Tensor& a, const Tensor& b) = 0;

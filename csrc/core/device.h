@@ -1,38 +1,49 @@
-// A device is an allocator, an in-order stream and the kernels that run on it.
+// A device is an allocator, an in-order stream, the kernels that run on it and the way values come and go.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
 
 #include "core/allocator.h"
 #include "core/stream.h"
+#include "core/transfer.h"
 
 namespace flowmap {
 
 class Backend;
 
+// What a kind of device brings; the stream is common to all.
+struct DeviceParts {
+  std::shared_ptr<void> shared;  // what the others refer to: ends last
+  std::unique_ptr<Allocator> allocator;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Transfer> transfer;
+  std::function<void()> prepareThread;  // runs on the stream's thread each time one starts
+};
+
 class Device {
  public:
-  Device(std::string name, std::unique_ptr<Allocator> allocator, std::unique_ptr<Backend> backend,
-         std::function<void()> prepareThread = {});
+  Device(std::string name, DeviceParts parts);
   ~Device();
 
   const std::string& name() const { return name_; }
-  Allocator& allocator() { return *allocator_; }
-  Backend& backend() { return *backend_; }
+  Allocator& allocator() { return *parts_.allocator; }
+  Backend& backend() { return *parts_.backend; }
+  Transfer& transfer() { return *parts_.transfer; }
   Stream& stream() { return stream_; }
 
  private:
   std::string name_;
-  std::unique_ptr<Allocator> allocator_;
-  std::unique_ptr<Backend> backend_;
+  DeviceParts parts_;
   Stream stream_;  // last: its thread must end before what its jobs use
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Device& device) { return out << device.name(); }
 
-// 'cpu', 'cuda' or 'cuda:N'. Throws Error(DeviceUnavailable) with the reasons, Error(Device) for an unknown name.
+// 'cpu', 'cuda' (the same as 'cuda:0') or 'cuda:N'. Opens the device at its first use. Throws Error(DeviceUnavailable)
+// with the reasons, Error(Device) for an unknown name and for a device that has failed.
 Device& deviceByName(const std::string& op, const std::string& name);
 
 // Stops the streams of all devices opened so far; a later op starts them again.

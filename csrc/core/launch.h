@@ -16,6 +16,7 @@ namespace flowmap {
 // `run` must hold its tensors by value. A failure marks the outputs; a failed input marks them without running.
 template <class Run>
 void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
+  device.backend().refuse(op);
   device.stream().enqueue(
       makeJob([op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
         const auto failWith = [&](std::shared_ptr<const Error> error) {
@@ -31,12 +32,16 @@ void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::ve
           return failWith(input.storage()->error());
         }
         try {
+          device.backend().enter(op);
           for (const Tensor& output : outputs) {
             if (output) output.storage()->materialize();
           }
           run(device.backend());
+          device.backend().leave();
         } catch (const Error& error) {
-          failWith(std::make_shared<const Error>(error.code(), op, error.detail()));
+          // A device that failed names the op that did it, which may be an earlier one.
+          const std::string culprit = error.code() == ErrorCode::Device && !error.op().empty() ? error.op() : op;
+          failWith(std::make_shared<const Error>(error.code(), culprit, error.detail()));
         } catch (const std::bad_alloc&) {
           failWith(std::make_shared<const Error>(ErrorCode::OutOfMemory, op, "the system allocator failed"));
         } catch (const std::exception& error) {

@@ -29,8 +29,8 @@ bool Stream::synchronize(const std::function<bool()>& abandon) {
   return true;
 }
 
-void Stream::stop() {
-  std::deque<std::unique_ptr<Job>> dropped;
+void Stream::abandon() {
+  std::deque<std::unique_ptr<Job>> dropped;  // ends outside the lock: jobs may release tensors
   {
     std::lock_guard lock(mutex_);
     if (!running_) return;
@@ -39,6 +39,11 @@ void Stream::stop() {
   }
   wake_.notify_one();
   progress_.notify_all();
+}
+
+void Stream::stop() {
+  abandon();
+  if (!stopping_) return;
   worker_.join();
   std::lock_guard lock(mutex_);
   finished_ = enqueued_;

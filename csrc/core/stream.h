@@ -1,6 +1,7 @@
 // An in-order queue of jobs with a thread of its own. JavaScript enqueues and goes on; only reading waits.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -29,6 +30,11 @@ class Stream {
   // so.
   bool synchronize(const std::function<bool()>& abandon);
 
+  // Drops what waits and takes nothing more until `stop` has been called. A job that waits for something else is to
+  // ask `stopping` now and then.
+  void abandon();
+  bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+
   // Runs the job in progress to its end, drops what waits, and joins the thread. A later enqueue starts anew.
   void stop();
 
@@ -45,7 +51,7 @@ class Stream {
   uint64_t enqueued_ = 0;
   uint64_t finished_ = 0;
   bool running_ = false;
-  bool stopping_ = false;
+  std::atomic<bool> stopping_ = false;
 };
 
 template <class Run>

@@ -4,25 +4,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <fstream>
 #include <string>
 
 #include "core/error.h"
+#include "core/size_class.h"
 
 namespace flowmap::cpu {
 namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-// Eight classes per power of two: at most an eighth of a block is slack, and sizes that recur share a class.
-size_t sizeClass(size_t bytes) {
-  if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment + (bytes == 0 ? kAlignment : 0);
-  const size_t step = std::bit_floor(bytes - 1) / 8;
-  return (bytes + step - 1) / step * step;
-}
 
 size_t readLimit(const char* path) {
   std::ifstream file(path);
@@ -53,7 +46,7 @@ void CpuAllocator::freeCached() {
 }
 
 void* CpuAllocator::allocate(size_t bytes) {
-  const size_t size = sizeClass(bytes);
+  const size_t size = sizeClass(bytes, kAlignment);
   std::lock_guard lock(mutex_);
   void* data = nullptr;
   if (auto found = cache_.find(size); found != cache_.end() && !found->second.empty()) {
@@ -85,7 +78,7 @@ void* CpuAllocator::allocate(size_t bytes) {
 }
 
 void CpuAllocator::release(void* data, size_t bytes) {
-  const size_t size = sizeClass(bytes);
+  const size_t size = sizeClass(bytes, kAlignment);
   std::lock_guard lock(mutex_);
   figures_.bytes -= size;
   figures_.cachedBytes += size;

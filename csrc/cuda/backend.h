@@ -11,6 +11,10 @@ class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(Runtime& runtime) : runtime_(runtime) {}
 
+  void refuse(const std::string& op) const override { runtime_.refuse(op); }
+  void enter(const char* op) override { runtime_.enter(op); }
+  void leave() override { runtime_.leave(); }
+
   // elementwise
   void unary(UnaryOp op, const Tensor& out, const Tensor& x) override;
   void binary(BinaryOp op, const Tensor& out, const Tensor& a, const Tensor& b) override;

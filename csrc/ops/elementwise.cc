@@ -131,11 +131,6 @@ Tensor cast(const Tensor& x, DType dtype) {
   return out;
 }
 
-Tensor toDevice(const Tensor& x, Device& device) {
-  if (&x.device() == &device) return x;
-  fail(ErrorCode::Device, "to", "cannot copy from ", x.device(), " to ", device);
-}
-
 Tensor checkFinite(const Tensor& x, const std::string& what) {
   checkFloating("checkFinite", "x", x);
   const Tensor y = Tensor::emptyLike(x);

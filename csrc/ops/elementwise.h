@@ -33,8 +33,6 @@ Tensor clamp(const Tensor& x, double low, double high);
 
 // x [...] -> [...] of another dtype; shares storage where it is the same
 Tensor cast(const Tensor& x, DType dtype);
-// x [...] -> [...] on `device`; shares storage where it is the same
-Tensor toDevice(const Tensor& x, Device& device);
 
 // x [B, ...] -> the same values; where one is not finite, reading them throws Error(Numerical) naming `what` and the
 // row

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { arch, cpus, platform, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { zeros } from '../create';
-import { features } from '../device';
+import { tensor } from '../create';
+import { type CudaFeatures, cudaFeatures, features } from '../device';
 import { FlowmapError } from '../errors';
 import { memory } from '../memory';
 import type { Command } from './options';
@@ -25,13 +25,16 @@ interface Report {
   simd: string;
   threads: number;
   memory: { totalBytes: number; limitBytes: number };
+  cuda: CudaFeatures;
   devices: Device[];
 }
 
-/** Finds out by using it. */
+/** Finds out by using it, up to a value that comes back. */
 function probe(name: string): Device {
   try {
-    zeros([1], { device: name }).dispose();
+    const x = tensor(1, { device: name });
+    x.itemSync();
+    x.dispose();
     return { name, available: true };
   } catch (error) {
     if (!(error instanceof FlowmapError)) throw error;
@@ -40,6 +43,7 @@ function probe(name: string): Device {
 }
 
 function examine(): Report {
+  const cuda = cudaFeatures();
   const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
   return {
     flowmap: (JSON.parse(manifest) as { version: string }).version,
@@ -48,8 +52,23 @@ function examine(): Report {
     processor: cpus()[0]?.model.trim() || 'unknown',
     ...features(),
     memory: { totalBytes: totalmem(), limitBytes: memory().limitBytes },
-    devices: [probe('cpu'), probe('cuda')],
+    cuda,
+    devices: ['cpu', ...(cuda.devices.length > 0 ? cuda.devices.map(({ device }) => device) : ['cuda'])].map(probe),
   };
+}
+
+function cudaText({ found, library, reason, emulated, targets, toolkit, driver }: CudaFeatures): [string, string][] {
+  if (!found) return [['CUDA library', library ? `${library}: ${reason}` : reason!]];
+  return [
+    ['CUDA library', `${library}, CUDA ${toolkit}, for ${targets.join(', ')}${emulated ? ', emulated' : ''}`],
+    ['CUDA driver', driver ? `serves CUDA ${driver}` : reason!],
+  ];
+}
+
+function deviceText({ name, available, reason }: Device, { devices }: CudaFeatures): string {
+  if (!available) return reason!;
+  const facts = devices.find(({ device }) => device === name);
+  return facts ? `${facts.name}, ${gigabytes(facts.memoryBytes)}, capability ${facts.capability}` : 'available';
 }
 
 // Highway names the instruction sets as it counts them, not as people do.
@@ -70,10 +89,8 @@ function lines(report: Report): string[] {
     ['SIMD level', spoken[simd] ? `${spoken[simd]} (Highway's ${simd})` : simd],
     ['threads', String(report.threads)],
     ['memory', `${gigabytes(report.memory.totalBytes)}; tensors may use ${limitText(report.memory)}`],
-    ...report.devices.map(({ name, available, reason }): [string, string] => [
-      `device ${name}`,
-      available ? 'available' : reason!,
-    ]),
+    ...cudaText(report.cuda),
+    ...report.devices.map((device): [string, string] => [`device ${device.name}`, deviceText(device, report.cuda)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`);

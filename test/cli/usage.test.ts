@@ -52,7 +52,8 @@ describe('flowmap doctor', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^threads +3$/m);
     expect(stdout).toMatch(/^device cpu +available$/m);
-    expect(stdout).toMatch(/^device cuda +(available|device 'cuda' is not available: .+)$/m);
+    expect(stdout).toMatch(/^CUDA library +\S.+$/m);
+    expect(stdout).toMatch(/^device cuda(:0 +\S.+, capability \d+\.\d+| +device 'cuda:0' is not available: .+)$/m);
   });
 
   it('gives JSON', async () => {
@@ -63,7 +64,9 @@ describe('flowmap doctor', () => {
       oneDnn: expect.stringMatching(/^\d+\.\d+\.\d+$/),
     });
     expect(report.devices[0]).toEqual({ name: 'cpu', available: true });
-    expect(report.devices[1].name).toBe('cuda');
+    expect(report.devices[1].name).toMatch(/^cuda(:0)?$/);
+    expect(report.devices[1].available).toBe(report.cuda.devices.length > 0);
+    expect(report.cuda.reason === undefined).toBe(report.cuda.devices.length > 0);
     expect(report.memory.limitBytes).toBeGreaterThan(0);
   });
 });

@@ -1,0 +1,49 @@
+// Copies through page-locked memory on the device's stream. A thread of its own waits for them, so that neither
+// JavaScript nor the stream's worker does.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "cuda/pinned.h"
+#include "cuda/runtime.h"
+
+namespace flowmap::cuda {
+
+class CudaTransfer final : public Transfer {
+ public:
+  explicit CudaTransfer(Runtime& runtime) : runtime_(runtime) {}
+  bool direct() const override { return false; }
+  std::shared_ptr<HostBuffer> buffer(size_t bytes) override { return pinned_->take(bytes); }
+  void upload(const Tensor& out, std::shared_ptr<HostBuffer> from) override;
+  void download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arrival arrival) override;
+  void flush(Arrival arrival) override;
+  void stop() override;
+
+ private:
+  // A copy on its way.
+  struct Pending {
+    cudaEvent_t done = nullptr;
+    uint64_t op = 0;  // the latest op before it
+    std::shared_ptr<HostBuffer> values;
+    std::shared_ptr<HostBuffer> fault;  // absent for uploads
+    Arrival arrival;                    // likewise
+  };
+  void fetch(std::shared_ptr<HostBuffer> values, Arrival arrival);
+  void hand(Pending pending);
+  cudaEvent_t event();
+  void loop();
+  void finish(Pending& pending);
+
+  Runtime& runtime_;
+  const std::shared_ptr<PinnedCache> pinned_ = std::make_shared<PinnedCache>();
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::deque<Pending> pending_;
+  std::vector<cudaEvent_t> events_;  // for reuse
+  bool running_ = false, busy_ = false;
+};
+
+}  // namespace flowmap::cuda
