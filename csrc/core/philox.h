@@ -1,16 +1,13 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) and normal variates from it. Only
-// correctly rounded operations (+ − × ÷ √ fma), each written out, so that every device draws the same bits.
+// correctly rounded operations (+ − × ÷ √ fma), each written out, so that every device draws the same bits: a product
+// that is added to is exact or goes through fma, so a compiler that contracts changes nothing.
 #pragma once
 
 #include <array>
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define FLOWMAP_HOST_DEVICE __host__ __device__
-#else
-#define FLOWMAP_HOST_DEVICE
-#endif
+#include "core/host_device.h"
 
 namespace flowmap::philox {
 

@@ -8,6 +8,9 @@
 
 #include "cpu/vector_math-inl.h"
 
+// after the exponential it calls
+#include "core/elementwise_formulas-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
 

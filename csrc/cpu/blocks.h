@@ -5,8 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "core/broadcast.h"
 #include "core/dispatch.h"
-#include "cpu/broadcast.h"
 #include "cpu/convert.h"
 #include "cpu/parallel.h"
 

@@ -11,6 +11,9 @@
 
 #include "cpu/vector_math-inl.h"
 
+// after the exponential it calls
+#include "core/elementwise_formulas-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
 namespace {
@@ -60,17 +63,6 @@ HWY_INLINE void mapBinary(T* y, const T* a, int aStep, const T* b, int bStep, in
   if (aStep) return mapBinarySteps<true, false>(y, a, b, n, op);
   if (bStep) return mapBinarySteps<false, true>(y, a, b, n, op);
   mapBinarySteps<false, false>(y, a, b, n, op);
-}
-
-template <class D, class V>
-HWY_INLINE V signOf(D d, V x) {
-  const V zero = hn::Zero(d), one = hn::Set(d, 1);
-  const V signs = hn::Sub(hn::IfThenElseZero(hn::Gt(x, zero), one), hn::IfThenElseZero(hn::Lt(x, zero), one));
-  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) {
-    return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Eq(x, zero)), x, signs);
-  } else {
-    return signs;
-  }
 }
 
 template <class T>
@@ -135,25 +127,6 @@ void unaryInt(UnaryOp op, int32_t* y, const int32_t* x, int64_t n) {
 
 void logicalNot(uint8_t* HWY_RESTRICT y, const uint8_t* HWY_RESTRICT x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] == 0;
-}
-
-// a wherever it is the larger or NaN, b elsewhere (and so where b is NaN).
-template <class D, class V>
-HWY_INLINE V maximum(D, V a, V b) {
-  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) {
-    return hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::IsNaN(a)), a, b);
-  } else {
-    return hn::Max(a, b);
-  }
-}
-
-template <class D, class V>
-HWY_INLINE V minimum(D, V a, V b) {
-  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) {
-    return hn::IfThenElse(hn::Or(hn::Lt(a, b), hn::IsNaN(a)), a, b);
-  } else {
-    return hn::Min(a, b);
-  }
 }
 
 template <class T>
@@ -304,9 +277,7 @@ HWY_INLINE void anyClamp(T* y, const T* x, T low, T high, int64_t n) {
   using V = hn::Vec<D>;
   const D d;
   const V vLow = hn::Set(d, low), vHigh = hn::Set(d, high);
-  mapUnary(y, x, n, [vLow, vHigh](D, V v) HWY_ATTR {  // comparisons are false for NaN, which so stays
-    return hn::IfThenElse(hn::Lt(v, vLow), vLow, hn::IfThenElse(hn::Gt(v, vHigh), vHigh, v));
-  });
+  mapUnary(y, x, n, [vLow, vHigh](D d, V v) HWY_ATTR { return clampTo(d, v, vLow, vHigh); });
 }
 void clampFloat(float* y, const float* x, float low, float high, int64_t n) { anyClamp(y, x, low, high, n); }
 void clampDouble(double* y, const double* x, double low, double high, int64_t n) { anyClamp(y, x, low, high, n); }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/reduce_layout.h"
 #include "cpu/backend.h"
 #include "cpu/convert.h"
 #include "cpu/parallel.h"
@@ -17,61 +18,6 @@ constexpr int64_t kRowBlock = 8192;       // elements of a row summed into one p
 constexpr int64_t kColumnTile = 512;      // columns accumulated together: their totals stay in the first-level cache
 constexpr int64_t kTileElements = 65536;  // elements of a column tile summed into one partial result
 constexpr int64_t kEnoughUnits = 16;      // independent results that occupy any team we expect
-
-// Axes of one kind, kept or reduced, with neighbours merged.
-struct Axes {
-  int rank = 0;
-  std::array<int64_t, kMaxRank> sizes{}, strides{};
-
-  void push(int64_t size, int64_t stride) {  // from the outermost inwards
-    sizes[rank] = size;
-    strides[rank++] = stride;
-  }
-  int64_t count() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank; ++i) n *= sizes[i];
-    return n;
-  }
-  int64_t offset(int64_t index) const {
-    if (rank == 1) return index * strides[0];
-    int64_t at = 0;
-    for (int i = rank - 1; i >= 0; --i) {
-      at += index % sizes[i] * strides[i];
-      index /= sizes[i];
-    }
-    return at;
-  }
-};
-
-struct Layout {
-  Axes kept, reduced;  // all but the innermost group
-  int64_t inner = 1;   // the innermost group's size; its stride is 1
-  bool innerReduced = true;
-
-  Layout(const Shape& shape, const std::array<bool, kMaxRank>& flags) {
-    struct Group {
-      int64_t size, stride;
-      bool reduced;
-    };
-    std::array<Group, kMaxRank> groups{};
-    int count = 0;
-    int64_t stride = 1;
-    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-      const int64_t size = shape[axis];
-      if (size != 1) {
-        if (count > 0 && groups[count - 1].reduced == flags[axis])
-          groups[count - 1].size *= size;
-        else
-          groups[count++] = {size, stride, flags[axis]};
-      }
-      stride *= size;
-    }
-    if (count == 0) return;
-    inner = groups[0].size;
-    innerReduced = groups[0].reduced;
-    for (int i = count - 1; i > 0; --i) (groups[i].reduced ? reduced : kept).push(groups[i].size, groups[i].stride);
-  }
-};
 
 // T is what is stored, Value what is read, Total what is kept between.
 template <class T>
@@ -117,7 +63,7 @@ struct Reader {
 
 // The innermost axes are reduced: every result is the join of whole rows, cut into blocks.
 template <class T, class Reduction, class Store>
-void reduceRows(const Layout& layout, const T* x, const Reduction& reduction, Store store) {
+void reduceRows(const ReduceLayout& layout, const T* x, const Reduction& reduction, Store store) {
   using Total = typename Reduction::Total;
   const int64_t results = layout.kept.count(), rows = layout.reduced.count();
   const int64_t blocksPerRow = (layout.inner + kRowBlock - 1) / kRowBlock, blocks = rows * blocksPerRow;
@@ -157,7 +103,7 @@ void reduceRows(const Layout& layout, const T* x, const Reduction& reduction, St
 
 // The innermost axes are kept: tiles of columns are accumulated down the reduced axes, cut into chunks.
 template <class T, class Reduction, class Store>
-void reduceColumns(const Layout& layout, const T* x, const Reduction& reduction, Store store) {
+void reduceColumns(const ReduceLayout& layout, const T* x, const Reduction& reduction, Store store) {
   using Total = typename Reduction::Total;
   const int64_t outer = layout.kept.count(), rows = layout.reduced.count();
   const int64_t tiles = (layout.inner + kColumnTile - 1) / kColumnTile;
@@ -208,7 +154,7 @@ void reduceColumns(const Layout& layout, const T* x, const Reduction& reduction,
 }
 
 template <class T, class Reduction, class Store>
-void reduceAny(const Layout& layout, const T* x, const Reduction& reduction, Store store) {
+void reduceAny(const ReduceLayout& layout, const T* x, const Reduction& reduction, Store store) {
   if (layout.innerReduced)
     reduceRows(layout, x, reduction, store);
   else
@@ -282,7 +228,7 @@ void CpuBackend::reduce(ReduceOp op, const Tensor& out, const Tensor& x, const s
   if (out.numel() == 0) return;
   const bool sums = op == ReduceOp::Sum || op == ReduceOp::Mean;
   if (x.numel() == 0) return fill(out, op == ReduceOp::Mean ? std::numeric_limits<double>::quiet_NaN() : 0.0);
-  const Layout layout(x.shape(), reduced);
+  const ReduceLayout layout(x.shape(), reduced);
   if (!sums) {
     return dispatchAll(x.dtype(), [&]<class T>() {
       const ExtremeOf<T> reduction{op == ReduceOp::Max};

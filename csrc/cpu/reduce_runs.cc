@@ -8,6 +8,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "cpu/vector_math-inl.h"
+
+// after the exponential it calls
+#include "core/elementwise_formulas-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
 namespace {
@@ -50,13 +55,8 @@ HWY_INLINE T better(bool largest, T best, T x) {
 }
 
 template <bool kLargest, class D, class V>
-HWY_INLINE V betterOf(D, V best, V x) {
-  if constexpr (std::is_floating_point_v<hn::TFromD<D>>) {
-    const auto wins = kLargest ? hn::Gt(x, best) : hn::Lt(x, best);  // false where best is NaN, which so stays
-    return hn::IfThenElse(hn::Or(wins, hn::IsNaN(x)), x, best);
-  } else {
-    return kLargest ? hn::Max(best, x) : hn::Min(best, x);
-  }
+HWY_INLINE V betterOf(D d, V best, V x) {
+  return kLargest ? maximum(d, x, best) : minimum(d, x, best);
 }
 
 template <bool kLargest, class T>

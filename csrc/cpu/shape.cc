@@ -1,6 +1,7 @@
 // One kernel moves elements between any two orders: permute, slice, concat, pad, broadcast and flip are views of it.
 #include <cstring>
 
+#include "core/copy_walk.h"
 #include "core/dispatch.h"
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
@@ -9,51 +10,6 @@ namespace flowmap::cpu {
 namespace {
 
 constexpr int64_t kTile = 32;  // a transposed tile of 4-byte elements is 4 KiB on each side
-
-// The walk with as few axes as possible, ordered by the output's strides, the innermost last.
-struct Walk {
-  int rank = 0;
-  std::array<int64_t, kMaxRank> sizes{}, out{}, in{};
-
-  Walk(const Shape& shape, const StridedView& outView, const StridedView& inView) {
-    for (int axis = 0; axis < shape.rank(); ++axis) {
-      if (shape[axis] == 1) continue;
-      const int last = rank - 1;
-      if (rank > 0 && out[last] == outView.strides[axis] * shape[axis] &&
-          in[last] == inView.strides[axis] * shape[axis]) {
-        sizes[last] *= shape[axis];
-        out[last] = outView.strides[axis];
-        in[last] = inView.strides[axis];
-        continue;
-      }
-      sizes[rank] = shape[axis];
-      out[rank] = outView.strides[axis];
-      in[rank++] = inView.strides[axis];
-    }
-    if (rank == 0) push(1, 1, 1);
-  }
-  void push(int64_t size, int64_t outStride, int64_t inStride) {
-    sizes[rank] = size;
-    out[rank] = outStride;
-    in[rank++] = inStride;
-  }
-  int64_t count(int first) const {
-    int64_t n = 1;
-    for (int axis = 0; axis < first; ++axis) n *= sizes[axis];
-    return n;
-  }
-  // Offsets of the `index`-th position in the first `axes` axes.
-  std::pair<int64_t, int64_t> offsets(int64_t index, int axes) const {
-    int64_t o = 0, i = 0;
-    for (int axis = axes - 1; axis >= 0; --axis) {
-      const int64_t at = index % sizes[axis];
-      index /= sizes[axis];
-      o += at * out[axis];
-      i += at * in[axis];
-    }
-    return {o, i};
-  }
-};
 
 template <class T>
 void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
@@ -67,7 +23,7 @@ void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
 }
 
 template <class T>
-void copyRows(const Walk& walk, T* y, const T* x) {
+void copyRows(const CopyWalk& walk, T* y, const T* x) {
   const int outer = walk.rank - 1;
   const int64_t rows = walk.count(outer), n = walk.sizes[outer];
   // A single long row is cut; many rows are dealt out.
@@ -91,8 +47,8 @@ void copyRows(const Walk& walk, T* y, const T* x) {
 
 // The innermost axis of the output is strided in the input, whose own innermost axis is `other`: tile by tile.
 template <class T>
-void transpose(const Walk& walk, int other, T* y, const T* x) {
-  Walk rest = walk;  // the axes around the two
+void transpose(const CopyWalk& walk, int other, T* y, const T* x) {
+  CopyWalk rest = walk;  // the axes around the two
   const int inner = walk.rank - 1;
   rest.rank = 0;
   for (int axis = 0; axis < inner; ++axis) {
@@ -127,14 +83,8 @@ void transpose(const Walk& walk, int other, T* y, const T* x) {
 void CpuBackend::copyStrided(const Tensor& out, const StridedView& outView, const Tensor& x, const StridedView& xView,
                              const Shape& sizes) {
   if (sizes.numel() == 0) return;
-  const Walk walk(sizes, outView, xView);
-  const int inner = walk.rank - 1;
-  int other = -1;
-  if (walk.out[inner] == 1 && walk.in[inner] > 1 && walk.sizes[inner] >= 8) {
-    for (int axis = 0; axis < inner; ++axis) {
-      if (walk.in[axis] == 1 && walk.sizes[axis] >= 8) other = axis;
-    }
-  }
+  const CopyWalk walk(sizes, outView, xView);
+  const int other = walk.transposed();
   dispatchBits(out.dtype(), [&]<class T>() {
     T* y = out.data<T>() + outView.offset;
     const T* from = x.data<const T>() + xView.offset;

@@ -65,12 +65,6 @@ HWY_INLINE V tanh(D d, V x) {
   return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Eq(x, hn::Zero(d))), x, hn::Tanh(d, x));
 }
 
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V sigmoid(D d, V x) {
-  const V one = constant(d, 1);
-  return hn::Div(one, hn::Add(one, exp(d, hn::Neg(x))));
-}
-
 // Highway reduces arguments well up to 39000; lanes beyond, infinities and NaN go one by one.
 template <class D, class V, class Vector, class Scalar>
 HWY_INLINE V trigonometric(D d, V x, Vector vector, Scalar scalar) {

@@ -2,13 +2,14 @@
 // every operand walks alike are merged. The innermost axis then has step 1 or 0 in every operand.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <initializer_list>
 
 #include "core/tensor.h"
 
-namespace flowmap::cpu {
+namespace flowmap {
 
 template <int kOperands>
 struct BroadcastPlan {
@@ -75,4 +76,4 @@ struct BroadcastPlan {
   }
 };
 
-}  // namespace flowmap::cpu
+}  // namespace flowmap

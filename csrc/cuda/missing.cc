@@ -1,0 +1,73 @@
+// What CUDA devices cannot compute yet, and say so.
+#include "cuda/backend.h"
+
+namespace flowmap::cuda {
+namespace {
+
+[[noreturn]] void missing(const char* kernel) {
+  throw Error(ErrorCode::Device, kernel, "there is no CUDA kernel yet for this operation: use device 'cpu'");
+}
+
+}  // namespace
+
+void CudaBackend::matmul(const Tensor&, const Tensor&, const Tensor&, bool, bool) { missing("matmul"); }
+void CudaBackend::linearJvp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                            const Tensor&, const Tensor&) {
+  missing("linearJvp");
+}
+void CudaBackend::linearJvpVjp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                               const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                               const Tensor&) {
+  missing("linearJvpVjp");
+}
+void CudaBackend::norm(const NormLayout&, const Tensor&, const Tensor&, const NormOperands&) { missing("norm"); }
+void CudaBackend::normVjp(const NormLayout&, const NormGradients&, const NormOperands&, const Tensor&, const Tensor&) {
+  missing("normVjp");
+}
+void CudaBackend::gatedResidual(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                const Tensor&, const Tensor&, const Tensor&) {
+  missing("gatedResidual");
+}
+void CudaBackend::gatedResidualVjp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                   const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  missing("gatedResidualVjp");
+}
+void CudaBackend::softmax(const Tensor&, const Tensor&) { missing("softmax"); }
+void CudaBackend::activation(ActivationOp, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  missing("activation");
+}
+void CudaBackend::activationVjp(ActivationOp, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                const Tensor&) {
+  missing("activationVjp");
+}
+void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
+  missing("attention");
+}
+void CudaBackend::attentionVjp(const AttentionGeometry&, const AttentionGradients&, const AttentionOperands&,
+                               const AttentionResults&, const Tensor&, const Tensor&) {
+  missing("attentionVjp");
+}
+void CudaBackend::adamwStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
+                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
+                            double, double, double, int64_t) {
+  missing("adamwStep");
+}
+void CudaBackend::radamStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
+                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
+                            double, double, double, bool, int64_t) {
+  missing("radamStep");
+}
+void CudaBackend::emaUpdate(const std::vector<Tensor>&, const std::vector<Tensor>&, double) { missing("emaUpdate"); }
+void CudaBackend::globalNorm(const Tensor&, const std::vector<Tensor>&) { missing("globalNorm"); }
+void CudaBackend::clipScale(const Tensor&, const Tensor&, double) { missing("clipScale"); }
+void CudaBackend::copyInto(const Tensor&, const Tensor&) { missing("copyInto"); }
+void CudaBackend::mmd(const MmdOptions&, const Tensor&, const Tensor&, const MmdOperands&, const Tensor&,
+                      const Tensor&) {
+  missing("mmd");
+}
+void CudaBackend::mmdVjp(const MmdOptions&, const Tensor&, const Tensor&, const Tensor&, const MmdOperands&,
+                         const Tensor&) {
+  missing("mmdVjp");
+}
+
+}  // namespace flowmap::cuda

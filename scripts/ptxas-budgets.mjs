@@ -1,0 +1,149 @@
+// What ptxas gives each CUDA kernel (registers, shared memory, spills) against csrc/cuda/budgets.json: growth fails, and so
+// does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons.
+import { execFile, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('..', import.meta.url));
+const budgetFile = join(root, 'csrc/cuda/budgets.json');
+const targets = ['sm_80', 'sm_90a'];
+
+const nvcc = [process.env.NVCC, '/usr/local/cuda/bin/nvcc', '/usr/bin/nvcc'].find((path) => path && existsSync(path));
+if (!nvcc) {
+  console.log('ptxas budgets: skipped, there is no nvcc (NVCC names one)');
+  process.exit(0);
+}
+
+/** A kernel's name and template arguments, without what differs from build to build or is the same for all. */
+function stableName(demangled) {
+  const name = demangled
+    .replace(/_GLOBAL__N__\w+::|\(anonymous namespace\)::/g, '')
+    .replace(/flowmap::(cuda::)?/g, '')
+    .replace(/^void /, '');
+  let depth = 0;
+  for (const [i, letter] of [...name].entries()) {
+    if (letter === '<') depth++;
+    if (letter === '>') depth--;
+    if (letter === '(' && depth === 0) return name.slice(0, i);
+  }
+  return name;
+}
+
+// binutils come with every compiler nvcc can use.
+function demangle(names) {
+  const { stdout, error } = spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8', maxBuffer: 2 ** 28 });
+  if (error) throw error;
+  return stdout.trimEnd().split('\n');
+}
+
+/** ptxas -v's report: { name, registers, shared, stack, spillStores, spillLoads } per kernel. */
+function parse(report) {
+  const kernels = [];
+  for (const line of report.split('\n')) {
+    const entry = /Compiling entry function '([^']+)'/.exec(line);
+    if (entry) kernels.push({ name: entry[1], registers: 0, shared: 0, stack: 0, spills: 0 });
+    const kernel = kernels.at(-1);
+    if (!kernel) continue;
+    const frame = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
+    if (frame) {
+      // Functions a kernel calls are reported after it, and their frames count as its.
+      kernel.stack += Number(frame[1]);
+      kernel.spills += Number(frame[2]) + Number(frame[3]);
+    }
+    const used = /Used (\d+) registers/.exec(line);
+    if (used) {
+      kernel.registers = Number(used[1]);
+      kernel.shared = Number(/(\d+) bytes smem/.exec(line)?.[1] ?? 0);
+    }
+  }
+  return kernels;
+}
+
+async function measure(source, target, folder) {
+  const output = join(folder, `${basename(source)}.${target}.cubin`);
+  const flags = ['-std=c++20', '-O3', '-cubin', `-arch=${target}`, '-Xptxas', '-v', '-I', join(root, 'csrc')];
+  const { stderr } = await run(nvcc, [...flags, source, '-o', output], { maxBuffer: 2 ** 28 });
+  const kernels = parse(stderr);
+  if (kernels.length === 0) return [];
+  const names = demangle(kernels.map(({ name }) => name));
+  return kernels.map((kernel, i) => ({ ...kernel, name: `${basename(source)}: ${stableName(names[i])}` }));
+}
+
+async function measureAll() {
+  const sources = readdirSync(join(root, 'csrc/cuda'), { recursive: true })
+    .filter((name) => name.endsWith('.cu'))
+    .sort()
+    .map((name) => join(root, 'csrc/cuda', name));
+  const jobs = targets.flatMap((target) => sources.map((source) => ({ source, target })));
+  const measured = Object.fromEntries(targets.map((target) => [target, {}]));
+  const folder = mkdtempSync(join(tmpdir(), 'flowmap-ptxas-'));
+  const worker = async () => {
+    for (let job = jobs.shift(); job; job = jobs.shift()) {
+      for (const { name, ...figures } of await measure(job.source, job.target, folder)) {
+        measured[job.target][name] = figures;
+      }
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: Math.min(availableParallelism(), jobs.length) }, worker));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  return measured;
+}
+
+const budgets = existsSync(budgetFile) ? JSON.parse(readFileSync(budgetFile, 'utf8')) : { kernels: {}, spills: {} };
+const measured = await measureAll();
+const names = [...new Set(targets.flatMap((target) => Object.keys(measured[target])))].sort();
+
+// One line per kernel: registers, bytes of shared memory, of stack and of spills, for each target in turn.
+const figures = ({ registers, shared, stack, spills }) => [registers, shared, stack, spills];
+if (process.argv.includes('--write')) {
+  const lines = names.map(
+    (name) =>
+      `    ${JSON.stringify(name)}: ${JSON.stringify(targets.map((target) => figures(measured[target][name]))).replaceAll(',', ', ')}`,
+  );
+  const reasons = Object.fromEntries(Object.entries(budgets.spills).filter(([name]) => names.includes(name)));
+  const what = ['registers', 'shared bytes', 'stack bytes', 'spill bytes'];
+  writeFileSync(
+    budgetFile,
+    `{\n  "targets": ${JSON.stringify(targets).replaceAll(',', ', ')},\n  "figures": ${JSON.stringify(what).replaceAll(',', ', ')},\n` +
+      `  "spills": ${JSON.stringify(reasons, null, 2).replaceAll('\n', '\n  ')},\n  "kernels": {\n${lines.join(',\n')}\n  }\n}\n`,
+  );
+}
+
+const problems = [];
+for (const name of names) {
+  for (const [i, target] of targets.entries()) {
+    const kernel = measured[target][name];
+    if (!kernel) continue;
+    if (kernel.spills > 0 && !budgets.spills[name]) {
+      problems.push(`${target} ${name}: spills ${kernel.spills} bytes, and "spills" gives no reason`);
+    }
+    if (process.argv.includes('--write')) continue;
+    const budget = budgets.kernels[name]?.[i];
+    if (!budget) {
+      problems.push(`${target} ${name}: has no budget`);
+      continue;
+    }
+    const what = ['registers', 'bytes of shared memory', 'bytes of stack', 'bytes of spills'];
+    for (const [j, got] of figures(kernel).entries()) {
+      if (got > budget[j]) problems.push(`${target} ${name}: ${got} ${what[j]}, budget ${budget[j]}`);
+    }
+  }
+}
+if (!process.argv.includes('--write')) {
+  for (const name of Object.keys(budgets.kernels)) {
+    if (!names.includes(name)) problems.push(`${name}: is budgeted and does not exist`);
+  }
+}
+if (problems.length > 0) {
+  console.error(problems.join('\n'));
+  console.error(`ptxas budgets: ${problems.length} problems; npm run cuda:budgets -- --write renews the figures`);
+  process.exit(1);
+}
+console.log(`ptxas budgets: ${names.length} kernels on ${targets.join(' and ')}`);
