@@ -32,7 +32,7 @@ file(GLOB FLOWMAP_CUDA_SOURCES CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cc c
 
 set(FLOWMAP_NVCC_FLAGS -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr --extended-lambda -ccbin ${CMAKE_CXX_COMPILER}
   -I ${CMAKE_SOURCE_DIR}/csrc -I ${CMAKE_BINARY_DIR}/generated
-  -Xcompiler -fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra,-Wno-unused-parameter)
+  -Xcompiler -fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers)
 separate_arguments(environment UNIX_COMMAND "$ENV{CXXFLAGS}")
 foreach(flag ${environment})
   list(APPEND FLOWMAP_NVCC_FLAGS -Xcompiler ${flag})

@@ -174,8 +174,10 @@ void flush(const char* op, Device& device, const Arrival& arrival) {
   try {
     device.backend().refuse(op);
     device.transfer().flush(arrival);
+  } catch (const DeviceLost& error) {
+    arrival(nullptr, std::make_shared<const Error>(error));
   } catch (const Error& error) {
-    arrival(nullptr, std::make_shared<const Error>(error.code(), error.op().empty() ? op : error.op(), error.detail()));
+    arrival(nullptr, std::make_shared<const Error>(error.code(), op, error.detail()));
   }
 }
 
