@@ -210,7 +210,7 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
   bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { synchronizeSync(env, device); });
   bind(exports, "emptyCache", {"device"}, &emptyCache);
-  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
+  bind(exports, {"toDevice", "to"}, {"x", "device"}, &ops::toDevice);
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });
   bind(exports, "setMemoryLimit", {"device", "bytes"}, [](Device& device, double bytes) {
     checkPositive("setMemoryLimit", "bytes", bytes);

@@ -1,5 +1,5 @@
 // Values on their way: into a device, out of it, and from one to another, on every device.
-import { add, DeviceError, type DType, full, memory, synchronize, type Tensor, tensor } from '../../lib';
+import { add, checkFinite, DeviceError, type DType, full, memory, synchronize, type Tensor, tensor } from '../../lib';
 import { describeOnDevices } from '../support/devices';
 
 const values = (x: Tensor) => Array.from(x.dataSync());
