@@ -274,14 +274,16 @@ function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void
     case 'pair':
       if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) refuse('two numbers');
       return;
-    case 'mapping':
+    case 'mapping': {
+      const mapping = record(path, value, op);
       try {
-        immMapping({ sigmaData: 1, ...record(path, value, op) });
+        immMapping({ sigmaData: 1, ...mapping });
       } catch (error) {
         if (!(error instanceof ArgumentError)) throw error;
         throw new ArgumentError(op, `config.${path}: ${error.message}`);
       }
       return;
+    }
     case 'law': {
       const law = record(path, value, op);
       checkKeys(path, law, ['mean', 'std'], op);
