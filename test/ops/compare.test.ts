@@ -57,12 +57,13 @@ describeOnDevices((fm) => {
   });
 
   describe('where', () => {
-    const condition = tensor([
+    const rows = [
       [true, false, true],
       [false, false, true],
-    ]);
+    ];
 
     it('chooses between tensors and numbers, in any type', () => {
+      const condition = tensor(rows);
       const a = tensor([1, 2, 3]);
       const b = tensor([[10], [20]]);
       expect(values(fm.where(condition, a, b))).toEqual([1, 10, 3, 20, 20, 3]);
