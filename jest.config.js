@@ -1,14 +1,35 @@
+const { readdirSync, readFileSync } = require('node:fs');
+const { join } = require('node:path');
+
 // Kernels use every core by themselves; waiting threads must not spin while test files run side by side.
 process.env.OMP_WAIT_POLICY ??= 'passive';
 
-/** @type {import('jest').Config} */
-module.exports = {
+const common = {
+  rootDir: __dirname,
   testEnvironment: 'node',
-  testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform: { '^.+\\.ts$': '@swc/jest' },
   moduleNameMapper: { '^flowmap$': '<rootDir>/lib/index.ts' },
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/runs'],
   setupFilesAfterEnv: ['<rootDir>/test/support/setup.ts'],
+};
+
+// Test files that take their devices from test/support/devices.
+const deviceTests = readdirSync(join(__dirname, 'test'), { recursive: true })
+  .filter((file) => file.endsWith('.test.ts'))
+  .map((file) => join(__dirname, 'test', file))
+  .filter((file) => readFileSync(file, 'utf8').includes('support/devices'));
+
+/** @type {import('jest').Config} */
+module.exports = {
+  projects: [
+    { ...common, displayName: 'flowmap', testMatch: ['<rootDir>/test/**/*.test.ts'] },
+    {
+      ...common,
+      displayName: 'cuda-emulated',
+      testMatch: deviceTests,
+      runner: '<rootDir>/test/support/emulatedRunner.cjs',
+    },
+  ],
   // Slow machines are slow, not wrong.
   testTimeout: 120_000,
   maxWorkers: 2,

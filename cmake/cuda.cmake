@@ -32,13 +32,13 @@ file(GLOB FLOWMAP_CUDA_SOURCES CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cc c
 
 set(FLOWMAP_NVCC_FLAGS -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr --extended-lambda -ccbin ${CMAKE_CXX_COMPILER}
   -I ${CMAKE_SOURCE_DIR}/csrc -I ${CMAKE_BINARY_DIR}/generated
-  -Xcompiler -fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra,-Wno-unused-parameter)
+  -Xcompiler -fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers)
 separate_arguments(environment UNIX_COMMAND "$ENV{CXXFLAGS}")
 foreach(flag ${environment})
   list(APPEND FLOWMAP_NVCC_FLAGS -Xcompiler ${flag})
 endforeach()
 
-# Compiles all sources for `targets` into `folder`; gives the objects.
+# Compiles all sources for `targets` into `folder`; gives the objects. More arguments are flags.
 function(flowmap_cuda_objects targets folder objects)
   set(gencode "")
   set(names "")
@@ -62,7 +62,7 @@ function(flowmap_cuda_objects targets folder objects)
     get_filename_component(place ${object} DIRECTORY)
     file(MAKE_DIRECTORY ${place})
     add_custom_command(OUTPUT ${object}
-      COMMAND ${FLOWMAP_NVCC} ${FLOWMAP_NVCC_FLAGS} ${gencode} "-DFLOWMAP_CUDA_TARGETS=\"${names}\""
+      COMMAND ${FLOWMAP_NVCC} ${FLOWMAP_NVCC_FLAGS} ${ARGN} ${gencode} "-DFLOWMAP_CUDA_TARGETS=\"${names}\""
         -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
       DEPENDS ${source} ${CMAKE_BINARY_DIR}/generated/build_identity.h
       DEPFILE ${object}.d
@@ -85,7 +85,8 @@ function(flowmap_cuda_link name library cudart objects)
     VERBATIM)
 endfunction()
 
-flowmap_cuda_objects("${FLOWMAP_CUDA_TARGETS}" ${CMAKE_BINARY_DIR}/cuda FLOWMAP_CUDA_OBJECTS)
+# The emulator reads PTX as it is.
+flowmap_cuda_objects("${FLOWMAP_CUDA_TARGETS}" ${CMAKE_BINARY_DIR}/cuda FLOWMAP_CUDA_OBJECTS -Xfatbin --compress=false)
 # Beside the addon, wherever its generator puts that.
 if(CMAKE_LIBRARY_OUTPUT_DIRECTORY_RELEASE)
   set(FLOWMAP_ADDON_FOLDER ${CMAKE_LIBRARY_OUTPUT_DIRECTORY_RELEASE})

@@ -174,8 +174,10 @@ void flush(const char* op, Device& device, const Arrival& arrival) {
   try {
     device.backend().refuse(op);
     device.transfer().flush(arrival);
+  } catch (const DeviceLost& error) {
+    arrival(nullptr, std::make_shared<const Error>(error));
   } catch (const Error& error) {
-    arrival(nullptr, std::make_shared<const Error>(error.code(), error.op().empty() ? op : error.op(), error.detail()));
+    arrival(nullptr, std::make_shared<const Error>(error.code(), op, error.detail()));
   }
 }
 
@@ -208,7 +210,7 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
   bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { synchronizeSync(env, device); });
   bind(exports, "emptyCache", {"device"}, &emptyCache);
-  bind(exports, "toDevice", {"x", "device"}, &ops::toDevice);
+  bind(exports, {"toDevice", "to"}, {"x", "device"}, &ops::toDevice);
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });
   bind(exports, "setMemoryLimit", {"device", "bytes"}, [](Device& device, double bytes) {
     checkPositive("setMemoryLimit", "bytes", bytes);

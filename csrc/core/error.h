@@ -26,6 +26,12 @@ class Error : public std::exception {
   std::string what_;
 };
 
+// A device has failed for good. `op` is the one that did it, or, once that has been told, the one that met it.
+class DeviceLost : public Error {
+ public:
+  DeviceLost(std::string op, std::string detail) : Error(ErrorCode::Device, std::move(op), std::move(detail)) {}
+};
+
 // Concatenates its arguments as text: `fail(ErrorCode::Shape, "matmul", "x must have rank 2, got ", x.shape())`.
 template <class... Parts>
 [[noreturn]] void fail(ErrorCode code, const std::string& op, const Parts&... parts) {

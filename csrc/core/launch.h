@@ -38,10 +38,10 @@ void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::ve
           }
           run(device.backend());
           device.backend().leave();
+        } catch (const DeviceLost& error) {
+          failWith(std::make_shared<const Error>(error));
         } catch (const Error& error) {
-          // A device that failed names the op that did it, which may be an earlier one.
-          const std::string culprit = error.code() == ErrorCode::Device && !error.op().empty() ? error.op() : op;
-          failWith(std::make_shared<const Error>(error.code(), culprit, error.detail()));
+          failWith(std::make_shared<const Error>(error.code(), op, error.detail()));
         } catch (const std::bad_alloc&) {
           failWith(std::make_shared<const Error>(ErrorCode::OutOfMemory, op, "the system allocator failed"));
         } catch (const std::exception& error) {

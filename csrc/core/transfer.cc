@@ -41,9 +41,10 @@ void startDownload(const char* op, Transfer& staging, const Tensor& x, const Arr
       x.device().backend().refuse(op);
       x.device().transfer().download(staging.buffer(x.bytes()), x, arrival);
       return;
+    } catch (const DeviceLost& caught) {
+      error = std::make_shared<const Error>(caught);
     } catch (const Error& caught) {
-      const std::string culprit = caught.code() == ErrorCode::Device && !caught.op().empty() ? caught.op() : op;
-      error = std::make_shared<const Error>(caught.code(), culprit, caught.detail());
+      error = std::make_shared<const Error>(caught.code(), op, caught.detail());
     } catch (const std::bad_alloc&) {
       error = std::make_shared<const Error>(ErrorCode::OutOfMemory, op, "no host memory for the copy");
     }

@@ -52,7 +52,7 @@ void check(cudaError_t status, const char* what) {
   cudaGetLastError();  // one that is not sticky is not to be met again by the next call
   if (status == cudaErrorMemoryAllocation) throw Error(ErrorCode::OutOfMemory, "cuda", describe(status, what));
   if (current && endsContext(status)) throw current->failed(status, what);
-  throw Error(ErrorCode::Device, "", describe(status, what));  // whoever knows the op fills it in
+  throw Error(ErrorCode::Device, "cuda", describe(status, what));
 }
 
 Runtime::Runtime(int ordinal, std::string name) : ordinal_(ordinal), name_(std::move(name)) {
@@ -94,8 +94,7 @@ void Runtime::adoptThread() {
 
 void Runtime::refuse(const std::string& op) const {
   if (!lost_.load(std::memory_order_acquire)) return;
-  throw Error(ErrorCode::Device, op,
-              name_ + " failed in " + lostIn_ + ": " + lostBecause_ + "; it needs a new process");
+  throw DeviceLost(op, name_ + " failed in " + lostIn_ + ": " + lostBecause_ + "; it needs a new process");
 }
 
 void Runtime::enter(const char* op) {
@@ -131,10 +130,10 @@ Runtime::Suspects Runtime::suspects() const {
   return found;
 }
 
-Error Runtime::failed(cudaError_t status, const char* what) {
+DeviceLost Runtime::failed(cudaError_t status, const char* what) {
   std::lock_guard lock(mutex_);
   if (lost_) {
-    return Error(ErrorCode::Device, lostIn_, name_ + " failed: " + lostBecause_ + "; it needs a new process");
+    return DeviceLost(lostIn_, name_ + " failed: " + lostBecause_ + "; it needs a new process");
   }
   const Suspects found = suspects();
   std::string because = describe(status, what);
@@ -151,7 +150,7 @@ Error Runtime::failed(cudaError_t status, const char* what) {
   }
   lostBecause_ = because;
   lost_.store(true, std::memory_order_release);
-  return Error(ErrorCode::Device, lostIn_, name_ + " failed: " + because + "; it needs a new process");
+  return DeviceLost(lostIn_, name_ + " failed: " + because + "; it needs a new process");
 }
 
 }  // namespace flowmap::cuda

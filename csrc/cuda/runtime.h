@@ -59,7 +59,7 @@ class Runtime {
   void completed(uint64_t number);              // the device has done all up to `number`
 
   // Notes, once, that the context is lost; the error to report that with. Any thread.
-  Error failed(cudaError_t status, const char* what);
+  DeviceLost failed(cudaError_t status, const char* what);
 
  private:
   struct Suspects {

@@ -101,8 +101,7 @@ void CudaTransfer::finish(Pending& pending) {
       error = runtime_.errorOf(fault);
     }
   } catch (const Error& caught) {
-    const std::string op = caught.op().empty() ? runtime_.name() : caught.op();
-    error = std::make_shared<const Error>(caught.code(), op, caught.detail());
+    error = std::make_shared<const Error>(caught);
   }
   if (!pending.arrival) return;
   if (error) pending.values = nullptr;

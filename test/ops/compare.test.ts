@@ -1,8 +1,10 @@
 import { DTypeError, type Tensor } from '../../lib';
 import { sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
 
-describeOnDevices((fm) => {
+describeOnDevices('comparisons and selection', (device) => {
+  const fm = on(device);
   const { checkOp, tensor } = fm;
 
   const values = (x: Tensor) => Array.from(x.dataSync());

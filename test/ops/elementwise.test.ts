@@ -2,10 +2,12 @@ import fc from 'fast-check';
 import * as lib from '../../lib';
 import { ArgumentError, DeviceError, DTypeError, ShapeError, type Tensor } from '../../lib';
 import { relativeError, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
 import { tolerances } from '../support/tolerances';
 
-describeOnDevices((fm) => {
+describeOnDevices('elementwise operations', (device) => {
+  const fm = on(device);
   const { checkOp, tensor } = fm;
 
   type Binary = (a: Tensor | number, b: Tensor | number) => Tensor;

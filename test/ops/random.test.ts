@@ -1,7 +1,8 @@
 // Random numbers: the published known answers of Philox, the laws, independence of where a draw stands, states.
 import { type DType, Generator, manualSeed, type Tensor } from '../../lib';
 import { normalCdf } from '../../lib/objectives/times';
-import { describeOnDevices, on } from '../support/devices';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
 
 /** Largest distance between the empirical distribution and `cdf`. */
 function kolmogorov(values: ArrayLike<number>, cdf: (x: number) => number): number {
@@ -14,7 +15,8 @@ function kolmogorov(values: ArrayLike<number>, cdf: (x: number) => number): numb
 
 const generator = (seed: number) => new Generator(seed);
 
-describeOnDevices(({ rand, randint, randn, randperm }, device) => {
+describeOnDevices('random numbers', (device) => {
+  const { rand, randint, randn, randperm } = on(device);
   describe('Philox', () => {
     it('gives the known answer for counter and key zero', () => {
       // Random123: philox4x32-10 of zeros is 6627e8d5 e169c58d bc57ac4c 9b00dbd8. uniform() shows 53 bits of two words.

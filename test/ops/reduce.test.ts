@@ -4,9 +4,11 @@ import fc from 'fast-check';
 import type * as library from '../../lib';
 import { ShapeError, type Tensor } from '../../lib';
 import { relativeError, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
 
-describeOnDevices((fm, device) => {
+describeOnDevices('reductions', (device) => {
+  const fm = on(device);
   const { checkOp, tensor } = fm;
 
   const values = (x: Tensor) => Array.from(x.dataSync());

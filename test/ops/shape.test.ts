@@ -2,9 +2,11 @@ import fc from 'fast-check';
 import type * as library from '../../lib';
 import { ArgumentError, ShapeError, type Tensor } from '../../lib';
 import { sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
 
-describeOnDevices((fm) => {
+describeOnDevices('shapes', (device) => {
+  const fm = on(device);
   const { checkOp, tensor } = fm;
 
   const values = (x: Tensor) => Array.from(x.dataSync());

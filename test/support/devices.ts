@@ -1,72 +1,50 @@
-// Tests of kernels run on every device there is: the CPU, and CUDA, real or (FLOWMAP_CUDA=emulated) interpreted. One that
-// is absent is a visible skip, and a failure where FLOWMAP_DEVICES ('cpu,cuda-emulated') asks for it.
-import * as lib from '../../lib';
-import { type CheckOptions, checkOp, type Sample } from './checkOp';
+// The devices that tests run on. Each test file that imports this runs twice: in the ordinary project on the CPU and, where
+// there is one, on a GPU; in the project cuda-emulated (jest.config.js) on the emulator.
+import { cudaFeatures } from '../../lib';
 
-type Library = typeof lib;
-
-export interface DeviceLibrary extends Library {
-  checkOp(op: Parameters<typeof checkOp>[0], samples: readonly Sample[], options?: CheckOptions): void;
+export interface TestDevice {
+  /** What options take: 'cpu' or 'cuda'. */
+  device: string;
+  /** 'cpu', 'cuda' or 'cuda-emulated': what FLOWMAP_DEVICES and titles call it. */
+  label: string;
+  /** Why it is not to be had; absent where it is. */
+  missing?: string;
 }
 
-/** The library, whose functions that make tensors from nothing make them on `device`. */
-export function on(device: string): DeviceLibrary {
-  return {
-    ...lib,
-    tensor: (data, options) => lib.tensor(data, { device, ...options }),
-    full: (shape, value, options) => lib.full(shape, value, { device, ...options }),
-    zeros: (shape, options) => lib.zeros(shape, { device, ...options }),
-    ones: (shape, options) => lib.ones(shape, { device, ...options }),
-    arange: (start, stop, step, options) => lib.arange(start, stop, step, { device, ...options }),
-    eye: (rows, columns, options) => lib.eye(rows, columns, { device, ...options }),
-    randn: (shape, options) => lib.randn(shape, { device, ...options }),
-    rand: (shape, options) => lib.rand(shape, { device, ...options }),
-    randint: (low, high, shape, options) => lib.randint(low, high, shape, { device, ...options }),
-    randperm: (n, options) => lib.randperm(n, { device, ...options }),
-    checkOp: (op, samples, options) => checkOp(op, samples, { device, ...options }),
-  };
+const emulated = process.env.FLOWMAP_CUDA === 'emulated';
+const labels = ['cpu', 'cuda', 'cuda-emulated'];
+const asked = process.env.FLOWMAP_DEVICES?.split(',') ?? [];
+for (const name of asked) {
+  if (!labels.includes(name)) throw new Error(`FLOWMAP_DEVICES must list ${labels.join(', ')}, got '${name}'`);
 }
 
-interface TestDevice {
-  label: 'cpu' | 'cuda' | 'cuda-emulated';
-  /** Why it cannot be used; absent where it can. */
-  reason?: string;
+function find(): TestDevice[] {
+  const { devices: found, reason } = cudaFeatures();
+  const label = emulated ? 'cuda-emulated' : 'cuda';
+  const cuda = { device: 'cuda', label, ...(found.length === 0 ? { missing: reason } : {}) };
+  return emulated ? [cuda] : [{ device: 'cpu', label: 'cpu' }, cuda];
 }
 
-function list(): TestDevice[] {
-  const cuda = lib.cudaFeatures();
-  const found: TestDevice[] = [{ label: 'cpu' }];
-  const here = cuda.emulated ? 'cuda-emulated' : 'cuda';
-  found.push(cuda.devices.length > 0 ? { label: here } : { label: here, reason: cuda.reason ?? 'no device' });
-  return found;
-}
+/** Those of this project that are to be tested, present or not. */
+export const devices: readonly TestDevice[] = find().filter(({ label }) => asked.length === 0 || asked.includes(label));
 
-export const devices: readonly TestDevice[] = list();
-const asked = (process.env.FLOWMAP_DEVICES ?? '').split(',').filter((name) => name !== '');
-
-/** Declares the tests of `body` once per device: `describe` for devices. */
-export function describeOnDevices(body: (fm: DeviceLibrary, device: string) => void): void {
-  for (const label of asked) {
-    if (devices.some((device) => device.label === label)) continue;
-    describe(`on ${label}`, () => {
-      it('runs where FLOWMAP_DEVICES asks for it', () => {
-        throw new Error(`this process has ${devices.map((device) => device.label).join(' and ')}, not ${label}`);
-      });
-    });
-  }
-  for (const { label, reason } of devices) {
-    if (asked.length > 0 && !asked.includes(label)) continue;
-    const device = label === 'cpu' ? 'cpu' : 'cuda';
-    if (reason === undefined) {
-      describe(`on ${label}`, () => body(on(device), device));
-    } else if (asked.length > 0) {
-      describe(`on ${label}`, () => {
-        it('runs where FLOWMAP_DEVICES asks for it', () => {
-          throw new Error(reason);
-        });
+/**
+ * `describe` for each device. One that is missing is skipped, visibly and with the reason; where FLOWMAP_DEVICES asks for
+ * it, a test fails instead.
+ */
+export function describeOnDevices(title: string, body: (device: string, label: string) => void): void {
+  for (const { device, label, missing } of devices) {
+    const name = `${title} on ${label}`;
+    if (missing === undefined) {
+      describe(name, () => body(device, label));
+    } else if (asked.includes(label)) {
+      it(`${name}: FLOWMAP_DEVICES asks for it`, () => {
+        throw new Error(`${label} is not available: ${missing}`);
       });
     } else {
-      describe.skip(`on ${label} (${reason})`, () => body(on(device), device));
+      describe.skip(`${name} (${missing})`, () => body(device, label));
     }
   }
+  // jest refuses a file without tests.
+  if (devices.length === 0) it.skip(`${title}: FLOWMAP_DEVICES asks for no device of this project`, () => {});
 }

@@ -1,0 +1,17 @@
+// Runs the project cuda-emulated in worker processes of its own, whose environment chooses the emulator: a process has
+// one CUDA library for life, and the ordinary project's processes may have the real one.
+const runner = require.resolve('jest-runner', { paths: [require.resolve('jest')] });
+const TestRunner = require(runner).default;
+
+module.exports = class extends TestRunner {
+  async runTests(tests, watcher, options) {
+    const before = process.env.FLOWMAP_CUDA;
+    process.env.FLOWMAP_CUDA = 'emulated';
+    try {
+      return await super.runTests(tests, watcher, { ...options, serial: false });
+    } finally {
+      if (before === undefined) delete process.env.FLOWMAP_CUDA;
+      else process.env.FLOWMAP_CUDA = before;
+    }
+  }
+};
