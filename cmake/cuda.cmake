@@ -101,7 +101,14 @@ flowmap_cuda_link("the CUDA library" ${FLOWMAP_CUDA_LIBRARY} static "${FLOWMAP_C
 # The same objects for the emulator of the tests, which stands in for the runtime library.
 set(FLOWMAP_CUDA_EMULATED ${CMAKE_BINARY_DIR}/cuda-emulated/libflowmap_cuda.so)
 flowmap_cuda_link("the CUDA library for the emulator" ${FLOWMAP_CUDA_EMULATED} shared "${FLOWMAP_CUDA_OBJECTS}")
-add_custom_target(flowmap_cuda ALL DEPENDS ${FLOWMAP_CUDA_LIBRARY} ${FLOWMAP_CUDA_EMULATED})
+# And a runtime that fails, which test/devices/failure.test.ts puts before the emulated one.
+set(FLOWMAP_FAILING_RUNTIME ${CMAKE_BINARY_DIR}/cuda-emulated/failing_runtime.so)
+add_custom_command(OUTPUT ${FLOWMAP_FAILING_RUNTIME}
+  COMMAND ${FLOWMAP_NVCC} -std=c++20 -shared -cudart none -ccbin ${CMAKE_CXX_COMPILER} -Xcompiler -fPIC
+    ${CMAKE_SOURCE_DIR}/test/cuda/failing_runtime.cc -o ${FLOWMAP_FAILING_RUNTIME}
+  DEPENDS test/cuda/failing_runtime.cc
+  VERBATIM)
+add_custom_target(flowmap_cuda ALL DEPENDS ${FLOWMAP_CUDA_LIBRARY} ${FLOWMAP_CUDA_EMULATED} ${FLOWMAP_FAILING_RUNTIME})
 
 # What a prebuild carries, made on demand: every target.
 flowmap_cuda_objects("${FLOWMAP_CUDA_ALL_TARGETS}" ${CMAKE_BINARY_DIR}/cuda-prebuild/objects FLOWMAP_CUDA_PREBUILD_OBJECTS)

@@ -3,6 +3,8 @@
 #include <array>
 #include <atomic>
 #include <charconv>
+#include <cstdlib>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/cuda_library.h"
@@ -22,11 +24,18 @@ namespace {
 
 constexpr int kMaxCudaDevices = 64;
 
-// Devices are never destroyed: storages may outlive static destruction when the process ends in the middle of work.
+// Devices are never destroyed: storages may outlive static destruction when the process ends in the middle of work. But
+// their threads must have stopped by then: `process.exit` ends the process without ending its environment. Handlers run
+// in reverse, so this one comes before those of the libraries that the device runs on.
+Device* stoppedAtExit(Device* device) {
+  std::atexit(stopDevices);
+  return device;
+}
+
 Device& cpuDevice() {
-  static Device* device =
+  static Device* device = stoppedAtExit(
       new Device("cpu", {nullptr, std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>(),
-                         std::make_unique<HostTransfer>(), [] { cpu::applyThreads(cpu::threads()); }});
+                         std::make_unique<HostTransfer>(), [] { cpu::applyThreads(cpu::threads()); }}));
   return *device;
 }
 
@@ -62,7 +71,7 @@ Device* openCuda(const std::string& op, int ordinal) {
                 count == 1 ? "is one CUDA device, 'cuda:0'" : "are " + std::to_string(count) + " CUDA devices");
   }
   try {
-    return new Device(name, found.library->open(ordinal, name));
+    return stoppedAtExit(new Device(name, found.library->open(ordinal, name)));
   } catch (const Error& error) {
     unavailable(error.detail());
   }

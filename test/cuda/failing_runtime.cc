@@ -1,0 +1,54 @@
+// Preloaded before the emulated runtime by a test: from the n-th kernel launch on (FAIL_AT_LAUNCH), waiting finds an
+// illegal address, and from then on every call does, as it is on a device whose context is lost.
+#include <cuda_runtime.h>
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdlib>
+
+namespace {
+
+std::atomic<int> launches{0};
+std::atomic<bool> lost{false};
+
+bool due() {
+  static const int at = std::getenv("FAIL_AT_LAUNCH") ? std::atoi(std::getenv("FAIL_AT_LAUNCH")) : 0;
+  return at > 0 && launches >= at;
+}
+
+template <class F>
+F next(const char* name) {
+  return reinterpret_cast<F>(dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+extern "C" {
+
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void** arguments) {
+  if (lost) return cudaErrorIllegalAddress;
+  ++launches;
+  static const auto real = next<decltype(&cudaLaunchKernelExC)>("cudaLaunchKernelExC");
+  return real(config, kernel, arguments);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (due()) lost = true;
+  if (lost) return cudaErrorIllegalAddress;
+  static const auto real = next<decltype(&cudaEventSynchronize)>("cudaEventSynchronize");
+  return real(event);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (due()) lost = true;
+  if (lost) return cudaErrorIllegalAddress;
+  static const auto real = next<decltype(&cudaStreamSynchronize)>("cudaStreamSynchronize");
+  return real(stream);
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (lost) return cudaErrorIllegalAddress;
+  static const auto real = next<decltype(&cudaMemcpyAsync)>("cudaMemcpyAsync");
+  return real(to, from, bytes, kind, stream);
+}
+}
