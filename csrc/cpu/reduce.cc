@@ -128,7 +128,7 @@ void reduceColumns(const ReduceLayout& layout, const T* x, const Reduction& redu
   const int64_t units = outer * tiles;
   if (units >= kEnoughUnits || chunks == 1 || !parallel) {
     return parallelFor(units, parallel, 1, [&](int64_t begin, int64_t end) {
-      Total totals[kColumnTile], chunkTotals[kColumnTile];
+      alignas(64) Total totals[kColumnTile], chunkTotals[kColumnTile];  // so that no vector straddles two lines
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t width = accumulate(totals, unit, 0);
         for (int64_t chunk = 1; chunk < chunks; ++chunk) {

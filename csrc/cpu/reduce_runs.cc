@@ -82,7 +82,8 @@ HWY_INLINE void keepExtremeOf(T* HWY_RESTRICT best, const T* HWY_RESTRICT x, int
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(betterOf<kLargest>(d, hn::LoadU(d, best + i), hn::LoadU(d, x + i)), d, best + i);
+    const auto next = hn::LoadU(d, x + i);
+    hn::StoreU(betterOf<kLargest>(d, hn::LoadU(d, best + i), next), d, best + i);
   }
   for (; i < n; ++i) best[i] = best[i] != best[i] ? best[i] : better(kLargest, best[i], x[i]);
 }

@@ -1,7 +1,7 @@
 // Tensors made from nothing.
 #include "core/convert_element.h"
 #include "cuda/backend.h"
-#include "cuda/divisor.cuh"
+#include "cuda/divisor.h"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 

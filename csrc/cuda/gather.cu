@@ -2,7 +2,7 @@
 // of range is a fault of the device, found by the kernel; nothing is read or written by it.
 #include "core/convert_element.h"
 #include "cuda/backend.h"
-#include "cuda/divisor.cuh"
+#include "cuda/divisor.h"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 #include "cuda/scratch.h"

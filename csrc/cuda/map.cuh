@@ -6,7 +6,7 @@
 
 #include "core/broadcast.h"
 #include "core/dispatch.h"
-#include "cuda/divisor.cuh"
+#include "cuda/divisor.h"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 

@@ -228,7 +228,9 @@ template <int kCount, class T, class Reduction>
 void reduceRows(const Runtime& runtime, const ReduceLayout& layout, const Tensor& out, const Tensor& x,
                 const Reduction& reduction) {
   using Total = typename Reduction::Total;
-  RowsShape shape{stridedAxes(layout.kept), stridedAxes(layout.reduced)};
+  RowsShape shape{};
+  shape.kept = stridedAxes(layout.kept);
+  shape.reduced = stridedAxes(layout.reduced);
   shape.innerPackets = layout.inner / kCount;
   shape.packets = layout.reduced.count() * shape.innerPackets;
   shape.byInner = Divisor(shape.innerPackets, shape.packets);
@@ -259,7 +261,9 @@ template <int kCount, class T, class Reduction>
 void reduceColumns(const Runtime& runtime, const ReduceLayout& layout, const Tensor& out, const Tensor& x,
                    const Reduction& reduction) {
   using Total = typename Reduction::Total;
-  ColumnsShape shape{stridedAxes(layout.kept), stridedAxes(layout.reduced)};
+  ColumnsShape shape{};
+  shape.kept = stridedAxes(layout.kept);
+  shape.reduced = stridedAxes(layout.reduced);
   shape.outer = layout.kept.count();
   shape.columns = layout.inner / kCount;
   shape.rows = layout.reduced.count();

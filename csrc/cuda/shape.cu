@@ -64,7 +64,9 @@ void transpose(const Runtime& runtime, const CopyWalk& walk, int other, T* y, co
   for (int axis = 0; axis < inner; ++axis) {
     if (axis != other) rest.push(walk.sizes[axis], walk.out[axis], walk.in[axis]);
   }
-  TransposeShape shape{{rest.rank, rest.sizes, rest.out}, {rest.rank, rest.sizes, rest.in}};
+  TransposeShape shape{};
+  shape.out = StridedAxes(rest.rank, rest.sizes, rest.out);
+  shape.in = StridedAxes(rest.rank, rest.sizes, rest.in);
   shape.m = walk.sizes[other];
   shape.n = walk.sizes[inner];
   shape.outStride = walk.out[other];

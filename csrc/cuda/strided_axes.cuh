@@ -4,7 +4,7 @@
 #include <array>
 
 #include "core/shape.h"
-#include "cuda/divisor.cuh"
+#include "cuda/divisor.h"
 
 namespace flowmap::cuda {
 

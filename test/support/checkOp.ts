@@ -48,6 +48,8 @@ export interface CheckOptions extends GradcheckOptions {
   reference?: (...inputs: Float64Array[]) => ArrayLike<number>[] | ArrayLike<number>;
   /** Default true. */
   differentiable?: boolean;
+  /** Default 'cpu'. */
+  device?: string;
 }
 
 type Outcome = Tensor | readonly Tensor[];
@@ -62,12 +64,12 @@ export function checkOp(
   samples: readonly Sample[],
   options: CheckOptions = {},
 ): void {
-  const { dtypes = floatingDTypes, slack = 1, differentiable = true } = options;
+  const { dtypes = floatingDTypes, slack = 1, differentiable = true, device = 'cpu' } = options;
   for (const dtype of dtypes) {
-    const inputs = samples.map(({ shape, values }) => tensor(Float64Array.from(values), { shape, dtype }));
+    const inputs = samples.map(({ shape, values }) => tensor(Float64Array.from(values), { shape, dtype, device }));
     // What the dtype stores, so that rounding the inputs is not counted as an error of the op.
     const stored = inputs.map((x) => Float64Array.from(x.dataSync()));
-    const wide = stored.map((values, i) => tensor(values, { shape: samples[i]!.shape, dtype: 'float64' }));
+    const wide = stored.map((values, i) => tensor(values, { shape: samples[i]!.shape, dtype: 'float64', device }));
     const got = asList(op(...inputs)).map((y) => y.dataSync());
     let expected: ArrayLike<number>[];
     if (options.reference) {
@@ -90,7 +92,7 @@ export function checkOp(
   if (differentiable) {
     gradcheck(
       op,
-      samples.map(({ shape, values }) => tensor(Float64Array.from(values), { shape, dtype: 'float64' })),
+      samples.map(({ shape, values }) => tensor(Float64Array.from(values), { shape, dtype: 'float64', device })),
       options,
     );
   }
