@@ -50,7 +50,8 @@ struct Operand {
   Slot predicate = kSinkSlot;  // p of `d|p`
   bool hasPredicate = false;
   int64_t offset = 0;             // of an address
-  std::string name;               // label, symbol or special register
+  Space space = Space::generic;   // of an address whose base is a variable: where that lives
+  std::string name;               // label, variable or special register
   std::vector<Operand> elements;  // of a vector; of an address: what follows a comma (TMA coordinates)
 };
 

@@ -1,4 +1,5 @@
-// PTX text to a Module. Global variables are allocated in device memory while parsing, so symbols are constants.
+// PTX text to a Module. Global variables are allocated in device memory while parsing, so their addresses are
+// constants.
 #pragma once
 
 #include <memory>

@@ -17,8 +17,9 @@ struct Instruction;
 using Handler = void (*)(Thread&, const Instruction&);
 using Slot = uint32_t;
 
-constexpr Slot kTrueSlot = 0;  // always 1: the guard of what has no guard
-constexpr Slot kSinkSlot = 1;  // what is written to `_`; reads 0 nowhere
+constexpr Slot kTrueSlot = 0;   // always 1: the guard of what has no guard
+constexpr Slot kSinkSlot = 1;   // what is written to `_`
+constexpr Slot kCarrySlot = 2;  // the carry of add.cc and its kin
 
 enum class Space : uint8_t { generic, global, shared, local, parameter, constant };
 
