@@ -1,5 +1,5 @@
-// add, sub, mul, mad, fma, neg, abs, min, max, div, rem, sad, copysign, with carries; setp, set, selp, slct: for integers, floats
-// and packed 16-bit floats.
+// add, sub, mul, mad, fma, neg, abs, min, max, div, rem, sad, copysign, with carries; setp, set, selp, slct: for
+// integers, floats and packed 16-bit floats.
 #include <algorithm>
 #include <functional>
 
@@ -14,15 +14,21 @@ namespace {
 
 struct Add {
   template <class T>
-  static T of(T a, T b) { return T(a + b); }
+  static T of(T a, T b) {
+    return T(a + b);
+  }
 };
 struct Subtract {
   template <class T>
-  static T of(T a, T b) { return T(a - b); }
+  static T of(T a, T b) {
+    return T(a - b);
+  }
 };
 struct Multiply {
   template <class T>
-  static T of(T a, T b) { return T(a * b); }
+  static T of(T a, T b) {
+    return T(a * b);
+  }
 };
 struct Divide {
   template <class T>
@@ -71,13 +77,16 @@ struct Maximum {
 };
 struct CopySign {
   template <class T>
-  static T of(T a, T b) { return std::copysign(b, a); }
+  static T of(T a, T b) {
+    return std::copysign(b, a);
+  }
 };
 
 // Integers are computed unsigned where overflow wraps.
 template <class Operation, class T>
-constexpr bool wraps = std::is_integral_v<T> && (std::is_same_v<Operation, Add> || std::is_same_v<Operation, Subtract> ||
-                                                 std::is_same_v<Operation, Multiply>);
+constexpr bool wraps = std::is_integral_v<T> &&
+                       (std::is_same_v<Operation, Add> || std::is_same_v<Operation, Subtract> ||
+                        std::is_same_v<Operation, Multiply>);
 
 template <class Operation, class T>
 T apply(T a, T b) {
@@ -150,7 +159,8 @@ template <class Operation, class T>
 void binaryPair(Thread& t, const Instruction& i) {
   const Modes modes = Modes::of(i.count);
   const auto a = t.read<Pair<T>>(i.a), b = t.read<Pair<T>>(i.b);
-  t.write(i.d, Pair<T>{applyNarrow<Operation, T>(a.low, b.low, modes), applyNarrow<Operation, T>(a.high, b.high, modes)});
+  t.write(i.d,
+          Pair<T>{applyNarrow<Operation, T>(a.low, b.low, modes), applyNarrow<Operation, T>(a.high, b.high, modes)});
 }
 
 /** Chooses among all of the above by the type; `integers` says whether the operation exists for them. */
@@ -163,7 +173,8 @@ void decodeBinary(Statement& s, Decoder& d, Instruction& i) {
     const Modes modes = takeModes(s);
     i.count = modes.packed();
     s.expect(!modes.relu);
-    if (type == Type::f32) i.run = modes.plain() && !modes.nan ? floatBinary<Operation> : binaryWithModes<Operation, float>;
+    if (type == Type::f32)
+      i.run = modes.plain() && !modes.nan ? floatBinary<Operation> : binaryWithModes<Operation, float>;
     if (type == Type::f64) i.run = binaryWithModes<Operation, double>;
     if (type == Type::f64 && modes.plain()) i.run = binary<Operation, double>;
     if (type == Type::f16) i.run = binaryNarrow<Operation, Half>;
@@ -285,7 +296,6 @@ void decodeMultiply(Statement& s, Decoder& d, Instruction& i) {
   integer ? decodeProduct<false>(s, d, i) : decodeBinary<Multiply>(s, d, i);
 }
 
-
 template <class T>
 void sumOfAbsoluteDifferences(Thread& t, const Instruction& i) {
   using U = std::make_unsigned_t<T>;
@@ -399,16 +409,33 @@ void decodeNegate(Statement& s, Decoder& d, Instruction& i) {
   s.expect(s.operands.size() == 2);
   i.d = d.scalar(s, 0), i.a = d.scalar(s, 1);
   switch (type) {
-    case Type::f32: i.run = negate<float, absolute>; break;
-    case Type::f64: i.run = negate<double, absolute>; break;
+    case Type::f32:
+      i.run = negate<float, absolute>;
+      break;
+    case Type::f64:
+      i.run = negate<double, absolute>;
+      break;
     case Type::f16:
-    case Type::bf16: s.expect(!ftz); i.run = negateBits<absolute>, i.immediate = 0x8000; break;
+    case Type::bf16:
+      s.expect(!ftz);
+      i.run = negateBits<absolute>, i.immediate = 0x8000;
+      break;
     case Type::f16x2:
-    case Type::bf16x2: s.expect(!ftz); i.run = negateBits<absolute>, i.immediate = 0x80008000; break;
-    case Type::s16: i.run = negate<int16_t, absolute>; break;
-    case Type::s32: i.run = negate<int32_t, absolute>; break;
-    case Type::s64: i.run = negate<int64_t, absolute>; break;
-    default: s.unknown();
+    case Type::bf16x2:
+      s.expect(!ftz);
+      i.run = negateBits<absolute>, i.immediate = 0x80008000;
+      break;
+    case Type::s16:
+      i.run = negate<int16_t, absolute>;
+      break;
+    case Type::s32:
+      i.run = negate<int32_t, absolute>;
+      break;
+    case Type::s64:
+      i.run = negate<int64_t, absolute>;
+      break;
+    default:
+      s.unknown();
   }
 }
 

@@ -1,4 +1,5 @@
-// Moves and bits: mov (with packing), and, or, xor, not, cnot, lop3, shl, shr, shf, bfe, bfi, bfind, brev, clz, popc, prmt.
+// Moves and bits: mov (with packing), and, or, xor, not, cnot, lop3, shl, shr, shf, bfe, bfi, bfind, brev, clz, popc,
+// prmt.
 #include <bit>
 
 #include "block.h"
@@ -40,8 +41,10 @@ void decodeMove(Statement& s, Decoder& d, Instruction& i) {
     i.immediate = int64_t(parts.size());
     i.count = uint32_t(8 * sizeOf(type) / parts.size());
     i.list = d.list(parts);
-    if (packs) i.d = d.scalar(s, 0);
-    else i.a = d.scalar(s, 1);
+    if (packs)
+      i.d = d.scalar(s, 0);
+    else
+      i.a = d.scalar(s, 1);
     i.run = packs ? pack : unpack;
     return;
   }
@@ -205,11 +208,15 @@ void findLeading(Thread& t, const Instruction& i) {
 
 struct CountLeading {
   template <class T>
-  static uint32_t of(T a) { return uint32_t(std::countl_zero(a)); }
+  static uint32_t of(T a) {
+    return uint32_t(std::countl_zero(a));
+  }
 };
 struct CountOnes {
   template <class T>
-  static uint32_t of(T a) { return uint32_t(std::popcount(a)); }
+  static uint32_t of(T a) {
+    return uint32_t(std::popcount(a));
+  }
 };
 struct Reverse {
   template <class T>
@@ -221,7 +228,9 @@ struct Reverse {
 };
 struct LogicalNot {
   template <class T>
-  static T of(T a) { return a == 0; }
+  static T of(T a) {
+    return a == 0;
+  }
 };
 
 template <class Operation, class T>

@@ -28,20 +28,34 @@ template <Compare comparison, class T>
 bool holds(T a, T b) {
   const bool unordered = a != a || b != b;
   switch (comparison) {
-    case Compare::eq: return a == b;
-    case Compare::ne: return !unordered && a != b;
-    case Compare::lt: return a < b;
-    case Compare::le: return a <= b;
-    case Compare::gt: return a > b;
-    case Compare::ge: return a >= b;
-    case Compare::equ: return unordered || a == b;
-    case Compare::neu: return a != b;
-    case Compare::ltu: return unordered || a < b;
-    case Compare::leu: return unordered || a <= b;
-    case Compare::gtu: return unordered || a > b;
-    case Compare::geu: return unordered || a >= b;
-    case Compare::num: return !unordered;
-    case Compare::nan: return unordered;
+    case Compare::eq:
+      return a == b;
+    case Compare::ne:
+      return !unordered && a != b;
+    case Compare::lt:
+      return a < b;
+    case Compare::le:
+      return a <= b;
+    case Compare::gt:
+      return a > b;
+    case Compare::ge:
+      return a >= b;
+    case Compare::equ:
+      return unordered || a == b;
+    case Compare::neu:
+      return a != b;
+    case Compare::ltu:
+      return unordered || a < b;
+    case Compare::leu:
+      return unordered || a <= b;
+    case Compare::gtu:
+      return unordered || a > b;
+    case Compare::geu:
+      return unordered || a >= b;
+    case Compare::num:
+      return !unordered;
+    case Compare::nan:
+      return unordered;
   }
 }
 
@@ -63,10 +77,14 @@ constexpr uint32_t kFtz = 1, kNegated = 2, kCombineShift = 8;
 bool combined(const Thread& t, const Instruction& i, bool value) {
   const bool other = t.read<uint8_t>(i.c) != bool(i.count & kNegated);
   switch (Combine(i.count >> kCombineShift)) {
-    case Combine::none: return value;
-    case Combine::conjunction: return value && other;
-    case Combine::disjunction: return value || other;
-    case Combine::exclusive: return value != other;
+    case Combine::none:
+      return value;
+    case Combine::conjunction:
+      return value && other;
+    case Combine::disjunction:
+      return value || other;
+    case Combine::exclusive:
+      return value != other;
   }
   return value;
 }
@@ -129,9 +147,12 @@ void withComparable(Type type, Function&& function) {
 
 uint32_t takeCombination(Statement& s, Decoder& d, Instruction& i) {
   Combine combine = Combine::none;
-  if (s.take("and")) combine = Combine::conjunction;
-  else if (s.take("or")) combine = Combine::disjunction;
-  else if (s.take("xor")) combine = Combine::exclusive;
+  if (s.take("and"))
+    combine = Combine::conjunction;
+  else if (s.take("or"))
+    combine = Combine::disjunction;
+  else if (s.take("xor"))
+    combine = Combine::exclusive;
   uint32_t flags = s.take("ftz") ? kFtz : 0;
   if (combine != Combine::none) {
     s.expect(s.operands.size() == 4);
@@ -172,16 +193,27 @@ void decodeSet(Statement& s, Decoder& d, Instruction& i) {
   i.count = takeCombination(s, d, i);
   i.d = d.scalar(s, 0), i.a = d.scalar(s, 1), i.b = d.scalar(s, 2);
   switch (result) {
-    case Type::f32: i.immediate = std::bit_cast<uint32_t>(1.0f); break;
+    case Type::f32:
+      i.immediate = std::bit_cast<uint32_t>(1.0f);
+      break;
     case Type::f16:
-    case Type::f16x2: i.immediate = 0x3c00; break;
+    case Type::f16x2:
+      i.immediate = 0x3c00;
+      break;
     case Type::bf16:
-    case Type::bf16x2: i.immediate = 0x3f80; break;
+    case Type::bf16x2:
+      i.immediate = 0x3f80;
+      break;
     case Type::u16:
-    case Type::s16: i.immediate = 0xffff; break;
+    case Type::s16:
+      i.immediate = 0xffff;
+      break;
     case Type::u32:
-    case Type::s32: i.immediate = 0xffffffff; break;
-    default: s.unknown();
+    case Type::s32:
+      i.immediate = 0xffffffff;
+      break;
+    default:
+      s.unknown();
   }
   withComparison(*comparison, [&]<Compare c>() {
     withComparable(type, [&]<class T>() { i.run = setValue<c, T>; });

@@ -29,18 +29,27 @@ T narrow(double value, Rounding rounding) {
   const double rest = units - whole;
   bool increment = false;
   switch (rounding) {
-    case Rounding::nearest: increment = rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2.0) == 1.0); break;
-    case Rounding::nearestAway: increment = rest >= 0.5; break;
-    case Rounding::zero: break;
-    case Rounding::down: increment = sign && rest > 0; break;
-    case Rounding::up: increment = !sign && rest > 0; break;
+    case Rounding::nearest:
+      increment = rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2.0) == 1.0);
+      break;
+    case Rounding::nearestAway:
+      increment = rest >= 0.5;
+      break;
+    case Rounding::zero:
+      break;
+    case Rounding::down:
+      increment = sign && rest > 0;
+      break;
+    case Rounding::up:
+      increment = !sign && rest > 0;
+      break;
   }
   // A carry out of the mantissa moves into the exponent by itself; denormals have exponent field 0 and no hidden bit.
   const uint64_t field = uint64_t(exponent - T::kMinExponent) << T::kMantissa;
   const uint64_t bits = field + uint64_t(whole) + (increment ? 1 : 0);
   if (bits < infinity) return T{uint16_t(sign | bits)};
-  const bool clamps = rounding == Rounding::zero || (rounding == Rounding::down && !sign) ||
-                      (rounding == Rounding::up && sign);
+  const bool clamps =
+      rounding == Rounding::zero || (rounding == Rounding::down && !sign) || (rounding == Rounding::up && sign);
   return T{uint16_t(sign | (clamps ? infinity - 1 : infinity))};
 }
 
@@ -49,11 +58,16 @@ template BFloat narrow<BFloat>(double, Rounding);
 
 Modes takeModes(Statement& statement) {
   Modes modes;
-  if (statement.take("rz")) modes.rounding = Rounding::zero;
-  else if (statement.take("rm")) modes.rounding = Rounding::down;
-  else if (statement.take("rp")) modes.rounding = Rounding::up;
-  else if (statement.take("rna")) modes.rounding = Rounding::nearestAway;
-  else statement.take("rn");
+  if (statement.take("rz"))
+    modes.rounding = Rounding::zero;
+  else if (statement.take("rm"))
+    modes.rounding = Rounding::down;
+  else if (statement.take("rp"))
+    modes.rounding = Rounding::up;
+  else if (statement.take("rna"))
+    modes.rounding = Rounding::nearestAway;
+  else
+    statement.take("rn");
   modes.ftz = statement.take("ftz");
   modes.sat = statement.take("sat");
   modes.relu = statement.take("relu");

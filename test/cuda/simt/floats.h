@@ -45,9 +45,7 @@ inline double canonical(double x) { return x; }
 inline Half canonical(Half x) { return x; }
 inline BFloat canonical(BFloat x) { return x; }
 
-inline float flush(float x) {
-  return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
-}
+inline float flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x; }
 inline double flush(double x) { return x; }
 inline Half flush(Half x) { return (x.bits & 0x7c00) ? x : Half{uint16_t(x.bits & 0x8000)}; }
 inline BFloat flush(BFloat x) { return x; }
