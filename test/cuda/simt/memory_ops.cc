@@ -214,7 +214,6 @@ void decodeConvertAddress(Statement& s, Decoder& d, Instruction& i) {
   s.expect(s.takeType() == Type::u64 && s.operands.size() == 2 && i.space != Space::generic);
   i.d = d.scalar(s, 0), i.a = d.scalar(s, 1);
   i.immediate = int64_t(windowOf(i.space));
-  // Null pointers, and pointers that are converted before a test for null, pass: only their use is a defect.
   i.run = to && i.immediate ? fromGeneric : toGeneric;
 }
 
