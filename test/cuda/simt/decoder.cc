@@ -114,6 +114,9 @@ const DecodeTable& decodeTable() {
     registerControl(all);
     registerAtomics(all);
     registerWarp(all);
+    registerCopies(all);
+    registerMatrix(all);
+    registerMma(all);
     return all;
   }();
   return table;
