@@ -11,8 +11,8 @@ namespace flowmap::simt {
 void BankObserver::access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
                           Access access) {
   if (space != Space::shared || access == Access::atomic) return;
-  // Matrix instructions count themselves.
-  if (thread.status == Status::collective || size > 16) return;
+  const bool ordinary = instruction.text[2] == '.';  // ld. and st.: matrix instructions count themselves
+  if (!ordinary || size > 16) return;
   Site& site = waves_[{thread.index / 32, &instruction}];
   const uint64_t number = site.executed[thread.lane]++;
   while (site.first + site.open.size() <= number) site.open.emplace_back();
