@@ -79,6 +79,13 @@ struct Thread {
 /** Runs once for all lanes of a collective, in the last to arrive; each lane's instruction is `thread.at`. */
 using Collective = void (*)(Warp&, uint32_t mask);
 
+// Of barrier instructions, in Instruction::immediate: all threads of a warp must meet at one place; bar.red's source is
+// negated.
+constexpr int64_t kNegatedSource = 1, kAligned = 2;
+
+/** bar.warp.sync: the one collective that orders memory. */
+void synchroniseWarp(Warp&, uint32_t mask);
+
 struct Warp {
   Block* block = nullptr;
   uint32_t first = 0;  // index of lane 0's thread
@@ -93,10 +100,8 @@ struct Warp {
 };
 
 struct Barrier {
-  uint32_t expected = 0;   // threads; 0: all that have not exited
-  uint32_t reduction = 0;  // bar.red
-  uint32_t arrivals = 0;
-  std::vector<Thread*> arrived, waiting;
+  uint32_t expected = 0;                  // threads; 0: all that have not exited
+  std::vector<Thread*> arrived, waiting;  // arrived: those of bar.arrive, too
 };
 
 struct Block {
@@ -124,20 +129,95 @@ struct Block {
   void joinCollective(Thread&, const Instruction&, uint32_t mask, Collective, bool samePlace = true);
   /** bar.sync (waits) or bar.arrive; count 0 means every thread that has not exited. */
   void joinBarrier(Thread&, const Instruction&, uint32_t id, uint32_t count, bool waits);
-  void completeBarrier(Barrier&);
   void threadEnds(Thread&);
+  void yield(Thread&);  // lets other threads run
 
  private:
   void start(Index3 index);
+  void startThread(uint32_t index);
   Thread* pick();
+  uint64_t budget();
+  void execute(Thread&);
+  void completeBarrier(Barrier&);
+  void completeIfFull(Warp&, size_t pending);
   [[noreturn]] void deadlock();
+  [[noreturn]] void badAccess(Thread&, Space, uint64_t address, uint32_t size, Access);
   std::vector<uint64_t> registers_;
   std::vector<uint8_t> local_;
   std::deque<Thread*> ready_;
+  bool yields_ = false;
   LaunchObserver* launchObserver_;
   uint64_t seed_, state_ = 1;
   uint32_t live_ = 0;
 };
+
+/** All `size` shadow bytes say that the byte was written. */
+inline bool isWritten(const uint8_t* shadow, uint32_t size) {
+  switch (size) {
+    case 4: {
+      uint32_t bytes;
+      std::memcpy(&bytes, shadow, 4);
+      return bytes == 0x01010101u;
+    }
+    case 2:
+      return shadow[0] & shadow[1];
+    case 1:
+      return shadow[0];
+    default:
+      for (uint32_t i = 0; i < size; i += 8) {
+        uint64_t bytes;
+        std::memcpy(&bytes, shadow + i, 8);
+        if (bytes != 0x0101010101010101ull) return false;
+      }
+      return true;
+  }
+}
+
+inline uint8_t* Block::access(Thread& t, const Instruction& i, Space space, uint64_t address, uint32_t size,
+                              Access kind) {
+  if (space == Space::generic) {
+    switch (address & kWindowMask) {
+      case kSharedWindow:
+        space = Space::shared, address -= kSharedWindow;
+        break;
+      case kLocalWindow:
+        space = Space::local, address -= kLocalWindow;
+        break;
+      case kParameterWindow:
+        space = Space::parameter, address -= kParameterWindow;
+        break;
+      default:
+        space = Space::global;
+    }
+  }
+  uint8_t *bytes, *shadow;
+  if (space == Space::global || space == Space::constant) {
+    if ((address & (size - 1)) || !memory.valid(address, size)) badAccess(t, Space::global, address, size, kind);
+    bytes = memory.bytes(address);
+    shadow = memory.shadow(address);
+  } else if (space == Space::shared) {
+    const uint64_t at = address - kSharedBase;
+    if ((address & (size - 1)) || at >= shared.size() || at + size > shared.size())
+      badAccess(t, space, address, size, kind);
+    bytes = &shared[at];
+    shadow = &sharedShadow[at];
+  } else if (space == Space::local) {
+    const uint64_t at = address - kLocalBase;
+    if ((address & (size - 1)) || at >= kernel.localBytes || at + size > kernel.localBytes)
+      badAccess(t, space, address, size, kind);
+    return t.local + at;
+  } else {
+    if ((address & (size - 1)) || address + size > kernel.parameterBytes || kind != Access::read)
+      badAccess(t, space, address, size, kind);
+    return const_cast<uint8_t*>(launch.parameters.data()) + address;
+  }
+  if (kind == Access::write)
+    std::memset(shadow, kWritten, size);
+  else if (!isWritten(shadow, size))
+    badAccess(t, space, address, size, kind);
+  if (observer) observer->access(t, i, space == Space::shared ? Space::shared : Space::global, address, size, kind);
+  return bytes;
+}
 
 inline Thread& Warp::lane(uint32_t lane) { return block->threads[first + lane]; }
 

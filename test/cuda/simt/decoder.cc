@@ -107,6 +107,7 @@ const DecodeTable& decodeTable() {
   static const DecodeTable table = [] {
     DecodeTable all;
     registerArithmetic(all);
+    registerComparisons(all);
     registerBits(all);
     registerConversions(all);
     registerMath(all);

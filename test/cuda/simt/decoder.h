@@ -93,6 +93,7 @@ using DecodeTable = std::unordered_map<std::string, DecodeFunction>;
 
 // One per family; decoder.cc calls them all once.
 void registerArithmetic(DecodeTable&);
+void registerComparisons(DecodeTable&);
 void registerBits(DecodeTable&);
 void registerConversions(DecodeTable&);
 void registerMath(DecodeTable&);

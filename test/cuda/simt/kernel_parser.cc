@@ -507,8 +507,8 @@ void KernelParser::closeScope() {
 
 void KernelParser::finish() {
   for (const auto& [from, to] : branches_) kernel_.code[from].target = &kernel_.code[to];
-  kernel_.sharedBytes = (kernel_.sharedBytes + dynamicAlignment_ - 1) / dynamicAlignment_ * dynamicAlignment_;
   if (dynamicShared_.empty()) return;
+  kernel_.sharedBytes = (kernel_.sharedBytes + dynamicAlignment_ - 1) / dynamicAlignment_ * dynamicAlignment_;
   for (const Slot slot : dynamicShared_) kernel_.image[slot] = kSharedBase + kernel_.sharedBytes;
 }
 
