@@ -103,7 +103,9 @@ void runCopy(Thread& thread, const Instruction& instruction) {
     return;
   }
   std::memset(&block.shared[copy.to - kSharedBase], kPoison, bytes);
-  std::memset(&block.sharedShadow[copy.to - kSharedBase], kUnwritten, bytes);
+  // The race detector, where there is one, names both sides of a read that comes too early; else it is a read of
+  // nothing.
+  std::memset(&block.sharedShadow[copy.to - kSharedBase], block.observer ? kWritten : kUnwritten, bytes);
   copiesOf(thread).open.push_back(copy);
 }
 
