@@ -29,6 +29,15 @@ std::string agentName(uint32_t agent, uint32_t threads) {
   return agent < threads ? format("thread %u", agent) : format("a cp.async of thread %u", agent - threads);
 }
 
+std::string place(const Block& block, Space space, uint64_t address) {
+  if (space == Space::shared) return format("shared+0x%llx", (unsigned long long)(address - kSharedBase));
+  return format("global 0x%llx (%s)", (unsigned long long)address, block.memory.describe(address, 1).c_str());
+}
+
+std::string agentOf(uint32_t agent, uint32_t threads, uint32_t block) {
+  return format("%s of block %u", agentName(agent, threads).c_str(), block);
+}
+
 Cell copyCell(const Cell& cell) {
   Cell copy;
   copy.write = cell.write;
@@ -157,11 +166,10 @@ void RaceObserver::checkWrite(Cell& cell, const Party& party) {
 }
 
 void RaceObserver::report(const Party& party, const char* verb, Epoch other, const Instruction& at) const {
-  const bool shared = party.space == Space::shared;
-  party.thread.fail(format(
-      "race at %s0x%llx: %s by %s (%s) and %s by %s (%s) are not ordered", shared ? "shared+" : "global address ",
-      (unsigned long long)(party.address - (shared ? kSharedBase : 0)), verb, agentName(other.agent, threads_).c_str(),
-      at.where, verbOf(party.access), agentName(party.epoch.agent, threads_).c_str(), party.instruction.where));
+  party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
+                           place(*party.thread.block, party.space, party.address).c_str(), verb,
+                           agentName(other.agent, threads_).c_str(), at.where, verbOf(party.access),
+                           agentName(party.epoch.agent, threads_).c_str(), party.instruction.where));
 }
 
 void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const> to) {
@@ -236,11 +244,11 @@ void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
   forCells(launch_.traces_, party.address, size, copy, [&](Trace& trace, uint64_t address) {
     const auto check = [&](const BlockAccess& other, const char* verb) {
       if (!other.at || knowsBlock(party.thread, other)) return;
-      party.thread.fail(format(
-          "race at global address 0x%llx: %s by %s of block %u (%s) and %s by %s of block %u (%s) are not ordered",
-          (unsigned long long)address, verb, agentName(other.epoch.agent, threads_).c_str(), other.block,
-          other.at->where, verbOf(party.access), agentName(party.epoch.agent, threads_).c_str(), block_,
-          party.instruction.where));
+      party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
+                               place(*party.thread.block, Space::global, address).c_str(), verb,
+                               agentOf(other.epoch.agent, threads_, other.block).c_str(), other.at->where,
+                               verbOf(party.access), agentOf(party.epoch.agent, threads_, block_).c_str(),
+                               party.instruction.where));
     };
     if (!(party.access == Access::atomic && trace.atomic)) check(trace.write, trace.atomic ? "atomic" : "write");
     if (party.access != Access::read) check(trace.read, "read");
@@ -269,11 +277,10 @@ void RaceLaunch::merge(Block& block, uint32_t index, Shadow<Cell>& shadow) {
 void RaceLaunch::mergeCell(Block& block, uint64_t address, uint32_t index, const Cell& cell, Trace& trace) {
   const auto fail = [&](const BlockAccess& other, const char* verb, uint32_t agent, const char* mine,
                         const Instruction& at) {
-    throw Defect(format(
-        "race at global address 0x%llx: %s by %s of block %u (%s) and %s by %s of block %u (%s) are not ordered; "
-        "kernel %s",
-        (unsigned long long)address, verb, agentName(other.epoch.agent, threads_).c_str(), other.block, other.at->where,
-        mine, agentName(agent, threads_).c_str(), index, at.where, block.kernel.readable.c_str()));
+    throw Defect(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered, kernel %s",
+                        place(block, Space::global, address).c_str(), verb,
+                        agentOf(other.epoch.agent, threads_, other.block).c_str(), other.at->where, mine,
+                        agentOf(agent, threads_, index).c_str(), at.where, block.kernel.readable.c_str()));
   };
   const bool writes = cell.write.clock != 0, reads = cell.read.at != nullptr;
   if (!ordered_) {
