@@ -75,10 +75,11 @@ class ModuleParser {
   }
 
  private:
-  // .file directives stand at the end of the text.
+  // .file directives stand at the end of the text, indented or (in a fat binary) not.
   void findFiles(const std::string& text) {
-    for (size_t at = 0; (at = text.find("\n\t.file\t", at)) != std::string::npos; ++at) {
-      Lexer lexer(std::string_view(text).substr(at + 8));
+    for (size_t at = 0; (at = text.find(".file\t", at)) != std::string::npos; ++at) {
+      if (at > 0 && text[at - 1] != '\n' && text[at - 1] != '\t') continue;
+      Lexer lexer(std::string_view(text).substr(at + 6));
       const int number = int(lexer.number());
       scope_.files[number] = baseName(lexer.quoted());
     }

@@ -34,15 +34,20 @@ __global__ void shuffleIsNoBarrier(int* out) {
   out[t] = slots[lane];  // [shuffleInsteadOfSyncwarp]
 }
 
-template <bool Missing>
+enum class Divergence { none, lanes, warps };
+
+template <Divergence divergence>
 __global__ void divergentBarrier(int* out) {
   __shared__ int sum;
   const int t = threadIdx.x;
   if (t == 0) sum = 7;
-  if (!Missing || t < 32) __syncthreads();  // [divergentBarrier]
-  if (Missing && t < 32) {
-    out[t] = sum;
-    asm volatile("bar.sync 3, 128;\n" ::: "memory");  // [divergentBarrier]
+  if (divergence == Divergence::lanes && t % 2) {
+    __syncthreads();  // [divergentBarrier]
+    out[t] = 0;
+  } else if (divergence == Divergence::warps && t >= 32) {
+    barrierSync<128>(3);  // [deadlock]
+  } else {
+    __syncthreads();  // [divergentBarrier] [deadlock]
   }
   out[t] = t == 0 ? sum : t;
 }
@@ -98,7 +103,8 @@ __global__ void sharedPairs(int* out, int offset) {
   slots[threadIdx.x] = 1;
   slots[threadIdx.x + 32] = 1;
   __syncthreads();
-  out[threadIdx.x] = reinterpret_cast<const int2*>(slots + offset)[threadIdx.x].x;  // [sharedMisaligned]
+  const int2 pair = reinterpret_cast<const int2*>(slots + offset)[threadIdx.x / 2];  // [sharedMisaligned]
+  out[threadIdx.x] = pair.x * pair.y;
 }
 
 // ---- blocks ----
@@ -127,7 +133,7 @@ __global__ void lastBlockSums(int* partials, unsigned* ticket, int* out) {
 }
 
 __global__ void neighboursInGlobal(int* slots, int* out) {
-  slots[threadIdx.x] = int(threadIdx.x);                  // [globalRace]
+  slots[threadIdx.x] = int(threadIdx.x);                     // [globalRace]
   out[threadIdx.x] = slots[(threadIdx.x + 1) % blockDim.x];  // [globalRace]
 }
 
@@ -160,10 +166,10 @@ bool runShuffle() {
   return equals<int>(out.read(), [](int t) { return t ^ 1; });
 }
 
-template <bool Missing>
+template <Divergence divergence>
 bool runDivergentBarrier() {
   selftest::Device<int> out(128);
-  divergentBarrier<Missing><<<1, 128>>>(out.data);
+  divergentBarrier<divergence><<<1, 128>>>(out.data);
   return equals<int>(out.read(), [](int t) { return t == 0 ? 7 : t; });
 }
 
@@ -292,8 +298,9 @@ int main(int count, char** arguments) {
                              {"noSyncwarp", runWarpExchange<true>},
                              {"shuffle", runShuffle<false>},
                              {"shuffleInsteadOfSyncwarp", runShuffle<true>},
-                             {"barrier", runDivergentBarrier<false>},
-                             {"divergentBarrier", runDivergentBarrier<true>},
+                             {"barrier", runDivergentBarrier<Divergence::none>},
+                             {"divergentBarrier", runDivergentBarrier<Divergence::lanes>},
+                             {"deadlock", runDivergentBarrier<Divergence::warps>},
                              {"namedBarriers", runNamedBarriers<false>},
                              {"noEmptyBarrier", runNamedBarriers<true>},
                              {"unwrittenShared", runUnwrittenShared},

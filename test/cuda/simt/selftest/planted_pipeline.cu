@@ -1,5 +1,5 @@
-// A double-buffered pipeline of asynchronous copies, and what is commonly forgotten in one. Lines that a report must name
-// are marked with the cases that must name them.
+// A double-buffered pipeline of asynchronous copies, and what is commonly forgotten in one. Lines that a report must
+// name are marked with the cases that must name them.
 #include "check.cuh"
 #include "cuda/ptx/cp_async.cuh"
 
