@@ -253,11 +253,11 @@ void Block::joinBarrier(Thread& t, const Instruction& i, uint32_t id, uint32_t c
   if (count % 32 != 0) t.fail(format("%s: %u threads are not a multiple of the warp", i.text, count));
   if (count > (threads.size() + 31) / 32 * 32)
     t.fail(format("%s: the block has only %zu threads", i.text, threads.size()));
-  if (count == threads.size()) count = 0;
   Barrier& barrier = barriers[id];
+  const auto threadsOf = [&](uint32_t n) { return n ? n : uint32_t((threads.size() + 31) / 32 * 32); };
   if (barrier.arrived.empty()) {
     barrier.expected = count;
-  } else if (barrier.expected != count) {
+  } else if (threadsOf(barrier.expected) != threadsOf(count)) {
     const Thread& first = *barrier.arrived.front();
     t.fail(format("barrier %u with %u threads, while thread %u came with %u (%s)", id, count, first.index,
                   barrier.expected, first.at->where));

@@ -115,6 +115,9 @@ const DecodeTable& decodeTable() {
     registerControl(all);
     registerAtomics(all);
     registerWarp(all);
+    registerCopies(all);
+    registerMatrix(all);
+    registerMma(all);
     return all;
   }();
   return table;

@@ -101,6 +101,9 @@ void registerMemory(DecodeTable&);
 void registerControl(DecodeTable&);
 void registerAtomics(DecodeTable&);
 void registerWarp(DecodeTable&);
+void registerCopies(DecodeTable&);
+void registerMatrix(DecodeTable&);
+void registerMma(DecodeTable&);
 const DecodeTable& decodeTable();
 
 }  // namespace flowmap::simt

@@ -28,6 +28,10 @@ class Observer {
   /** bar.warp.sync orders memory; the other collectives (`ordersMemory` false) do not. */
   virtual void collective(Block&, std::span<Thread* const> threads, bool ordersMemory) {}
   virtual void fence(Thread&, const Instruction&) {}
+  /** The thread's engine of asynchronous copies: its accesses are ordered with the thread's own by copyWait alone. */
+  virtual void copyAccess(Thread&, const Instruction&, Space, uint64_t address, uint32_t size, Access) {}
+  virtual void copyCommit(Thread&) {}
+  virtual void copyWait(Thread&, uint32_t pending) {}
   virtual void threadEnds(Thread&) {}
 };
 

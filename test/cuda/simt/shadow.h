@@ -1,0 +1,84 @@
+// What the race detector remembers about memory: by page, in cells of 4 bytes, or of 2 or 1 where accesses are that
+// fine, the last write and the reads since that no later read follows.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "program.h"
+
+namespace flowmap::simt {
+
+/** A moment in the life of an agent: a thread (its index) or its engine of asynchronous copies (threads + index). */
+struct Epoch {
+  uint32_t agent = 0, clock = 0;  // clock 0: never
+  bool operator==(const Epoch&) const = default;
+};
+
+struct Read {
+  Epoch epoch;
+  const Instruction* at = nullptr;
+};
+
+struct Cell {
+  Epoch write;
+  Read read;  // the latest; the others that may still matter are in `readers`
+  const Instruction* writeAt = nullptr;
+  std::unique_ptr<std::vector<Read>> readers;
+  bool atomic = false;       // the last write was
+  bool plainWrites = false;  // there was one ever
+};
+
+template <class C>
+struct Page {
+  static constexpr uint32_t kBytes = 256, kCoarse = 2;
+  uint32_t shift = kCoarse;  // of the cells' size
+  std::vector<C> cells = std::vector<C>(kBytes >> kCoarse);
+
+  /** Splits the cells so that one has at most 2^to bytes; `copy` makes a half that knows what the whole knew. */
+  template <class Copy>
+  void refine(uint32_t to, Copy&& copy) {
+    if (shift <= to) return;
+    std::vector<C> finer(kBytes >> to);
+    for (size_t i = 0; i < finer.size(); ++i) finer[i] = copy(cells[i >> (shift - to)]);
+    cells = std::move(finer);
+    shift = to;
+  }
+};
+
+/** Pages by address. */
+template <class C>
+class Shadow {
+ public:
+  using PageOf = Page<C>;
+  PageOf* find(uint64_t address) {
+    const uint64_t index = address / PageOf::kBytes;
+    if (index == lastIndex_) return last_;
+    const auto found = pages_.find(index);
+    if (found == pages_.end()) return nullptr;
+    lastIndex_ = index;
+    return last_ = found->second.get();
+  }
+  PageOf& at(uint64_t address) {
+    if (PageOf* page = find(address)) return *page;
+    lastIndex_ = address / PageOf::kBytes;
+    return *(last_ = (pages_[lastIndex_] = std::make_unique<PageOf>()).get());
+  }
+  void clear() {
+    pages_.clear();
+    lastIndex_ = ~0ull;
+  }
+  template <class Function>
+  void each(Function&& function) {
+    for (auto& [index, page] : pages_) function(index * PageOf::kBytes, *page);
+  }
+
+ private:
+  std::unordered_map<uint64_t, std::unique_ptr<PageOf>> pages_;
+  uint64_t lastIndex_ = ~0ull;
+  PageOf* last_ = nullptr;
+};
+
+}  // namespace flowmap::simt
