@@ -46,7 +46,7 @@ __global__ void withHints(const unsigned char* in, unsigned char* out) {
                  : "memory");
     cpAsyncWaitAll();
     asm volatile(
-        "{\n.reg .b64 policy;\ncreatepolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+        "{\n.reg .b64 policy;\ncreatepolicy.fractional.L2::evict_first.b64 policy, 0f3F800000;\n"
         "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, policy;\n}\n" ::"r"(sharedAddress(to)),
         "l"(from)
         : "memory");
