@@ -134,7 +134,13 @@ void KernelParser::parseBlock() {
     const char next = lexer_.peek();
     if (next == '\0') lexer_.fail("kernel without end");
     if (next == '.') {
-      parseDirective(lexer_.word());
+      // `.reg.b32` is `.reg .b32`.
+      std::string name = lexer_.word();
+      if (const size_t dot = name.find('.', 1); dot != std::string::npos) {
+        lexer_.moveTo({lexer_.place().at - (name.size() - dot), lexer_.line()});
+        name.resize(dot);
+      }
+      parseDirective(name);
       continue;
     }
     if (next != '@') {

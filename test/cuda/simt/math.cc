@@ -58,7 +58,7 @@ void wide(Thread& t, const Instruction& i) {
   t.write(i.d, Function::of(t.read<double>(i.a)));
 }
 
-/** rcp/rsqrt.approx.ftz.f64 work on the high word alone: 20 bits of mantissa, the low word zero. */
+/** rcp/rsqrt.approx.ftz.f64 work on the high word alone: 20 bits of mantissa, the low word zero. (rsqrt.approx.f64 is precise.) */
 template <class Function>
 void wideApproximate(Thread& t, const Instruction& i) {
   double a = std::bit_cast<double>(t.read<uint64_t>(i.a) & ~0xffffffffull);
@@ -104,7 +104,7 @@ void decodeFunction(Statement& s, Decoder& d, Instruction& i) {
   i.count = modes.packed();
   i.d = d.scalar(s, 0), i.a = d.scalar(s, 1);
   if (type == Type::f32) i.run = single<Function>;
-  if (type == Type::f64 && !narrowToo) i.run = approximate ? wideApproximate<Function> : wide<Function>;
+  if (type == Type::f64 && !narrowToo) i.run = approximate && modes.ftz ? wideApproximate<Function> : wide<Function>;
   if constexpr (narrowToo) {
     if (type == Type::f16) i.run = narrowMath<Function, Half>;
     if (type == Type::bf16) i.run = narrowMath<Function, BFloat>;

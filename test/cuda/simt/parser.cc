@@ -3,6 +3,7 @@
 
 #include <cxxabi.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 
@@ -75,11 +76,14 @@ class ModuleParser {
   }
 
  private:
-  // .file directives stand at the end of the text, indented or (in a fat binary) not.
+  // .file directives stand at the end of the text, and are needed before.
   void findFiles(const std::string& text) {
-    for (size_t at = 0; (at = text.find(".file\t", at)) != std::string::npos; ++at) {
-      if (at > 0 && text[at - 1] != '\n' && text[at - 1] != '\t') continue;
-      Lexer lexer(std::string_view(text).substr(at + 6));
+    for (size_t at = 0; (at = text.find(".file", at)) != std::string::npos;) {
+      const bool directive = at > 0 && std::isspace(static_cast<unsigned char>(text[at - 1])) &&
+                             std::isspace(static_cast<unsigned char>(text[at + 5]));
+      at += 5;
+      if (!directive) continue;
+      Lexer lexer(std::string_view(text).substr(at));
       const int number = int(lexer.number());
       scope_.files[number] = baseName(lexer.quoted());
     }

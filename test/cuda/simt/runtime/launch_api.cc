@@ -159,3 +159,6 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
   return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, shared, 0);
 }
 }
+
+/** For measurements: PTX instructions run so far. */
+extern "C" uint64_t simtExecutedInstructions() { return executedInstructions(); }
