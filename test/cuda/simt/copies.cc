@@ -177,8 +177,19 @@ void decode(Statement& statement, Decoder& decoder, Instruction& instruction) {
   }
 }
 
+// A cache policy changes no result: its register gets a zero.
+void decodePolicy(Statement& statement, Decoder& decoder, Instruction& instruction) {
+  statement.expect(statement.take("fractional") && statement.takeType() == Type::b64);
+  std::erase_if(statement.modifiers, [](const std::string& modifier) { return modifier.starts_with("L2::evict_"); });
+  instruction.d = decoder.scalar(statement, 0);
+  instruction.run = [](Thread& thread, const Instruction& i) { thread.write<uint64_t>(i.d, 0); };
+}
+
 }  // namespace
 
-void registerCopies(DecodeTable& table) { table["cp"] = decode; }
+void registerCopies(DecodeTable& table) {
+  table["cp"] = decode;
+  table["createpolicy"] = decodePolicy;
+}
 
 }  // namespace flowmap::simt

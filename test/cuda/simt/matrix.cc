@@ -5,24 +5,18 @@
 #include "banks.h"
 #include "block.h"
 #include "decoder.h"
+#include "full_warp.h"
 #include "options.h"
 
 namespace flowmap::simt {
 
 namespace {
 
-constexpr uint32_t kFullWarp = 0xffffffffu, kRowBytes = 16, kTile = 8;
+constexpr uint32_t kRowBytes = 16, kTile = 8;
 
 struct Tile {
   uint16_t at[kTile][kTile];
 };
-
-void joinFullWarp(Thread& thread, const Instruction& instruction, Collective complete) {
-  if (thread.warp->lanes != kFullWarp) {
-    thread.fail(format("%s in a warp of %d threads: it needs 32", instruction.text, std::popcount(thread.warp->lanes)));
-  }
-  thread.block->joinCollective(thread, instruction, kFullWarp, complete);
-}
 
 /** The row that a lane points to, 16 bytes of shared memory. */
 uint8_t* row(Warp& warp, uint32_t lane, Access access, uint64_t& address) {
@@ -100,11 +94,6 @@ void transpose(Warp& warp, uint32_t) {
   }
 }
 
-template <Collective complete>
-void run(Thread& thread, const Instruction& instruction) {
-  joinFullWarp(thread, instruction, complete);
-}
-
 /** Takes .sync.aligned.m8n8.x1/2/4[.trans][.shared].b16; returns whether .trans was there. */
 bool takeShape(Statement& statement, Instruction& instruction) {
   statement.expect(statement.take("sync") && statement.take("aligned") && statement.take("m8n8"));
@@ -130,7 +119,7 @@ void decodeLoad(Statement& statement, Decoder& decoder, Instruction& instruction
   const bool transposed = takeShape(statement, instruction);
   takeFragments(statement, decoder, instruction, 0);
   decoder.address(statement, 1, instruction.a, instruction.immediate);
-  instruction.run = transposed ? run<load<true>> : run<load<false>>;
+  instruction.run = transposed ? runFullWarp<load<true>> : runFullWarp<load<false>>;
 }
 
 void decodeStore(Statement& statement, Decoder& decoder, Instruction& instruction) {
@@ -138,7 +127,7 @@ void decodeStore(Statement& statement, Decoder& decoder, Instruction& instructio
   const bool transposed = takeShape(statement, instruction);
   decoder.address(statement, 0, instruction.a, instruction.immediate);
   takeFragments(statement, decoder, instruction, 1);
-  instruction.run = transposed ? run<store<true>> : run<store<false>>;
+  instruction.run = transposed ? runFullWarp<store<true>> : runFullWarp<store<false>>;
 }
 
 void decodeTranspose(Statement& statement, Decoder& decoder, Instruction& instruction) {
@@ -146,7 +135,7 @@ void decodeTranspose(Statement& statement, Decoder& decoder, Instruction& instru
                    statement.take("trans") && statement.takeType() == Type::b16);
   instruction.d = decoder.scalar(statement, 0);
   instruction.a = decoder.scalar(statement, 1);
-  instruction.run = run<transpose>;
+  instruction.run = runFullWarp<transpose>;
 }
 
 }  // namespace

@@ -7,12 +7,13 @@
 #include "block.h"
 #include "decoder.h"
 #include "floats.h"
+#include "full_warp.h"
 
 namespace flowmap::simt {
 
 namespace {
 
-constexpr uint32_t kFullWarp = 0xffffffffu, kRows = 16, kColumns = 8, kMostDepth = 16;
+constexpr uint32_t kRows = 16, kColumns = 8, kMostDepth = 16;
 
 using RowOfC = std::array<float, kColumns>;
 
@@ -109,14 +110,6 @@ void multiply(Warp& warp, uint32_t) {
   }
 }
 
-template <Collective complete>
-void run(Thread& thread, const Instruction& instruction) {
-  if (thread.warp->lanes != kFullWarp) {
-    thread.fail(format("%s in a warp of %d threads: it needs 32", instruction.text, std::popcount(thread.warp->lanes)));
-  }
-  thread.block->joinCollective(thread, instruction, kFullWarp, complete);
-}
-
 struct Shape {
   Type element, accumulator;
   const char* name;
@@ -125,14 +118,14 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {Type::bf16, Type::f32, "m16n8k16", {4, 4, 2, 4}, run<multiply<BFloat, 16, float>>},
-    {Type::bf16, Type::f32, "m16n8k8", {4, 2, 1, 4}, run<multiply<BFloat, 8, float>>},
-    {Type::f16, Type::f32, "m16n8k16", {4, 4, 2, 4}, run<multiply<Half, 16, float>>},
-    {Type::f16, Type::f32, "m16n8k8", {4, 2, 1, 4}, run<multiply<Half, 8, float>>},
-    {Type::f16, Type::f16, "m16n8k16", {2, 4, 2, 2}, run<multiply<Half, 16, Half>>},
-    {Type::f16, Type::f16, "m16n8k8", {2, 2, 1, 2}, run<multiply<Half, 8, Half>>},
-    {Type::tf32, Type::f32, "m16n8k8", {4, 4, 2, 4}, run<multiply<Tf32, 8, float>>},
-    {Type::tf32, Type::f32, "m16n8k4", {4, 2, 1, 4}, run<multiply<Tf32, 4, float>>},
+    {Type::bf16, Type::f32, "m16n8k16", {4, 4, 2, 4}, runFullWarp<multiply<BFloat, 16, float>>},
+    {Type::bf16, Type::f32, "m16n8k8", {4, 2, 1, 4}, runFullWarp<multiply<BFloat, 8, float>>},
+    {Type::f16, Type::f32, "m16n8k16", {4, 4, 2, 4}, runFullWarp<multiply<Half, 16, float>>},
+    {Type::f16, Type::f32, "m16n8k8", {4, 2, 1, 4}, runFullWarp<multiply<Half, 8, float>>},
+    {Type::f16, Type::f16, "m16n8k16", {2, 4, 2, 2}, runFullWarp<multiply<Half, 16, Half>>},
+    {Type::f16, Type::f16, "m16n8k8", {2, 2, 1, 2}, runFullWarp<multiply<Half, 8, Half>>},
+    {Type::tf32, Type::f32, "m16n8k8", {4, 4, 2, 4}, runFullWarp<multiply<Tf32, 8, float>>},
+    {Type::tf32, Type::f32, "m16n8k4", {4, 2, 1, 4}, runFullWarp<multiply<Tf32, 4, float>>},
 };
 
 void decode(Statement& statement, Decoder& decoder, Instruction& instruction) {

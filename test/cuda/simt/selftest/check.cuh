@@ -63,7 +63,8 @@ struct Case {
 
 inline void runCase(const Case& each) {
   const bool right = each.run();
-  const cudaError_t error = cudaDeviceSynchronize();
+  const cudaError_t work = cudaDeviceSynchronize(), last = cudaGetLastError();
+  const cudaError_t error = work != cudaSuccess ? work : last;
   std::printf("{\"name\": \"%s\", \"right\": %s, \"error\": \"%s\"}\n", each.name, right ? "true" : "false",
               error == cudaSuccess ? "" : escaped(cudaGetErrorString(error)).c_str());
   std::fflush(stdout);

@@ -61,11 +61,11 @@ __global__ void namedBarriers(int* out) {
   for (int round = 0; round < 4; ++round) {
     if (threadIdx.x < 32) {
       if (round > 0 && !Missing) barrierSync<64>(2);
-      slots[lane] = 10 * round + lane;  // [noEmptyBarrier]
+      slots[lane] = 10 * round + lane;
       barrierArrive<64>(1);
     } else {
-      barrierSync<64>(1);
-      sum += slots[31 - lane];  // [noEmptyBarrier]
+      barrierSync<64>(1);  // [noEmptyBarrier]
+      sum += slots[31 - lane];
       if (round < 3 && !Missing) barrierArrive<64>(2);
     }
   }
