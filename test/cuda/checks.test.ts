@@ -11,6 +11,7 @@ interface Result {
 }
 
 const correct = {
+  banks: ['plainTiles', 'swizzledTiles', 'stride1', 'stride2', 'stride32', 'stride33', 'broadcast'],
   copies: ['copy4', 'copy8', 'copy16', 'zeroFill4', 'zeroFill8', 'zeroFill16', 'hints', 'groups'],
   matrix: [
     ...['ldmatrix.x1', 'ldmatrix.x2', 'ldmatrix.x4', 'ldmatrix.x1.trans', 'ldmatrix.x2.trans', 'ldmatrix.x4.trans'],

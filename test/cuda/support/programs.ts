@@ -15,8 +15,10 @@ function cached(variable: string): string | undefined {
 /** nvcc's path, as the build found it. */
 export const nvcc = cached('SIMT_NVCC');
 
+/** One build at a time: test files run side by side and share the folder. */
 export function build(target: string): void {
-  execFileSync('cmake', ['--build', 'build', '--config', 'Release', '--target', target], {
+  const lock = join(root, 'build', 'cuda.lock');
+  execFileSync('flock', [lock, 'cmake', '--build', 'build', '--config', 'Release', '--target', target], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
