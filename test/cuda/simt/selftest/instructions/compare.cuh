@@ -1,5 +1,5 @@
-// The self-test's tools: an instruction is a struct with its device code and its definition on the host side by side; both run
-// on every combination of odd values, and every case is a line of JSON.
+// The self-test's tools: an instruction is a struct with its device code and its definition on the host side by side;
+// both run on every combination of odd values, and every case is a line of JSON.
 #pragma once
 
 #include <cstdint>
@@ -60,8 +60,9 @@ void compare(const char* name, std::vector<A>... arguments) {
   const size_t count = std::get<0>(std::tie(arguments...)).size();
   R* results = upload(std::vector<R>(count));
   std::tuple<A*...> device(upload(arguments)...);
-  std::apply([&](auto*... a) { applyDevice<Case, R, A...><<<unsigned(count + 127) / 128, 128>>>(results, int(count), a...); },
-             device);
+  std::apply(
+      [&](auto*... a) { applyDevice<Case, R, A...><<<unsigned(count + 127) / 128, 128>>>(results, int(count), a...); },
+      device);
   check(cudaGetLastError(), name);
   const std::vector<R> got = download(results, count);
   std::apply([&](auto*... a) { (cudaFree(a), ...); }, device);

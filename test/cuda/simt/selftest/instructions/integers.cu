@@ -236,8 +236,10 @@ struct Brev {
 struct SetpAnd {
   __device__ static uint32_t device(int32_t a, int32_t b) {
     uint32_t d;
-    asm("{ .reg .pred p, q, r; setp.ne.s32 r, %1, 0; setp.lt.and.s32 p|q, %1, %2, r; selp.u32 %0, 1, 0, p; @q add.u32 %0, %0, 2; }"
-        : "=r"(d) : "r"(a), "r"(b));
+    asm("{ .reg .pred p, q, r; setp.ne.s32 r, %1, 0; setp.lt.and.s32 p|q, %1, %2, r; selp.u32 %0, 1, 0, p; @q add.u32 "
+        "%0, %0, 2; }"
+        : "=r"(d)
+        : "r"(a), "r"(b));
     return d;
   }
   static uint32_t host(int32_t a, int32_t b) { return uint32_t(a < b && a) | uint32_t(!(a < b) && a) << 1; }
