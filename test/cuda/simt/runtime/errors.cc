@@ -56,7 +56,8 @@ const Name& nameOf(cudaError_t error) {
 }  // namespace
 
 cudaError_t note(cudaError_t error) {
-  if (error != cudaSuccess && error != cudaErrorNotReady) last = error;
+  // A sticky failure is the device's, not the host thread's: it goes with a reset.
+  if (error != cudaSuccess && error != cudaErrorNotReady && error != deviceError()) last = error;
   return error;
 }
 
@@ -75,12 +76,15 @@ cudaError_t deviceError() {
 void resetDevice() {
   const std::lock_guard lock(mutex);
   sticky = cudaSuccess;
+  last = cudaSuccess;
 }
 
 cudaError_t explain(cudaError_t error, const std::string& report) {
-  const std::lock_guard lock(mutex);
-  explained = error;
-  explanation = reports().emplace_back(report).c_str();
+  {
+    const std::lock_guard lock(mutex);
+    explained = error;
+    explanation = reports().emplace_back(report).c_str();
+  }
   return note(error);
 }
 

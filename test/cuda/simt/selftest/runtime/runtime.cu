@@ -1,8 +1,9 @@
-// The fake runtime: streams that run only when waited for, events, memory limits, errors that stick, and errors that do not.
+// The fake runtime: streams that run only when waited for, events, memory limits, errors that stick, and errors that do
+// not.
 #include <cassert>
 #include <thread>
 
-#include "check.cuh"
+#include "../check.cuh"
 
 namespace {
 
@@ -186,9 +187,10 @@ bool failuresStick() {
   store<<<1, 1>>>(values.data + 64, 1);
   const cudaError_t error = cudaDeviceSynchronize();
   void* pointer = nullptr;
-  const bool sticks = error == cudaErrorLaunchFailure && cudaMalloc(&pointer, 4) == error && cudaGetLastError() == error &&
-                      cudaGetLastError() == error;
-  const bool says = std::string(cudaGetErrorString(error)).find("past the end of an allocation of 4 bytes") != std::string::npos;
+  const bool sticks = error == cudaErrorLaunchFailure && cudaMalloc(&pointer, 4) == error &&
+                      cudaGetLastError() == error && cudaGetLastError() == error;
+  const bool says =
+      std::string(cudaGetErrorString(error)).find("past the end of an allocation of 4 bytes") != std::string::npos;
   cudaDeviceReset();
   return sticks && says && values.read()[0] == 0;
 }
