@@ -212,21 +212,30 @@ void KernelParser::parseVariable(Space space) {
 }
 
 void KernelParser::parseLocation() {
+  struct Position {
+    std::string text, key;
+  };
   const auto position = [&] {
     const int file = int(lexer_.number());
-    const uint64_t line = lexer_.number();
-    lexer_.number();  // column
+    const auto line = static_cast<unsigned long long>(lexer_.number());
+    const auto column = static_cast<unsigned long long>(lexer_.number());
     const auto name = moduleScope_.files.find(file);
-    return format("%s:%llu", name == moduleScope_.files.end() ? "?" : name->second.c_str(), (unsigned long long)line);
+    const char* path = name == moduleScope_.files.end() ? "?" : name->second.c_str();
+    return Position{format("%s:%llu", path, line), format("%d:%llu:%llu", file, line, column)};
   };
-  std::string text = position();
+  const Position here = position();
+  std::string text = here.text;
   if (lexer_.eat(", function_name") || lexer_.eat(",function_name")) {
     lexer_.word();
     if (lexer_.eat("+")) lexer_.number();
     lexer_.need(",");
     lexer_.need("inlined_at");
-    text = position() + " in " + text;  // where the kernel stands, then the inlined function's line
+    const Position caller = position();
+    // A caller that is itself inlined has had a .loc of its own: so the text begins where the kernel stands.
+    const auto outer = locations_.find(caller.key);
+    text = (outer == locations_.end() ? caller.text : outer->second) + " in " + text;
   }
+  locations_[here.key] = text;
   where_ = keep(text);
 }
 

@@ -84,6 +84,7 @@ class KernelParser {
   int inlined_ = 0;
   const char* where_ = "";
   std::map<std::string, const char*> strings_;
+  std::map<std::string, std::string> locations_;  // the latest text for a place in a file
 };
 
 }  // namespace flowmap::simt

@@ -68,7 +68,9 @@ inline void runCase(const Case& each) {
   std::printf("{\"name\": \"%s\", \"right\": %s, \"error\": \"%s\"}\n", each.name, right ? "true" : "false",
               error == cudaSuccess ? "" : escaped(cudaGetErrorString(error)).c_str());
   std::fflush(stdout);
-  if (error != cudaSuccess) cudaDeviceReset();
+  if (error == cudaSuccess) return;
+  cudaDeviceReset();
+  cudaGetLastError();
 }
 
 /** Runs the cases named on the command line, or lists the names with --list. */
