@@ -2,6 +2,7 @@
 // fine, the last write and the reads since that no later read follows.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -48,37 +49,34 @@ struct Page {
   }
 };
 
-/** Pages by address. */
+/** Pages by address. A page stays where it is: the latest ones are found without a look into the table. */
 template <class C>
 class Shadow {
  public:
   using PageOf = Page<C>;
-  PageOf* find(uint64_t address) {
-    const uint64_t index = address / PageOf::kBytes;
-    if (index == lastIndex_) return last_;
-    const auto found = pages_.find(index);
-    if (found == pages_.end()) return nullptr;
-    lastIndex_ = index;
-    return last_ = found->second.get();
-  }
   PageOf& at(uint64_t address) {
-    if (PageOf* page = find(address)) return *page;
-    lastIndex_ = address / PageOf::kBytes;
-    return *(last_ = (pages_[lastIndex_] = std::make_unique<PageOf>()).get());
+    const uint64_t index = address / PageOf::kBytes;
+    Recent& recent = recent_[index % kRecent];
+    if (recent.index != index) recent = {index, &pages_[index]};
+    return *recent.page;
   }
   void clear() {
     pages_.clear();
-    lastIndex_ = ~0ull;
+    recent_.fill({});
   }
   template <class Function>
   void each(Function&& function) {
-    for (auto& [index, page] : pages_) function(index * PageOf::kBytes, *page);
+    for (auto& [index, page] : pages_) function(index * PageOf::kBytes, page);
   }
 
  private:
-  std::unordered_map<uint64_t, std::unique_ptr<PageOf>> pages_;
-  uint64_t lastIndex_ = ~0ull;
-  PageOf* last_ = nullptr;
+  static constexpr size_t kRecent = 64;
+  struct Recent {
+    uint64_t index = ~0ull;
+    PageOf* page = nullptr;
+  };
+  std::unordered_map<uint64_t, PageOf> pages_;
+  std::array<Recent, kRecent> recent_{};
 };
 
 }  // namespace flowmap::simt
