@@ -13,23 +13,34 @@
 namespace flowmap::simt {
 
 /** A moment in the life of an agent: a thread (its index) or its engine of asynchronous copies (threads + index). */
-struct Epoch {
-  uint32_t agent = 0, clock = 0;  // clock 0: never
+class Epoch {
+ public:
+  static constexpr uint32_t kAgentBits = 11, kLatest = (1u << (32 - kAgentBits)) - 1;
+  Epoch() = default;
+  Epoch(uint32_t agent, uint32_t clock) : bits_(clock << kAgentBits | agent) {}
+  uint32_t agent() const { return bits_ & ((1u << kAgentBits) - 1); }
+  uint32_t clock() const { return bits_ >> kAgentBits; }  // 0: never
   bool operator==(const Epoch&) const = default;
+
+ private:
+  uint32_t bits_ = 0;
 };
+
+/** Where in the kernel's code: the index of an instruction, plus one; 0 is nowhere. */
+using Place = uint32_t;
 
 struct Read {
   Epoch epoch;
-  const Instruction* at = nullptr;
+  Place at = 0;
 };
 
 struct Cell {
   Epoch write;
-  Read read;  // the latest; the others that may still matter are in `readers`
-  const Instruction* writeAt = nullptr;
+  uint32_t writeAt : 30 = 0;
+  uint32_t atomic : 1 = 0;       // the last write was
+  uint32_t plainWrites : 1 = 0;  // there was one ever
+  Read read;                     // the latest; the others that may still matter are in `readers`
   std::unique_ptr<std::vector<Read>> readers;
-  bool atomic = false;       // the last write was
-  bool plainWrites = false;  // there was one ever
 };
 
 template <class C>
