@@ -41,12 +41,23 @@ std::string agentOf(uint32_t agent, uint32_t threads, uint32_t block) {
 Cell copyCell(const Cell& cell) {
   Cell copy;
   copy.write = cell.write;
-  copy.read = cell.read;
   copy.writeAt = cell.writeAt;
+  copy.read = cell.read;
   copy.atomic = cell.atomic;
   copy.plainWrites = cell.plainWrites;
   if (cell.readers) copy.readers = std::make_unique<std::vector<Read>>(*cell.readers);
   return copy;
+}
+
+Place placeOf(const Block& block, const Instruction& instruction) {
+  return Place(&instruction - block.kernel.code.data()) + 1;
+}
+
+const char* whereOf(const Block& block, Place at) { return block.kernel.code[at - 1].where; }
+
+/** Time goes on. */
+void tick(uint32_t& clock) {
+  if (++clock > Epoch::kLatest) throw Defect("the race detector counts to 2 million synchronisations of a thread");
 }
 
 /** log2 of the largest cell that accesses of this alignment and size fill. */
@@ -92,16 +103,16 @@ void RaceObserver::blockEnds(Block& block) {
 
 bool RaceObserver::knows(const Thread& thread, Epoch epoch) const {
   const Knowledge& mine = knowledge_[thread.index];
-  if (epoch.agent == thread.index) return true;
-  if (epoch.agent == threads_ + thread.index) return epoch.clock <= mine.copied;
-  return epoch.clock <= (*mine.known)[epoch.agent];
+  if (epoch.agent() == thread.index) return true;
+  if (epoch.agent() == threads_ + thread.index) return epoch.clock() <= mine.copied;
+  return epoch.clock() <= (*mine.known)[epoch.agent()];
 }
 
 bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) const {
   const Foreign& foreign = knowledge_[thread.index].foreign;
   if (!foreign) return false;
   const auto found = foreign->find(other.block);
-  return found != foreign->end() && other.epoch.clock <= (*found->second)[other.epoch.agent];
+  return found != foreign->end() && other.epoch.clock() <= (*found->second)[other.epoch.agent()];
 }
 
 void RaceObserver::access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
@@ -130,11 +141,11 @@ void RaceObserver::check(Party party, uint32_t size) {
 
 void RaceObserver::checkRead(Cell& cell, const Party& party) {
   if (cell.read.epoch == party.epoch) return;
-  if (cell.write.clock && !knows(party.thread, cell.write)) {
-    report(party, cell.atomic ? "atomic" : "write", cell.write, *cell.writeAt);
+  if (cell.write.clock() && !knows(party.thread, cell.write)) {
+    report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
   }
   const auto stale = [&](const Read& read) { return knows(party.thread, read.epoch); };
-  if (cell.read.epoch.clock && !stale(cell.read)) {
+  if (cell.read.epoch.clock() && !stale(cell.read)) {
     if (!cell.readers) cell.readers = std::make_unique<std::vector<Read>>();
     std::vector<Read>& readers = *cell.readers;
     // What this read follows says nothing that this read does not say. Looked for only when the list would grow.
@@ -142,34 +153,35 @@ void RaceObserver::checkRead(Cell& cell, const Party& party) {
     if (party.space == Space::global && readers.size() >= kGlobalReaders) readers.erase(readers.begin());
     readers.push_back(cell.read);
   }
-  cell.read = {party.epoch, &party.instruction};
+  cell.read = {party.epoch, placeOf(*party.thread.block, party.instruction)};
 }
 
 void RaceObserver::checkWrite(Cell& cell, const Party& party) {
   const bool atomic = party.access == Access::atomic;
-  if (cell.write.clock && !(atomic && cell.atomic) && !knows(party.thread, cell.write)) {
-    report(party, cell.atomic ? "atomic" : "write", cell.write, *cell.writeAt);
+  if (cell.write.clock() && !(atomic && cell.atomic) && !knows(party.thread, cell.write)) {
+    report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
   }
   const auto checkReader = [&](const Read& read) {
-    if (read.epoch.clock && !knows(party.thread, read.epoch)) report(party, "read", read.epoch, *read.at);
+    if (read.epoch.clock() && !knows(party.thread, read.epoch)) report(party, "read", read.epoch, read.at);
   };
   checkReader(cell.read);
   if (cell.readers) {
     for (const Read& read : *cell.readers) checkReader(read);
     cell.readers.reset();
   }
-  cell.read.epoch.clock = 0;  // its place stays: that it was read matters to other blocks
+  cell.read.epoch = Epoch(cell.read.epoch.agent(), 0);  // its place stays: that it was read matters to other blocks
   cell.write = party.epoch;
-  cell.writeAt = &party.instruction;
+  cell.writeAt = placeOf(*party.thread.block, party.instruction);
   cell.atomic = atomic;
   cell.plainWrites |= !atomic;
 }
 
-void RaceObserver::report(const Party& party, const char* verb, Epoch other, const Instruction& at) const {
+void RaceObserver::report(const Party& party, const char* verb, Epoch other, Place at) const {
   party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                            place(*party.thread.block, party.space, party.address).c_str(), verb,
-                           agentName(other.agent, threads_).c_str(), at.where, verbOf(party.access),
-                           agentName(party.epoch.agent, threads_).c_str(), party.instruction.where));
+                           agentName(other.agent(), threads_).c_str(), whereOf(*party.thread.block, at),
+                           verbOf(party.access), agentName(party.epoch.agent(), threads_).c_str(),
+                           party.instruction.where));
 }
 
 void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const> to) {
@@ -187,7 +199,7 @@ void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const>
     mine.fenced = news.fenced;
     mine.foreign = news.foreign;
   }
-  for (const Thread* thread : from) ++knowledge_[thread->index].own;
+  for (const Thread* thread : from) tick(knowledge_[thread->index].own);
 }
 
 void RaceObserver::barrier(Block&, std::span<Thread* const> arrived, std::span<Thread* const> waiting) {
@@ -201,10 +213,10 @@ void RaceObserver::collective(Block&, std::span<Thread* const> threads, bool ord
 void RaceObserver::fence(Thread& thread, const Instruction&) {
   Knowledge& mine = knowledge_[thread.index];
   mine.fenced = snapshot(mine, thread.index, threads_);
-  ++mine.own;
+  tick(mine.own);
 }
 
-void RaceObserver::copyCommit(Thread& thread) { ++engines_[thread.index]; }
+void RaceObserver::copyCommit(Thread& thread) { tick(engines_[thread.index]); }
 
 void RaceObserver::copyWait(Thread& thread, uint32_t pending) {
   const uint32_t committed = engines_[thread.index] - 1;
@@ -246,11 +258,12 @@ void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
       if (!other.at || knowsBlock(party.thread, other)) return;
       party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                                place(*party.thread.block, Space::global, address).c_str(), verb,
-                               agentOf(other.epoch.agent, threads_, other.block).c_str(), other.at->where,
-                               verbOf(party.access), agentOf(party.epoch.agent, threads_, block_).c_str(),
-                               party.instruction.where));
+                               agentOf(other.epoch.agent(), threads_, other.block).c_str(),
+                               whereOf(*party.thread.block, other.at), verbOf(party.access),
+                               agentOf(party.epoch.agent(), threads_, block_).c_str(), party.instruction.where));
     };
-    if (!(party.access == Access::atomic && trace.atomic)) check(trace.write, trace.atomic ? "atomic" : "write");
+    if (!(party.access == Access::atomic && trace.write.atomic))
+      check(trace.write, trace.write.atomic ? "atomic" : "write");
     if (party.access != Access::read) check(trace.read, "read");
   });
 }
@@ -275,27 +288,25 @@ void RaceLaunch::merge(Block& block, uint32_t index, Shadow<Cell>& shadow) {
 }
 
 void RaceLaunch::mergeCell(Block& block, uint64_t address, uint32_t index, const Cell& cell, Trace& trace) {
-  const auto fail = [&](const BlockAccess& other, const char* verb, uint32_t agent, const char* mine,
-                        const Instruction& at) {
+  const auto fail = [&](const BlockAccess& other, const char* verb, uint32_t agent, const char* mine, Place at) {
     throw Defect(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered, kernel %s",
                         place(block, Space::global, address).c_str(), verb,
-                        agentOf(other.epoch.agent, threads_, other.block).c_str(), other.at->where, mine,
-                        agentOf(agent, threads_, index).c_str(), at.where, block.kernel.readable.c_str()));
+                        agentOf(other.epoch.agent(), threads_, other.block).c_str(), whereOf(block, other.at), mine,
+                        agentOf(agent, threads_, index).c_str(), whereOf(block, at), block.kernel.readable.c_str()));
   };
-  const bool writes = cell.write.clock != 0, reads = cell.read.at != nullptr;
+  const bool writes = cell.write.clock() != 0, reads = cell.read.at != 0;
   if (!ordered_) {
-    const char* theirs = trace.atomic ? "atomic" : "write";
-    if (writes && trace.write.at && (cell.plainWrites || !trace.atomic)) {
-      fail(trace.write, theirs, cell.write.agent, "write", *cell.writeAt);
+    const char* theirs = trace.write.atomic ? "atomic" : "write";
+    if (writes && trace.write.at && (cell.plainWrites || !trace.write.atomic)) {
+      fail(trace.write, theirs, cell.write.agent(), "write", cell.writeAt);
     }
-    if (writes && trace.read.at) fail(trace.read, "read", cell.write.agent, "write", *cell.writeAt);
-    if (reads && trace.write.at) fail(trace.write, theirs, cell.read.epoch.agent, "read", *cell.read.at);
+    if (writes && trace.read.at) fail(trace.read, "read", cell.write.agent(), "write", cell.writeAt);
+    if (reads && trace.write.at) fail(trace.write, theirs, cell.read.epoch.agent(), "read", cell.read.at);
   }
   if (writes) {
-    trace.atomic = !cell.plainWrites;
-    trace.write = {cell.write, index, cell.writeAt};
+    trace.write = {cell.write, index, cell.writeAt, !cell.plainWrites};
   }
-  if (reads) trace.read = {cell.read.epoch, index, cell.read.at};
+  if (reads) trace.read = {cell.read.epoch, index, cell.read.at, 0};
 }
 
 }  // namespace flowmap::simt

@@ -15,11 +15,11 @@ namespace flowmap::simt {
 struct BlockAccess {
   Epoch epoch;
   uint32_t block = 0;
-  const Instruction* at = nullptr;  // null: none
+  uint32_t at : 31 = 0;     // a Place
+  uint32_t atomic : 1 = 0;  // a write that only atomics made
 };
 struct Trace {
   BlockAccess write, read;
-  bool atomic = false;
 };
 
 class RaceLaunch;
@@ -54,7 +54,7 @@ class RaceObserver : public Observer {
   void checkOtherBlocks(const Party&, uint32_t size);
   void meet(const Party&);
   void learn(std::span<Thread* const> from, std::span<Thread* const> to);
-  [[noreturn]] void report(const Party&, const char* verb, Epoch other, const Instruction& at) const;
+  [[noreturn]] void report(const Party&, const char* verb, Epoch other, Place at) const;
 
   RaceLaunch& launch_;
   uint32_t threads_, block_ = 0;

@@ -2,6 +2,7 @@
 // fine, the last write and the reads since that no later read follows.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -12,23 +13,34 @@
 namespace flowmap::simt {
 
 /** A moment in the life of an agent: a thread (its index) or its engine of asynchronous copies (threads + index). */
-struct Epoch {
-  uint32_t agent = 0, clock = 0;  // clock 0: never
+class Epoch {
+ public:
+  static constexpr uint32_t kAgentBits = 11, kLatest = (1u << (32 - kAgentBits)) - 1;
+  Epoch() = default;
+  Epoch(uint32_t agent, uint32_t clock) : bits_(clock << kAgentBits | agent) {}
+  uint32_t agent() const { return bits_ & ((1u << kAgentBits) - 1); }
+  uint32_t clock() const { return bits_ >> kAgentBits; }  // 0: never
   bool operator==(const Epoch&) const = default;
+
+ private:
+  uint32_t bits_ = 0;
 };
+
+/** Where in the kernel's code: the index of an instruction, plus one; 0 is nowhere. */
+using Place = uint32_t;
 
 struct Read {
   Epoch epoch;
-  const Instruction* at = nullptr;
+  Place at = 0;
 };
 
 struct Cell {
   Epoch write;
-  Read read;  // the latest; the others that may still matter are in `readers`
-  const Instruction* writeAt = nullptr;
+  uint32_t writeAt : 30 = 0;
+  uint32_t atomic : 1 = 0;       // the last write was
+  uint32_t plainWrites : 1 = 0;  // there was one ever
+  Read read;                     // the latest; the others that may still matter are in `readers`
   std::unique_ptr<std::vector<Read>> readers;
-  bool atomic = false;       // the last write was
-  bool plainWrites = false;  // there was one ever
 };
 
 template <class C>
@@ -48,37 +60,34 @@ struct Page {
   }
 };
 
-/** Pages by address. */
+/** Pages by address. A page stays where it is: the latest ones are found without a look into the table. */
 template <class C>
 class Shadow {
  public:
   using PageOf = Page<C>;
-  PageOf* find(uint64_t address) {
-    const uint64_t index = address / PageOf::kBytes;
-    if (index == lastIndex_) return last_;
-    const auto found = pages_.find(index);
-    if (found == pages_.end()) return nullptr;
-    lastIndex_ = index;
-    return last_ = found->second.get();
-  }
   PageOf& at(uint64_t address) {
-    if (PageOf* page = find(address)) return *page;
-    lastIndex_ = address / PageOf::kBytes;
-    return *(last_ = (pages_[lastIndex_] = std::make_unique<PageOf>()).get());
+    const uint64_t index = address / PageOf::kBytes;
+    Recent& recent = recent_[index % kRecent];
+    if (recent.index != index) recent = {index, &pages_[index]};
+    return *recent.page;
   }
   void clear() {
     pages_.clear();
-    lastIndex_ = ~0ull;
+    recent_.fill({});
   }
   template <class Function>
   void each(Function&& function) {
-    for (auto& [index, page] : pages_) function(index * PageOf::kBytes, *page);
+    for (auto& [index, page] : pages_) function(index * PageOf::kBytes, page);
   }
 
  private:
-  std::unordered_map<uint64_t, std::unique_ptr<PageOf>> pages_;
-  uint64_t lastIndex_ = ~0ull;
-  PageOf* last_ = nullptr;
+  static constexpr size_t kRecent = 64;
+  struct Recent {
+    uint64_t index = ~0ull;
+    PageOf* page = nullptr;
+  };
+  std::unordered_map<uint64_t, PageOf> pages_;
+  std::array<Recent, kRecent> recent_{};
 };
 
 }  // namespace flowmap::simt
