@@ -1,0 +1,124 @@
+// The emulator's own tests: instructions by their definitions; planted bugs, of which each must be caught, with a report
+// that names the lines marked for it in the source; and nothing reported on the kernels without one.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build, nvcc, root, run } from './support/programs';
+
+interface Result {
+  name: string;
+  right: boolean;
+  error: string;
+}
+
+const correct = {
+  banks: ['plainTiles', 'swizzledTiles', 'stride1', 'stride2', 'stride32', 'stride33', 'broadcast'],
+  copies: ['copy4', 'copy8', 'copy16', 'zeroFill4', 'zeroFill8', 'zeroFill16', 'hints', 'groups'],
+  matrix: [
+    ...['ldmatrix.x1', 'ldmatrix.x2', 'ldmatrix.x4', 'ldmatrix.x1.trans', 'ldmatrix.x2.trans', 'ldmatrix.x4.trans'],
+    ...['movmatrix', 'mma.m16n8k16.bf16', 'mma.m16n8k8.bf16', 'mma.m16n8k16.f16', 'mma.m16n8k8.f16'],
+    ...['mma.m16n8k16.f16.f16', 'mma.m16n8k8.f16.f16', 'mma.m16n8k8.tf32', 'mma.m16n8k4.tf32'],
+  ],
+  planted_pipeline: ['pipeline'],
+  planted_matrix: ['product', 'productPadded', 'productWide'],
+  planted_blocks: [
+    ...['warpExchange', 'shuffle', 'barrier', 'namedBarriers', 'copy', 'pairs', 'sharedIndex', 'sharedPairs'],
+    ...['histogram', 'lastBlock', 'bytes', 'readBack'],
+  ],
+};
+
+const reported = {
+  planted_pipeline: {
+    noWait:
+      /^race at shared\+0x\w+: write by a cp\.async of thread \d+ \(.*\) and read by thread \d+ \(.*\) are not ordered/,
+    wrongGroup: /^race at shared.* write by a cp\.async of thread \d+ .* and read by thread/,
+    noBarrierBeforeUse: /^read of 16 bytes at shared 0x\w+, which was never written/,
+    noBarrierBeforeOverwrite: /^race at shared.* cp\.async of thread \d+ .* thread \d+ .* are not ordered/,
+    reuseOfSource: /^race at global.* read by a cp\.async of thread 0 .* and write by thread 0 /,
+  },
+  planted_matrix: {
+    misalignedRow: /^read of 16 bytes at shared 0x\w+, which is misaligned/,
+    outOfRangeRow: /^read of 16 bytes at shared 0x\w+, \d+ bytes past the end/,
+    divergent: /^ldmatrix.* without lane 9, which has ended/,
+  },
+  planted_blocks: {
+    noSyncwarp: /^race at shared\+0x0: read by thread 31 .* and write by thread 0 /,
+    shuffleInsteadOfSyncwarp: /^race at shared.* write by thread \d+ .* and read by thread \d+ /,
+    divergentBarrier: /^divergent barrier: bar\.sync 0/,
+    deadlock: /^deadlock: threads 0-31 wait in .*; threads 32-127 wait in /,
+    noEmptyBarrier: /^deadlock: threads 0-31 ended; threads 32-63 wait in /,
+    unwrittenShared: /^read of 4 bytes at shared 0x\w+, which was never written/,
+    globalOutOfBounds: /^read of 4 bytes at 0x\w+, 4 bytes past the end of an allocation of 400 bytes/,
+    useAfterFree: /^read of 4 bytes at 0x\w+, in a freed allocation of 400 bytes/,
+    globalUnwritten: /^read of 4 bytes at 0x\w+, which was never written/,
+    globalMisaligned: /^read of 8 bytes at 0x\w+, which is misaligned/,
+    sharedOutOfBounds: /^write of 4 bytes at shared 0x\w+, 4 bytes past the end/,
+    sharedMisaligned: /^read of 8 bytes at shared 0x\w+, which is misaligned/,
+    blocksRace: /^race at global .* by thread 0 of block 0 .* by thread 0 of block 1 /,
+    noFence: /^race at global .* write by thread 0 of block 0 .* read by thread 0 of block 7 /,
+    globalRace: /^race at global .* read by thread 0 .* and write by thread 1 /,
+  },
+};
+
+// Legal for the device, wrong in value.
+const wrong = { planted_matrix: ['wrongRows', 'swappedB', 'lostTrans'], planted_blocks: ['noSynchronisation'] };
+
+const results = new Map<string, Map<string, Result>>();
+
+function resultsOf(program: string): Map<string, Result> {
+  let found = results.get(program);
+  if (!found) {
+    found = new Map(run<Result>(program).map((result) => [result.name, result]));
+    results.set(program, found);
+  }
+  return found;
+}
+
+/** Lines of the program's source that carry [name] in a comment. */
+function markedLines(program: string, name: string): number[] {
+  const source = readFileSync(join(root, 'test', 'cuda', 'simt', 'selftest', `${program}.cu`), 'utf8');
+  return source
+    .split('\n')
+    .flatMap((line, index) => (line.includes(`[${name}]`) && line.includes('//') ? [index + 1] : []));
+}
+
+const pairs = (lists: Record<string, string[]>) =>
+  Object.entries(lists).flatMap(([program, names]) => names.map((name) => [program, name] as const));
+const schedules = [{}, { SIMT_SEED: '1' }, { SIMT_SEED: '2', SIMT_COMPLETION: 'random' }, { SIMT_COMPLETION: 'eager' }];
+
+(nvcc ? describe : describe.skip)('the CUDA emulator (needs nvcc)', () => {
+  beforeAll(() => build('cuda_checks'), 600_000);
+
+  it.each(pairs(correct))('%s: %s gives what its definition says, and nothing is reported', (program, name) => {
+    expect(resultsOf(program).get(name)).toEqual({ name, right: true, error: '' });
+  });
+
+  it.each(
+    Object.entries(reported).flatMap(([program, cases]) =>
+      Object.entries(cases).map(([name, report]) => [program, name, report] as const),
+    ),
+  )('%s: the planted bug %s is reported with its lines', (program, name, report) => {
+    const result = resultsOf(program).get(name);
+    expect(result?.error).toMatch(report);
+    const lines = markedLines(program, name);
+    expect(lines.length).toBeGreaterThan(0);
+    const named = lines.filter((line) => new RegExp(`${program}\\.cu:${line}\\b`).test(result!.error));
+    // Races and deadlocks have two sides; a marked line may stand for either of two equal reads or writes.
+    expect(named.length).toBeGreaterThanOrEqual(Math.min(lines.length, /^(race|deadlock)/.test(result!.error) ? 2 : 1));
+  });
+
+  it.each(pairs(wrong))('%s: the planted bug %s shows in the values', (program, name) => {
+    expect(resultsOf(program).get(name)).toEqual({ name, right: false, error: '' });
+  });
+
+  it.each(schedules)('correct kernels stay correct with %j', (env) => {
+    for (const [program, names] of Object.entries(correct)) {
+      const found = run<Result>(program, names, { env: env as Record<string, string> });
+      expect(found).toEqual(names.map((name) => ({ name, right: true, error: '' })));
+    }
+  });
+
+  it('without the race detector a missing wait is still a read of nothing', () => {
+    const [result] = run<Result>('planted_pipeline', ['noWait'], { env: { SIMT_RACES: '0' } });
+    expect(result!.error).toMatch(/^read of 16 bytes at shared 0x\w+, which was never written/);
+  });
+});

@@ -1,0 +1,90 @@
+/** The emulator's own tests: instructions against their definitions, ordinary code, and the runtime it stands in for. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(__dirname, '../..');
+const emulated = join(root, 'build/cuda-emulated');
+
+interface Case {
+  name: string;
+  right: boolean;
+  error: string;
+}
+
+function hasNvcc(): boolean {
+  const found = ['/usr/local/cuda', process.env.CUDA_HOME ?? ''].some((home) => existsSync(join(home, 'bin/nvcc')));
+  return found || spawnSync('nvcc', ['--version']).status === 0;
+}
+
+function run(program: string, environment: Record<string, string> = {}): Map<string, Case> {
+  const { stdout, stderr, signal } = spawnSync(join(emulated, 'selftest', program), {
+    encoding: 'utf8',
+    env: { ...process.env, LD_LIBRARY_PATH: emulated, ...environment },
+  });
+  const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
+  if (signal || lines.length === 0) throw new Error(`${program} ended by ${signal}: ${stderr}`);
+  return new Map(lines.map((line) => [JSON.parse(line).name, JSON.parse(line)]));
+}
+
+const suite = hasNvcc() ? describe : describe.skip;
+
+suite('the CUDA emulator', () => {
+  beforeAll(() => {
+    const target = ['--build', 'build', '--config', 'Release', '--target', 'simt_selftest', '--parallel', '3'];
+    execFileSync('cmake', target, { cwd: root, stdio: 'pipe' });
+  }, 600_000);
+
+  test('gives what the ISA defines, instruction by instruction', () => {
+    const cases = [...run('instructions').values()];
+    expect(cases.filter((each) => !each.right)).toEqual([]);
+    expect(cases.length).toBeGreaterThan(95);
+  });
+
+  test.each([
+    ['in order', {}],
+    ['in random order', { SIMT_SEED: '7' }],
+    ['on several OS threads', { SIMT_WORKERS: '3', SIMT_SEED: '8' }],
+  ])('runs ordinary code %s', (_, environment) => {
+    const cases = [...run('ordinary', environment).values()];
+    expect(cases.filter((each) => !each.right || each.error !== '')).toEqual([]);
+    expect(cases).toHaveLength(7);
+  });
+
+  describe('stands in for the runtime', () => {
+    let cases: Map<string, Case>;
+    beforeAll(() => {
+      cases = run('runtime', { SIMT_MEMORY: `${64 << 20}` });
+    });
+
+    test.each([
+      ['streams run nothing before something waits', 'streamsAreLazy'],
+      ['events order two streams', 'twoStreams'],
+      ['pinned sources are read late, pageable ones at once', 'copiesReadTheirSource'],
+      ['a buffer may go to the device and come back', 'roundTrip'],
+      ['blocking streams and the default stream wait for each other', 'defaultStream'],
+      ['events measure time', 'eventsTakeTime'],
+      ['symbols are copied to and from', 'symbols'],
+      ['memory runs out and comes back', 'outOfMemory'],
+      ['large shared memory needs its attribute', 'largeSharedMemory'],
+      ['impossible launches are refused', 'badLaunches'],
+      ['failures stick until a reset', 'failuresStick'],
+      ['a kernel that stops nothing is fine', 'noStop'],
+      ['several host threads may use it', 'severalThreads'],
+    ])('%s', (_, name) => {
+      expect(cases.get(name)).toEqual({ name, right: true, error: '' });
+    });
+
+    test.each([
+      [
+        'a stream that does not wait for another',
+        'noWaitForEvent',
+        /read of 4 bytes .* never written .*copyOne.*runtime\.cu:\d+/,
+      ],
+      ['a trap', 'trap', /^trap, kernel .*stop.*runtime\.cu:\d+/],
+      ['a failed assertion', 'assertion', /runtime\.cu:\d+: .*assertion `how == 3` failed/],
+    ])('%s is reported', (_, name, message) => {
+      expect(cases.get(name)?.error).toMatch(message);
+    });
+  });
+});

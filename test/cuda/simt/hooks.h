@@ -1,0 +1,49 @@
+// What a checker of kernels (the race detector) is told. Empty by default; a block without an observer pays one null
+// test.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "program.h"
+
+namespace flowmap::simt {
+
+struct Block;
+struct Thread;
+struct Launch;
+
+enum class Access : uint8_t { read, write, atomic };
+
+/** Sees one block. Called by the OS thread that runs the block; may throw Defect. */
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void blockStarts(Block&) {}
+  virtual void blockEnds(Block&) {}
+  /** Shared addresses are those of the shared window (kSharedBase is the first byte), global ones device addresses. */
+  virtual void access(Thread&, const Instruction&, Space, uint64_t address, uint32_t size, Access) {}
+  /** A barrier of the block completed: `arrived` (bar.arrive and bar.sync) happens before what `waiting` does next. */
+  virtual void barrier(Block&, std::span<Thread* const> arrived, std::span<Thread* const> waiting) {}
+  /** bar.warp.sync orders memory; the other collectives (`ordersMemory` false) do not. */
+  virtual void collective(Block&, std::span<Thread* const> threads, bool ordersMemory) {}
+  virtual void fence(Thread&, const Instruction&) {}
+  /** The thread's engine of asynchronous copies: its accesses are ordered with the thread's own by copyWait alone. */
+  virtual void copyAccess(Thread&, const Instruction&, Space, uint64_t address, uint32_t size, Access) {}
+  virtual void copyCommit(Thread&) {}
+  virtual void copyWait(Thread&, uint32_t pending) {}
+  virtual void threadEnds(Thread&) {}
+};
+
+/** Sees one launch, and makes the observers of its blocks; block() may be called by several OS threads. */
+class LaunchObserver {
+ public:
+  virtual ~LaunchObserver() = default;
+  virtual std::unique_ptr<Observer> block(Block&) = 0;
+  virtual void launchEnds() {}
+};
+
+/** Null when nothing is to be observed (SIMT_RACES=0). */
+std::unique_ptr<LaunchObserver> observe(const Launch&);
+
+}  // namespace flowmap::simt

@@ -1,0 +1,81 @@
+// Which checkers watch a launch: races by default, bank conflicts on request.
+#include <vector>
+
+#include "bank_observer.h"
+#include "banks.h"
+#include "block.h"
+#include "options.h"
+#include "race.h"
+
+namespace flowmap::simt {
+
+namespace {
+
+/** Several observers of one block, in turn. */
+class Observers : public Observer {
+ public:
+  void add(std::unique_ptr<Observer> observer) { all_.push_back(std::move(observer)); }
+  void blockStarts(Block& block) override {
+    for (auto& each : all_) each->blockStarts(block);
+  }
+  void blockEnds(Block& block) override {
+    for (auto& each : all_) each->blockEnds(block);
+  }
+  void access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
+              Access access) override {
+    for (auto& each : all_) each->access(thread, instruction, space, address, size, access);
+  }
+  void barrier(Block& block, std::span<Thread* const> arrived, std::span<Thread* const> waiting) override {
+    for (auto& each : all_) each->barrier(block, arrived, waiting);
+  }
+  void collective(Block& block, std::span<Thread* const> threads, bool ordersMemory) override {
+    for (auto& each : all_) each->collective(block, threads, ordersMemory);
+  }
+  void fence(Thread& thread, const Instruction& instruction) override {
+    for (auto& each : all_) each->fence(thread, instruction);
+  }
+  void copyAccess(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
+                  Access access) override {
+    for (auto& each : all_) each->copyAccess(thread, instruction, space, address, size, access);
+  }
+  void copyCommit(Thread& thread) override {
+    for (auto& each : all_) each->copyCommit(thread);
+  }
+  void copyWait(Thread& thread, uint32_t pending) override {
+    for (auto& each : all_) each->copyWait(thread, pending);
+  }
+  void threadEnds(Thread& thread) override {
+    for (auto& each : all_) each->threadEnds(thread);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Observer>> all_;
+};
+
+class Checks : public LaunchObserver {
+ public:
+  Checks(std::unique_ptr<LaunchObserver> races, bool banks) : races_(std::move(races)), banks_(banks) {}
+  std::unique_ptr<Observer> block(Block& block) override {
+    if (!banks_) return races_->block(block);
+    auto both = std::make_unique<Observers>();
+    if (races_) both->add(races_->block(block));
+    both->add(std::make_unique<BankObserver>());
+    return both;
+  }
+
+ private:
+  std::unique_ptr<LaunchObserver> races_;
+  bool banks_;
+};
+
+}  // namespace
+
+std::unique_ptr<LaunchObserver> observe(const Launch& launch) {
+  const bool banks = countsScalarBanks();
+  if (!banks && !options().races) return nullptr;
+  std::unique_ptr<LaunchObserver> races;
+  if (options().races) races = std::make_unique<RaceLaunch>(launch);
+  return std::make_unique<Checks>(std::move(races), banks);
+}
+
+}  // namespace flowmap::simt

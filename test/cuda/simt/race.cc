@@ -1,0 +1,312 @@
+// Checks of accesses against what the shadow remembers.
+#include "race.h"
+
+#include <algorithm>
+
+#include "block.h"
+
+namespace flowmap::simt {
+
+namespace {
+
+// Reads that no later read follows, per cell of global memory: beyond this the oldest is forgotten, which may miss a
+// race and never invents one. In shared memory none is forgotten.
+constexpr size_t kGlobalReaders = 8;
+
+const char* verbOf(Access access) {
+  switch (access) {
+    case Access::read:
+      return "read";
+    case Access::write:
+      return "write";
+    case Access::atomic:
+      return "atomic";
+  }
+  return "";
+}
+
+std::string agentName(uint32_t agent, uint32_t threads) {
+  return agent < threads ? format("thread %u", agent) : format("a cp.async of thread %u", agent - threads);
+}
+
+std::string place(const Block& block, Space space, uint64_t address) {
+  if (space == Space::shared) return format("shared+0x%llx", (unsigned long long)(address - kSharedBase));
+  return format("global 0x%llx (%s)", (unsigned long long)address, block.memory.describe(address, 1).c_str());
+}
+
+std::string agentOf(uint32_t agent, uint32_t threads, uint32_t block) {
+  return format("%s of block %u", agentName(agent, threads).c_str(), block);
+}
+
+Cell copyCell(const Cell& cell) {
+  Cell copy;
+  copy.write = cell.write;
+  copy.writeAt = cell.writeAt;
+  copy.read = cell.read;
+  copy.atomic = cell.atomic;
+  copy.plainWrites = cell.plainWrites;
+  if (cell.readers) copy.readers = std::make_unique<std::vector<Read>>(*cell.readers);
+  return copy;
+}
+
+Place placeOf(const Block& block, const Instruction& instruction) {
+  return Place(&instruction - block.kernel.code.data()) + 1;
+}
+
+const char* whereOf(const Block& block, Place at) { return block.kernel.code[at - 1].where; }
+
+/** Time goes on. */
+void tick(uint32_t& clock) {
+  if (++clock > Epoch::kLatest) throw Defect("the race detector counts to 2 million synchronisations of a thread");
+}
+
+/** log2 of the largest cell that accesses of this alignment and size fill. */
+uint32_t granule(uint64_t address, uint32_t size) {
+  const uint64_t bits = address | size;
+  return bits & 1 ? 0 : bits & 2 ? 1 : 2;
+}
+
+/** Calls function(cell, its address) for the cells of a range. */
+template <class C, class Copy, class Function>
+void forCells(Shadow<C>& shadow, uint64_t address, uint32_t size, Copy&& copy, Function&& function) {
+  const uint64_t end = address + size;
+  while (address < end) {
+    Page<C>& page = shadow.at(address);
+    page.refine(granule(address, size), copy);
+    const uint64_t base = address / Page<C>::kBytes * Page<C>::kBytes;
+    const uint64_t stop = std::min(end, base + Page<C>::kBytes);
+    for (; address < stop; address += 1ull << page.shift) function(page.cells[(address - base) >> page.shift], address);
+  }
+}
+
+}  // namespace
+
+RaceObserver::RaceObserver(RaceLaunch& launch, Block& block)
+    : launch_(launch), threads_(uint32_t(block.threads.size())) {}
+
+void RaceObserver::blockStarts(Block& block) {
+  const Launch& launch = block.launch;
+  threads_ = uint32_t(block.threads.size());
+  block_ = block.index.x + launch.grid.x * (block.index.y + launch.grid.y * block.index.z);
+  Knowledge first;
+  first.known = std::make_shared<Clock>(2 * threads_);
+  knowledge_.assign(threads_, first);
+  engines_.assign(threads_, 1);
+  shared_.clear();
+  global_.clear();
+  places_.clear();
+}
+
+void RaceObserver::blockEnds(Block& block) {
+  if (launch_.manyBlocks()) launch_.merge(block, block_, global_);
+}
+
+bool RaceObserver::knows(const Thread& thread, Epoch epoch) const {
+  const Knowledge& mine = knowledge_[thread.index];
+  if (epoch.agent() == thread.index) return true;
+  if (epoch.agent() == threads_ + thread.index) return epoch.clock() <= mine.copied;
+  return epoch.clock() <= (*mine.known)[epoch.agent()];
+}
+
+bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) const {
+  const Foreign& foreign = knowledge_[thread.index].foreign;
+  if (!foreign) return false;
+  const auto found = foreign->find(other.block);
+  return found != foreign->end() && other.epoch.clock() <= (*found->second)[other.epoch.agent()];
+}
+
+void RaceObserver::access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
+                          Access access) {
+  check({thread, instruction, {thread.index, knowledge_[thread.index].own}, space, address, access}, size);
+}
+
+void RaceObserver::copyAccess(Thread& thread, const Instruction& instruction, Space space, uint64_t address,
+                              uint32_t size, Access access) {
+  check({thread, instruction, {threads_ + thread.index, engines_[thread.index]}, space, address, access}, size);
+}
+
+void RaceObserver::check(Party party, uint32_t size) {
+  if (party.space != Space::shared && party.space != Space::global) return;
+  if (party.access == Access::atomic) meet(party);
+  const bool global = party.space == Space::global;
+  if (global && launch_.ordered() && launch_.manyBlocks()) checkOtherBlocks(party, size);
+  forCells(global ? global_ : shared_, party.address, size, copyCell, [&](Cell& cell, uint64_t address) {
+    party.address = address;
+    if (party.access == Access::read)
+      checkRead(cell, party);
+    else
+      checkWrite(cell, party);
+  });
+}
+
+void RaceObserver::checkRead(Cell& cell, const Party& party) {
+  if (cell.read.epoch == party.epoch) return;
+  if (cell.write.clock() && !knows(party.thread, cell.write)) {
+    report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
+  }
+  const auto stale = [&](const Read& read) { return knows(party.thread, read.epoch); };
+  if (cell.read.epoch.clock() && !stale(cell.read)) {
+    if (!cell.readers) cell.readers = std::make_unique<std::vector<Read>>();
+    std::vector<Read>& readers = *cell.readers;
+    // What this read follows says nothing that this read does not say. Looked for only when the list would grow.
+    if (readers.size() == readers.capacity()) std::erase_if(readers, stale);
+    if (party.space == Space::global && readers.size() >= kGlobalReaders) readers.erase(readers.begin());
+    readers.push_back(cell.read);
+  }
+  cell.read = {party.epoch, placeOf(*party.thread.block, party.instruction)};
+}
+
+void RaceObserver::checkWrite(Cell& cell, const Party& party) {
+  const bool atomic = party.access == Access::atomic;
+  if (cell.write.clock() && !(atomic && cell.atomic) && !knows(party.thread, cell.write)) {
+    report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
+  }
+  const auto checkReader = [&](const Read& read) {
+    if (read.epoch.clock() && !knows(party.thread, read.epoch)) report(party, "read", read.epoch, read.at);
+  };
+  checkReader(cell.read);
+  if (cell.readers) {
+    for (const Read& read : *cell.readers) checkReader(read);
+    cell.readers.reset();
+  }
+  cell.read.epoch = Epoch(cell.read.epoch.agent(), 0);  // its place stays: that it was read matters to other blocks
+  cell.write = party.epoch;
+  cell.writeAt = placeOf(*party.thread.block, party.instruction);
+  cell.atomic = atomic;
+  cell.plainWrites |= !atomic;
+}
+
+void RaceObserver::report(const Party& party, const char* verb, Epoch other, Place at) const {
+  party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
+                           place(*party.thread.block, party.space, party.address).c_str(), verb,
+                           agentName(other.agent(), threads_).c_str(), whereOf(*party.thread.block, at),
+                           verbOf(party.access), agentName(party.epoch.agent(), threads_).c_str(),
+                           party.instruction.where));
+}
+
+void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const> to) {
+  std::vector<const Knowledge*> all;
+  std::vector<uint32_t> indices;
+  for (const Thread* thread : from) {
+    all.push_back(&knowledge_[thread->index]);
+    indices.push_back(thread->index);
+  }
+  if (all.empty()) return;
+  const Knowledge news = joined(all, indices, threads_);
+  for (const Thread* thread : to) {
+    Knowledge& mine = knowledge_[thread->index];
+    mine.known = news.known;
+    mine.fenced = news.fenced;
+    mine.foreign = news.foreign;
+  }
+  for (const Thread* thread : from) tick(knowledge_[thread->index].own);
+}
+
+void RaceObserver::barrier(Block&, std::span<Thread* const> arrived, std::span<Thread* const> waiting) {
+  learn(arrived, waiting);
+}
+
+void RaceObserver::collective(Block&, std::span<Thread* const> threads, bool ordersMemory) {
+  if (ordersMemory) learn(threads, threads);
+}
+
+void RaceObserver::fence(Thread& thread, const Instruction&) {
+  Knowledge& mine = knowledge_[thread.index];
+  mine.fenced = snapshot(mine, thread.index, threads_);
+  tick(mine.own);
+}
+
+void RaceObserver::copyCommit(Thread& thread) { tick(engines_[thread.index]); }
+
+void RaceObserver::copyWait(Thread& thread, uint32_t pending) {
+  const uint32_t committed = engines_[thread.index] - 1;
+  uint32_t& copied = knowledge_[thread.index].copied;
+  if (committed > pending) copied = std::max(copied, committed - pending);
+}
+
+// Every atomic acquires what was released at its address, and releases what its thread's last fence covered. (PTX wants
+// a fence after an acquiring atomic too; kernels that go on through a barrier commonly leave it out.)
+void RaceObserver::meet(const Party& party) {
+  Knowledge& mine = knowledge_[party.thread.index];
+  const bool global = party.space == Space::global;
+  std::unique_lock<std::mutex> lock(launch_.mutex_, std::defer_lock);
+  if (global) lock.lock();
+  std::map<uint64_t, Released>& places = global ? launch_.places_ : places_;
+  const auto place = places.find(party.address);
+  if (place != places.end()) {
+    auto foreign = std::make_shared<ForeignClocks>();
+    for (const auto& [block, clock] : place->second) {
+      if (block == block_)
+        mine.known = join(mine.known, clock);
+      else
+        (*foreign)[block] = clock;
+    }
+    if (!foreign->empty()) mine.foreign = join(mine.foreign, foreign);
+  }
+  if (!mine.fenced) return;
+  Released& released = places[party.address];
+  released[block_] = join(released[block_], mine.fenced);
+  if (!mine.foreign) return;
+  for (const auto& [block, clock] : *mine.foreign) released[block] = join(released[block], clock);
+}
+
+// Only where atomics may order blocks, which then run one after the other.
+void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
+  const auto copy = [](const Trace& trace) { return trace; };
+  forCells(launch_.traces_, party.address, size, copy, [&](Trace& trace, uint64_t address) {
+    const auto check = [&](const BlockAccess& other, const char* verb) {
+      if (!other.at || knowsBlock(party.thread, other)) return;
+      party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
+                               place(*party.thread.block, Space::global, address).c_str(), verb,
+                               agentOf(other.epoch.agent(), threads_, other.block).c_str(),
+                               whereOf(*party.thread.block, other.at), verbOf(party.access),
+                               agentOf(party.epoch.agent(), threads_, block_).c_str(), party.instruction.where));
+    };
+    if (!(party.access == Access::atomic && trace.write.atomic))
+      check(trace.write, trace.write.atomic ? "atomic" : "write");
+    if (party.access != Access::read) check(trace.read, "read");
+  });
+}
+
+RaceLaunch::RaceLaunch(const Launch& launch)
+    : manyBlocks_(launch.grid.count() > 1),
+      ordered_(launch.kernel->ordered),
+      threads_(uint32_t(launch.block.count())) {}
+
+std::unique_ptr<Observer> RaceLaunch::block(Block& block) { return std::make_unique<RaceObserver>(*this, block); }
+
+void RaceLaunch::merge(Block& block, uint32_t index, Shadow<Cell>& shadow) {
+  const std::lock_guard lock(mutex_);
+  shadow.each([&](uint64_t base, Page<Cell>& page) {
+    Page<Trace>& traces = traces_.at(base);
+    page.refine(traces.shift, copyCell);
+    traces.refine(page.shift, [](const Trace& trace) { return trace; });
+    for (size_t i = 0; i < page.cells.size(); ++i) {
+      mergeCell(block, base + (i << page.shift), index, page.cells[i], traces.cells[i]);
+    }
+  });
+}
+
+void RaceLaunch::mergeCell(Block& block, uint64_t address, uint32_t index, const Cell& cell, Trace& trace) {
+  const auto fail = [&](const BlockAccess& other, const char* verb, uint32_t agent, const char* mine, Place at) {
+    throw Defect(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered, kernel %s",
+                        place(block, Space::global, address).c_str(), verb,
+                        agentOf(other.epoch.agent(), threads_, other.block).c_str(), whereOf(block, other.at), mine,
+                        agentOf(agent, threads_, index).c_str(), whereOf(block, at), block.kernel.readable.c_str()));
+  };
+  const bool writes = cell.write.clock() != 0, reads = cell.read.at != 0;
+  if (!ordered_) {
+    const char* theirs = trace.write.atomic ? "atomic" : "write";
+    if (writes && trace.write.at && (cell.plainWrites || !trace.write.atomic)) {
+      fail(trace.write, theirs, cell.write.agent(), "write", cell.writeAt);
+    }
+    if (writes && trace.read.at) fail(trace.read, "read", cell.write.agent(), "write", cell.writeAt);
+    if (reads && trace.write.at) fail(trace.write, theirs, cell.read.epoch.agent(), "read", cell.read.at);
+  }
+  if (writes) {
+    trace.write = {cell.write, index, cell.writeAt, !cell.plainWrites};
+  }
+  if (reads) trace.read = {cell.read.epoch, index, cell.read.at, 0};
+}
+
+}  // namespace flowmap::simt

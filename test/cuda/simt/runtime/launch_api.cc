@@ -1,0 +1,164 @@
+// Entry points that launch kernels or ask about them.
+#include "../launch.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "../memory.h"
+#include "../options.h"
+#include "guarded.h"
+#include "modules.h"
+#include "streams.h"
+
+using namespace flowmap::simt;
+
+namespace {
+
+// Shared memory of a block: by default, and at most, for sm_80 and sm_90.
+constexpr uint32_t kDefaultShared = 48 * 1024;
+uint32_t maxShared() { return options().sm >= 90 ? 227 * 1024 : 163 * 1024; }
+
+struct Limits {
+  std::mutex mutex;
+  std::unordered_map<const Kernel*, int> dynamicShared;  // cudaFuncAttributeMaxDynamicSharedMemorySize
+};
+Limits& limits() {
+  static Limits& all = *new Limits;
+  return all;
+}
+
+uint32_t dynamicLimit(const Kernel& kernel) {
+  const std::lock_guard lock(limits().mutex);
+  const auto found = limits().dynamicShared.find(&kernel);
+  return found == limits().dynamicShared.end() ? kDefaultShared - std::min(kernel.sharedBytes, kDefaultShared)
+                                               : uint32_t(found->second);
+}
+
+bool fits(dim3 grid, dim3 block, const Kernel& kernel) {
+  const uint64_t threads = uint64_t(block.x) * block.y * block.z;
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535 &&
+         threads > 0 && threads <= 1024 && block.z <= 64 && threads <= kernel.maxThreads;
+}
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t stream) {
+  uint64_t id;
+  if (!streamId(stream, id)) return cudaErrorInvalidResourceHandle;
+  const Kernel* kernel = findKernel(function);
+  if (!kernel) return cudaErrorInvalidDeviceFunction;
+  if (!fits(grid, block, *kernel)) return cudaErrorInvalidConfiguration;
+  if (shared > dynamicLimit(*kernel)) return cudaErrorInvalidValue;
+  auto work = std::make_shared<Launch>();
+  work->kernel = kernel;
+  work->grid = {grid.x, grid.y, grid.z};
+  work->block = {block.x, block.y, block.z};
+  work->dynamicSharedBytes = uint32_t(shared);
+  work->parameters.resize(kernel->parameterBytes);
+  for (size_t p = 0; p < kernel->parameters.size(); ++p) {
+    const Parameter& parameter = kernel->parameters[p];
+    std::memcpy(work->parameters.data() + parameter.offset, arguments[p], parameter.size);
+  }
+  enqueue(id, [work] { run(*work, deviceMemory()); });
+  return cudaSuccess;
+}
+
+struct Configuration {
+  dim3 grid, block;
+  size_t shared;
+  cudaStream_t stream;
+};
+thread_local std::vector<Configuration> configurations;
+
+}  // namespace
+
+extern "C" {
+
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, CUstream_st* stream) {
+  configurations.push_back({grid, block, shared, stream});
+  return 0;
+}
+cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared, void* stream) {
+  if (configurations.empty()) return cudaErrorMissingConfiguration;
+  const Configuration c = configurations.back();
+  configurations.pop_back();
+  *grid = c.grid, *block = c.block, *shared = c.shared;
+  std::memcpy(stream, &c.stream, sizeof c.stream);
+  return cudaSuccess;
+}
+cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
+  *kernel = reinterpret_cast<cudaKernel_t>(const_cast<void*>(function));
+  return cudaSuccess;
+}
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t shared,
+                               cudaStream_t stream) {
+  return guarded([&] { return launch(kernel, grid, block, arguments, shared, stream); });
+}
+cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared,
+                             cudaStream_t stream) {
+  return guarded([&] { return launch(function, grid, block, arguments, shared, stream); });
+}
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void** arguments) {
+  return guarded([&] {
+    for (unsigned a = 0; a < config->numAttrs; ++a) {
+      const cudaLaunchAttribute& attribute = config->attrs[a];
+      // Programmatic dependent launch may always serialise; a cluster of one block is no cluster.
+      const bool alone = attribute.id == cudaLaunchAttributeClusterDimension &&
+                         attribute.val.clusterDim.x * attribute.val.clusterDim.y * attribute.val.clusterDim.z == 1;
+      if (!alone && attribute.id != cudaLaunchAttributeProgrammaticStreamSerialization &&
+          attribute.id != cudaLaunchAttributeIgnore && attribute.id != cudaLaunchAttributePriority) {
+        return cudaErrorNotSupported;
+      }
+    }
+    return launch(function, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes, config->stream);
+  });
+}
+
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  return guarded([&] {
+    const Kernel* kernel = findKernel(function);
+    if (!kernel) return cudaErrorInvalidDeviceFunction;
+    if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorNotSupported;
+    if (value < 0 || uint32_t(value) + kernel->sharedBytes > maxShared()) return cudaErrorInvalidValue;
+    const std::lock_guard lock(limits().mutex);
+    limits().dynamicShared[kernel] = value;
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  return guarded([&] {
+    const Kernel* kernel = findKernel(function);
+    if (!kernel) return cudaErrorInvalidDeviceFunction;
+    *attributes = {};
+    attributes->sharedSizeBytes = kernel->sharedBytes;
+    attributes->localSizeBytes = kernel->localBytes;
+    attributes->maxThreadsPerBlock = int(kernel->maxThreads);
+    attributes->numRegs = 32;  // PTX does not say; ptxas's report is where budgets are checked
+    attributes->maxDynamicSharedSizeBytes = int(dynamicLimit(*kernel));
+    attributes->ptxVersion = attributes->binaryVersion = options().sm;
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function, int threads,
+                                                                   size_t shared, unsigned) {
+  return guarded([&] {
+    const Kernel* kernel = findKernel(function);
+    if (!kernel) return cudaErrorInvalidDeviceFunction;
+    if (threads <= 0) return cudaErrorInvalidValue;
+    const size_t bytes = kernel->sharedBytes + shared + 1024;
+    const size_t byThreads = 2048 / ((size_t(threads) + 31) / 32 * 32), byShared = (maxShared() + 1024) / bytes;
+    *blocks = int(std::min<size_t>({byThreads, byShared, 32}));
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function, int threads,
+                                                          size_t shared) {
+  return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, shared, 0);
+}
+}
+
+/** For measurements: PTX instructions run so far. */
+extern "C" uint64_t simtExecutedInstructions() { return executedInstructions(); }

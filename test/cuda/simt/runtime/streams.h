@@ -1,0 +1,30 @@
+// Streams are queues that run only when something waits for them: what is not waited for has not happened, as on the
+// slowest of devices. Operations know what they come after, in their stream and across streams.
+#pragma once
+
+#include <driver_types.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace flowmap::simt {
+
+/** The n-th operation of a stream. */
+struct Ticket {
+  uint64_t stream = 0, number = 0;
+};
+
+/** Id of a handle: the default stream's is 0. Null when the handle is of no stream. */
+bool streamId(cudaStream_t, uint64_t& id);
+cudaStream_t createStream(bool blocking);
+bool destroyStream(cudaStream_t);  // what it holds still runs, when waited for
+
+Ticket enqueue(uint64_t stream, std::function<void()> operation, std::vector<Ticket> after = {});
+Ticket lastOf(uint64_t stream);
+bool isDone(Ticket);
+/** Runs what leads to the ticket. A failing kernel makes the device fail; what was queued is then dropped. */
+void runTo(Ticket);
+void runAll();
+
+}  // namespace flowmap::simt
