@@ -110,6 +110,11 @@ add_custom_command(OUTPUT ${FLOWMAP_FAILING_RUNTIME}
   VERBATIM)
 add_custom_target(flowmap_cuda ALL DEPENDS ${FLOWMAP_CUDA_LIBRARY} ${FLOWMAP_CUDA_EMULATED} ${FLOWMAP_FAILING_RUNTIME})
 
+# The emulator itself (test/cuda/simt), where this clone has it.
+if(TARGET simt_cudart)
+  add_dependencies(flowmap_cuda simt_cudart)
+endif()
+
 # What a prebuild carries, made on demand: every target.
 flowmap_cuda_objects("${FLOWMAP_CUDA_ALL_TARGETS}" ${CMAKE_BINARY_DIR}/cuda-prebuild/objects FLOWMAP_CUDA_PREBUILD_OBJECTS)
 flowmap_cuda_link("the CUDA library for every target" ${CMAKE_BINARY_DIR}/cuda-prebuild/libflowmap_cuda.so static

@@ -91,7 +91,7 @@ export function resetPeakMemory(device = 'cpu'): void {
   native.resetPeakMemory(device);
 }
 
-/** Gives memory held for reuse back to the system. */
+/** Gives memory held for reuse back to the system: at once on the CPU, at its turn in the queue on another device. */
 export function emptyCache(device = 'cpu'): void {
   native.emptyCache(device);
 }

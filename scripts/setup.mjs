@@ -148,7 +148,7 @@ if (!npmPackagesAreFresh()) {
 
 whenStale({
   name: 'native',
-  inputs: ['csrc', 'CMakeLists.txt'],
+  inputs: ['csrc', 'cmake', 'test/cuda', 'CMakeLists.txt'],
   output: join('build', 'Release', 'flowmap.node'),
   refresh: buildNative,
 });

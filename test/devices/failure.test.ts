@@ -72,6 +72,7 @@ function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: n
   it('names all that may have done it, and exactly one where every op is waited for', async () => {
     const source = `${program} (async () => {
       const x = tensor([1, 2], { device: 'cuda' });
+      await x.data(); // or the wait for its upload meets the failure
       await add(sin(x), x).data().catch(tell);
     })()`;
     const env = { LD_PRELOAD: preload, FAIL_AT_LAUNCH: '1' };
