@@ -328,6 +328,7 @@ __device__ __forceinline__ Candidate<C> better(bool largest, Candidate<C> a, Can
 
 struct ArgShape {
   int64_t n, inner, results, splits, perSplit;
+  int64_t units;  // tiles of results times splits
   Divisor bySplits, byInner;
   int width;  // results a block looks at together; its other threads share their elements
 };
@@ -341,8 +342,7 @@ __global__ void __launch_bounds__(kThreads)
   const int depth = kThreads / shape.width;
   const int across = shape.inner == 1 ? threadIdx.x / depth : threadIdx.x % shape.width;
   const int down = shape.inner == 1 ? threadIdx.x % depth : threadIdx.x / shape.width;
-  const int64_t tiles = (shape.results + shape.width - 1) / shape.width;
-  for (int64_t unit = blockIdx.x; unit < tiles * shape.splits; unit += gridDim.x) {
+  for (int64_t unit = blockIdx.x; unit < shape.units; unit += gridDim.x) {
     int64_t tile = unit;
     const int64_t split = shape.bySplits.take(tile), result = tile * shape.width + across;
     const int64_t begin = split * shape.perSplit, end = min(shape.n, begin + shape.perSplit);
@@ -424,10 +424,11 @@ void CudaBackend::argReduce(ArgReduceOp op, const Tensor& out, const Tensor& x, 
   }
   shape.perSplit = ceilDiv(shape.n, shape.splits);
   shape.splits = ceilDiv(shape.n, shape.perSplit);  // none may be empty
-  shape.bySplits = Divisor(shape.splits, tiles * shape.splits);
+  shape.units = tiles * shape.splits;
+  shape.bySplits = Divisor(shape.splits, shape.units);
   shape.byInner = Divisor(shape.inner, tiles * shape.width);
   const bool largest = op == ArgReduceOp::ArgMax;
-  const Grid grid = unitGrid(tiles * shape.splits);
+  const Grid grid = unitGrid(shape.units);
   dispatchAll(x.dtype(), [&]<class T>() {
     using C = Compute<T>;
     int32_t* y = out.data<int32_t>();

@@ -17,6 +17,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     copyKernel(T* y, const T* x, int64_t n, const __grid_constant__ StridedAxes out,
                const __grid_constant__ StridedAxes in) {
+#pragma unroll 1  // unrolled, it would begin with a 64-bit division for the number of rounds
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
     int64_t to, from;
     out.offsets(i, in, to, from);

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads) sortSmallKernel(uint64_t* keys, int3
     for (int distance = size / 2; distance > 0; distance /= 2) {
       __syncthreads();
       for (int pair = threadIdx.x; pair < padded / 2; pair += kThreads) {
-        const int low = 2 * pair - pair % distance, high = low + distance;
+        const int low = 2 * pair - (pair & (distance - 1)), high = low + distance;
         const bool swap = key[low] != key[high] ? key[low] > key[high] : value[low] > value[high];
         if (swap == ((low & size) == 0)) {
           const uint64_t k = key[low];

@@ -31,7 +31,7 @@ describeOnDevices('gathering', (device) => {
     });
 
     it('adds the rows of a large batch in double precision and the same bits every time', () => {
-      const [count, width, size] = [2000, 65, 7];
+      const [count, width, size] = [2500, 65, 7];
       const ids = int32(Array.from({ length: count }, (_, i) => (i * 31) % size));
       const data = sample([count, width], 3).values;
       const g = tensor(Float32Array.from(data), { shape: [count, width] });

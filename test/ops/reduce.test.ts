@@ -199,6 +199,26 @@ describeOnDevices('reductions', (device) => {
       expect(values(fm.argmin(tensor([4, -2, 7], { dtype: 'int32' })))).toEqual([1]);
       expect(() => fm.argmax(fm.zeros([3, 0]))).toThrow(ShapeError);
     });
+
+    it.each([
+      [[100_003], 0],
+      [[30_000, 3], 0],
+      [[3, 20_001], 1],
+      [[2, 9_000, 5], 1],
+    ])('find them in long %j along %j, the first of many equal ones', (shape, axis) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      const data = Float32Array.from({ length: size }, (_, i) => (i * 7919) % 4093);
+      const [n, inner] = [shape[axis]!, shape.slice(axis + 1).reduce((a, b) => a * b, 1)];
+      const expected = Array.from({ length: size / n }, (_, result) => {
+        const first = Math.floor(result / inner) * n * inner + (result % inner);
+        let best = 0;
+        for (let i = 1; i < n; i++) if (data[first + i * inner]! > data[first + best * inner]!) best = i;
+        return best;
+      });
+      const x = tensor(data, { shape });
+      expect(values(fm.argmax(x, axis))).toEqual(expected);
+      expect(values(fm.argmin(fm.neg(x), axis))).toEqual(expected);
+    });
   });
 
   describe('any and all', () => {
