@@ -126,6 +126,16 @@ export {
 export { type TimeGridOptions, timeGrid } from './samplers/timeGrid';
 export { isTensor, Tensor } from './tensor';
 // training
-export { type ImmStage, type Stage, type TrainConfig, type TvmStage, validateConfig } from './training/config';
+export {
+  type ConsistencyStage,
+  type DriftingStage,
+  type FlowMatchingStage,
+  type ImmStage,
+  type MeanFlowStage,
+  type Stage,
+  type TrainConfig,
+  type TvmStage,
+  validateConfig,
+} from './training/config';
 export { type Dataset, type StepMetrics, type TrainOptions, type TrainResult, train } from './training/train';
 export type { TensorTree } from './tree';

@@ -20,7 +20,7 @@ export class PyTorch {
   /** Starts it on `threads` threads; null where there is no interpreter with PyTorch. */
   static async start(threads: number): Promise<PyTorch | null> {
     const python = process.env.FLOWMAP_PYTHON ?? 'python3';
-    const child = spawn(python, [join(__dirname, 'pytorch.py')], {
+    const child = spawn(python, ['-B', join(__dirname, 'pytorch.py')], {
       stdio: ['pipe', 'pipe', process.env.FLOWMAP_PYTHON ? 'inherit' : 'ignore'],
     });
     const failed = new Promise<null>((resolve) => child.once('error', () => resolve(null)));

@@ -5,6 +5,9 @@ import {
   Ema,
   flowMatchingLoss,
   functionalCall,
+  immLoss,
+  immMapping,
+  immPresets,
   nn,
   rand,
   randn,
@@ -30,6 +33,22 @@ const cases: [title: string, options: nn.DiTOptions, batch: number][] = [
   ],
 ];
 
+const particles = 4;
+const mapping = immMapping(immPresets.digits);
+
+/**
+ * A group of Inductive Moment Matching shares times and class; its times are doubles of the host. Early and apart as they are
+ * here, r is not so near t that little of a difference of float32 outputs is left to compare.
+ */
+function immBatch(x: Tensor, noise: Tensor, classes: number) {
+  const groups = x.shape[0]! / particles;
+  const uniform = () => Array.from((rand([groups], { dtype: 'float64' }).dataSync() as Float64Array).values());
+  const s = uniform().map((u) => 0.3 * u);
+  const t = uniform().map((u, g) => s[g]! + 0.1 + 0.2 * u);
+  const labels = tensor(Int32Array.from({ length: x.shape[0]! }, (_, i) => Math.floor(i / particles) % classes));
+  return { x, noise, labels, t, s };
+}
+
 export async function* groups(peers: Peers): AsyncIterable<Group> {
   for (const [title, options, size] of cases) {
     const net = new nn.DiT(options);
@@ -50,34 +69,52 @@ export async function* groups(peers: Peers): AsyncIterable<Group> {
       sPrime: rand([size]),
       beta: tensor(new Float32Array(size).fill(0.5)),
     };
-    const inputs = new Map<string, Tensor>([
-      ...net.stateDict(),
-      ...Object.entries(batch).map(([name, x]) => [`batch.${name}`, x] as const),
-    ]);
+    const moments = immBatch(batch.x, batch.noise, options.classes);
+    const onDevice = (times: number[]) => tensor(Float64Array.from(times));
+    const inputsWith = (given: Record<string, Tensor>) =>
+      new Map<string, Tensor>([
+        ...net.stateDict(),
+        ...Object.entries(given).map(([name, x]) => [`batch.${name}`, x] as const),
+      ]);
     const teacher = new Ema(net.namedParameters(), 0.99);
     const [optimizer, ema] = [new AdamW(net.namedParameters(), { lr: 0, betas: [0.9, 0.95] }), new Ema(params, 0.999)];
-    const losses = {
-      fm: () => flowMatchingLoss(net, batch).loss,
-      tvm: () => tvmLoss(net, teacher.tensors, batch).loss,
+    const objectives = {
+      fm: {
+        name: 'flow matching step',
+        loss: () => flowMatchingLoss(net, batch).loss,
+        given: batch,
+        averages: [ema, teacher],
+      },
+      tvm: {
+        name: 'Terminal Velocity Matching step',
+        loss: () => tvmLoss(net, teacher.tensors, batch).loss,
+        given: batch,
+        averages: [ema, teacher],
+      },
+      imm: {
+        name: 'Inductive Moment Matching step',
+        loss: () => immLoss(net, moments, { mapping, particles, timeScale: 1, inputScaling: false }).loss,
+        given: { ...moments, t: onDevice(moments.t), s: onDevice(moments.s) },
+        averages: [ema],
+      },
     };
     const subjects: Subject[] = [];
-    for (const [objective, loss] of Object.entries(losses)) {
-      const name = objective === 'fm' ? 'flow matching step' : 'Terminal Velocity Matching step';
+    for (const [objective, { name, loss, given, averages }] of Object.entries(objectives)) {
       const compute = () =>
         valueAndGrad((p: Map<string, Tensor>) => functionalCall(net, p, loss))(net.namedParameters());
       const step = () => {
         optimizer.update(compute()[1]);
-        ema.update();
-        teacher.update();
+        for (const average of averages) average.update();
       };
       const [value, gradients] = compute();
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
+      const settings = { network: options, objective, lr: 0, particles, mapping: mapping.options };
       subjects.push(
         { name, run: step },
         ...(await peers.pytorchSubject(
           { name: '  PyTorch', peerOf: name },
-          ['step', { network: options, objective, lr: 0 }],
-          inputs,
+          ['step', settings],
+          inputsWith(given),
           ours,
         )),
       );

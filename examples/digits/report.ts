@@ -75,7 +75,7 @@ function chart(title: string, curves: Curve[]): string {
   const py = (y: number) => 8 + (1 - (Math.min(y, top) - low) / (top - low)) * (height - bottom - 8);
   const ticks = [0, 0.5, 1].map((share) => {
     const y = low + share * (top - low);
-    return `<line x1="${left}" x2="${width - 8}" y1="${py(y)}" y2="${py(y)}"/><text x="${left - 6}" y="${py(y) + 4}" text-anchor="end">${y.toFixed(2)}</text>`;
+    return `<line x1="${left}" x2="${width - 8}" y1="${py(y)}" y2="${py(y)}"/><text x="${left - 6}" y="${py(y) + 4}" text-anchor="end">${Number(y.toPrecision(3))}</text>`;
   });
   const marks = [0, 0.5, 1].map((share) => {
     const x = Math.round(x0 + share * (x1 - x0));

@@ -8,15 +8,23 @@ import { ImmDiT } from '../nn/immDit';
 import type { Module } from '../nn/module';
 import { immMapping } from '../objectives/immMapping';
 import type { ImmNetwork } from '../objectives/immNetwork';
-import { sampleFlowMap } from '../samplers/flowMap';
-import { type PushforwardOptions, samplePushforward } from '../samplers/imm';
+import type { Generator } from '../random';
+import { sampleEuler, sampleFlowMap } from '../samplers/flowMap';
+import { type PushforwardOptions, samplePushforward, sampleRestart } from '../samplers/imm';
 import type { Tensor } from '../tensor';
-import { mappingOptions, type TrainConfig, validateConfig } from '../training/config';
+import { mappingOptions, type Stage, type TrainConfig, validateConfig } from '../training/config';
 import { type ImportedConfig, immSamplingOptions, validateImportedConfig } from '../training/importedConfig';
 import { UsageError } from './options';
 
+export interface DrawOptions {
+  steps: number;
+  labels: Tensor | null;
+  /** Of noise that steps after the first need. */
+  generator: Generator;
+}
+
 /** Noise of unit variance [B, C, H, W], labels int32 [B] -> samples */
-export type Draw = (noise: Tensor, options: { steps: number; labels: Tensor | null }) => Tensor;
+export type Draw = (noise: Tensor, options: DrawOptions) => Tensor;
 
 export interface LoadedNetwork {
   /** The caller disposes it. */
@@ -56,26 +64,36 @@ export async function loadNetwork(path: string): Promise<LoadedNetwork> {
 /** How the last stage was trained decides how its network is asked. */
 function trained({ stages, model, data = {} }: TrainConfig): LoadedNetwork {
   const last = stages.at(-1)!;
-  if (last.objective === 'imm' || last.objective === 'consistency') {
-    const net = new DiT(model);
-    const { timeScale, inputScaling } = last;
-    const options = { mapping: immMapping(mappingOptions(last)), timeScale, inputScaling };
-    return { net, model, data, guided: (cfg) => immDraw(net, model, options, cfg) };
-  }
-  const fixed = last.objective === 'tvm' ? last.cfg : undefined; // others take no guidance as an input
-  const doScaleParam = last.objective === 'tvm' && (last.doScaleParam ?? false);
   const net = new DiT(model);
-  const guided = (cfg: number | undefined): Draw => {
-    const draw = tvmDraw(net, { cfg, fixed, doScaleParam });
-    if (last.objective !== 'drifting') return draw;
-    return (noise, options) => {
-      if (options.steps !== 1) {
-        throw new UsageError(`--steps must be 1 for a network trained by drifting, got ${options.steps}`);
+  return { net, model, data, guided: (cfg) => trainedDraw(net, model, last, cfg) };
+}
+
+function trainedDraw(net: DiT, model: { classes: number }, last: Stage, cfg: number | undefined): Draw {
+  switch (last.objective) {
+    case 'flowMatching':
+      return eulerDraw(net, model, cfg);
+    case 'tvm':
+      return tvmDraw(net, { cfg, fixed: last.cfg, doScaleParam: last.doScaleParam ?? false });
+    case 'imm':
+    case 'consistency': {
+      const { timeScale, inputScaling } = last;
+      const options = { mapping: immMapping(mappingOptions(last)), timeScale, inputScaling };
+      return immDraw(net, model, options, cfg, last.objective === 'consistency' ? 'restart' : 'pushforward');
+    }
+    case 'meanFlow':
+    case 'drifting':
+      if (cfg !== undefined) {
+        throw new UsageError(`--cfg: the guidance of a network trained by ${last.objective} is fixed by its training`);
       }
-      return draw(noise, options);
-    };
-  };
-  return { net, model, data, guided };
+      return (noise, { steps, labels }) => {
+        if (last.objective === 'drifting' && steps !== 1) {
+          throw new UsageError(`--steps must be 1 for a network trained by drifting, got ${steps}`);
+        }
+        return sampleFlowMap(net, noise, { steps, labels });
+      };
+    default:
+      throw new Error(`sample: unknown objective ${(last satisfies never as Stage).objective}`);
+  }
 }
 
 function ofElsewhere(given: unknown): LoadedNetwork {
@@ -88,19 +106,35 @@ function ofElsewhere(given: unknown): LoadedNetwork {
   }
   const net = new ImmDiT(model);
   const options = immSamplingOptions(config.sampling);
-  return { net, model, data, guided: (cfg) => immDraw(net, model, options, cfg) };
+  return { net, model, data, guided: (cfg) => immDraw(net, model, options, cfg, 'pushforward') };
 }
 
+function needClasses(model: { classes: number }, cfg: number | undefined): void {
+  if (cfg !== undefined && model.classes === 0) throw new UsageError('--cfg: the network knows no classes');
+}
+
+/** Flow matching teaches a velocity alone, and no jumps: the way is integrated. */
+function eulerDraw(net: DiT, model: { classes: number }, cfg: number | undefined): Draw {
+  needClasses(model, cfg);
+  return (noise, { steps, labels }) => sampleEuler(net, noise, { steps, labels, cfg }).samples;
+}
+
+/** @param way 'restart' for a network that has learned jumps to the end alone */
 function immDraw(
   net: ImmNetwork,
   model: { classes: number },
   options: PushforwardOptions,
   cfg: number | undefined,
+  way: 'pushforward' | 'restart',
 ): Draw {
-  if (cfg !== undefined && model.classes === 0) throw new UsageError('--cfg: the network knows no classes');
+  needClasses(model, cfg);
   const { sigmaData } = options.mapping.options;
-  return (noise, { steps, labels }) =>
-    samplePushforward(net, noise.mul(sigmaData), { ...options, steps, labels, guidance: cfg ?? 1 }).samples;
+  return (noise, { steps, labels, generator }) => {
+    const all = { ...options, steps, labels, guidance: cfg ?? 1 };
+    const latents = noise.mul(sigmaData);
+    if (way === 'restart') return sampleRestart(net, latents, { ...all, generator }).samples;
+    return samplePushforward(net, latents, all).samples;
+  };
 }
 
 function tvmDraw(
@@ -110,6 +144,7 @@ function tvmDraw(
   if (cfg !== undefined && !net.options.guidance) {
     throw new UsageError('--cfg: the network was trained without a guidance embedder, so its guidance is fixed');
   }
+  needClasses(net.options, cfg);
   const used = cfg ?? fixed ?? 1;
   return (noise, { steps, labels }) => {
     const beta = used === 1 ? null : full([noise.shape[0]!], 1 / used);

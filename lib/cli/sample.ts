@@ -16,13 +16,17 @@ const batch = 64;
 export const sample: Command = {
   options: {
     checkpoint: { type: 'string', required: true, value: 'file', help: 'what train or import wrote' },
-    steps: { type: 'string', value: 'n', help: 'jumps, each one network evaluation; default 1' },
+    steps: {
+      type: 'string',
+      value: 'n',
+      help: 'jumps, or of flow matching Euler steps, each one network evaluation; default 1',
+    },
     class: { type: 'string', value: 'c', help: 'class of all images; default: each class in turn' },
     count: { type: 'string', value: 'n', help: 'how many images; default 10 of each class, or 64' },
     cfg: {
       type: 'string',
       value: 'w',
-      help: 'guidance: an input of the network (TVM), or two evaluations a jump (IMM); default as trained, or 1',
+      help: 'guidance: an input of the network (TVM), or two evaluations a step (IMM, CT, FM); default as trained, or 1',
     },
     seed: { type: 'string', value: 's', help: 'of the noise; default 0' },
     out: { type: 'string', value: 'grid.png', help: 'the images, side by side' },
@@ -63,7 +67,7 @@ export const sample: Command = {
         const drawn: Tensor = tidy(() => {
           const noise = randn([size, channels, imageSize, imageSize], { generator });
           const chosen = tensor(labels.subarray(begin, begin + size), { shape: [size], dtype: 'int32' });
-          return draw(noise, { steps, labels: classes > 0 ? chosen : null })
+          return draw(noise, { steps, labels: classes > 0 ? chosen : null, generator })
             .mul(std)
             .add(mean);
         });

@@ -137,7 +137,7 @@ function checkOptions(given: ImmMappingOptions): Required<ImmMappingOptions> {
   if (etaMax <= etaMin) refuse('etaMax', `above etaMin ${etaMin}`, etaMax);
   if (sigmaData <= 0) refuse('sigmaData', 'above 0', sigmaData);
   if (T <= 0 || T > 1) refuse('T', 'in (0, 1]', T);
-  if (eps < 0 || eps >= T) refuse('eps', `in [0, T), T being ${T},`, eps);
+  if (eps < 0 || eps >= T) refuse('eps', `in [0, T), T being ${T}`, eps);
   return options;
 }
 

@@ -2,6 +2,7 @@
 import { ArgumentError } from '../errors';
 import { nearestName } from '../nearestName';
 import type { DiTOptions } from '../nn/dit';
+import type { DriftingKernel } from '../objectives/drifting';
 import { type ImmMappingOptions, immMapping } from '../objectives/immMapping';
 import type { LogitNormal } from '../objectives/times';
 import type { MmdKernel } from '../ops/mmd';
@@ -65,7 +66,7 @@ interface ImmEvaluation {
 
 export interface ImmStage extends StageBase, ImmEvaluation {
   objective: 'imm';
-  /** Of a group; they share a class and must divide the batch. Default 4. */
+  /** Of a group, 1 to 64; they share a class and must divide the batch. Default 4. */
   particles?: number;
   /** Default 'laplace'. */
   kernel?: MmdKernel | 'l2';
@@ -96,13 +97,19 @@ export interface DriftingStage extends StageBase {
   /** Of a group; they share a class and must divide the batch. Default 16. */
   particles?: number;
   /** Default 'laplace'. */
-  kernel?: 'laplace' | 'rbf' | 'imq';
+  kernel?: DriftingKernel;
   bandwidths?: number[];
   /** How far along the drift the network's targets lie. Default 1. */
   step?: number;
 }
 
 export type Stage = FlowMatchingStage | TvmStage | ImmStage | ConsistencyStage | MeanFlowStage | DriftingStage;
+
+/** Particles that the loss takes as one group, and that share a class. */
+export function groupSize(stage: Stage): number {
+  if (stage.objective === 'imm') return stage.particles ?? 4;
+  return stage.objective === 'drifting' ? (stage.particles ?? 16) : 1;
+}
 
 /** The options of {@link immMapping} for a stage: its data have unit standard deviation. */
 export function mappingOptions({ mapping }: ImmEvaluation): ImmMappingOptions {
@@ -123,14 +130,19 @@ export interface TrainConfig {
 }
 
 export type Kind =
-  | 'numbers'
-  | 'mapping'
   | 'any'
   | 'number'
+  | 'positive'
+  | 'positives'
+  | 'notNegative'
+  | 'share'
   | 'boolean'
   | 'string'
   | 'law'
+  | 'mapping'
   | 'pair'
+  | 'immKernel'
+  | 'driftingKernel'
   | 'objective'
   | 'init'
   | 'optimizer';
@@ -139,42 +151,42 @@ const base: Record<string, Kind> = {
   objective: 'objective',
   steps: 'number',
   batch: 'number',
-  lr: 'number',
-  warmup: 'number',
-  final: 'number',
+  lr: 'positive',
+  warmup: 'notNegative',
+  final: 'share',
   optimizer: 'optimizer',
   betas: 'pair',
-  weightDecay: 'number',
-  ema: 'number',
-  clip: 'number',
-  labelDropout: 'number',
+  weightDecay: 'notNegative',
+  ema: 'share',
+  clip: 'notNegative',
+  labelDropout: 'share',
 };
-const evaluation: Record<string, Kind> = { mapping: 'mapping', timeScale: 'number', inputScaling: 'boolean' };
+const evaluation: Record<string, Kind> = { mapping: 'mapping', timeScale: 'positive', inputScaling: 'boolean' };
 export const stageKeys: Record<Stage['objective'], Record<string, Kind>> = {
   flowMatching: { ...base, times: 'law' },
   tvm: {
     ...base,
-    teacher: 'number',
-    cfg: 'number',
+    teacher: 'share',
+    cfg: 'positive',
     doScaleParam: 'boolean',
     detachJvp: 'boolean',
     gap: 'law',
     s: 'law',
     sPrime: 'law',
-    startShare: 'number',
+    startShare: 'share',
     startS: 'law',
   },
   imm: {
     ...base,
     ...evaluation,
     particles: 'number',
-    kernel: 'string',
-    bandwidths: 'numbers',
+    kernel: 'immKernel',
+    bandwidths: 'positives',
     unbiased: 'boolean',
   },
   consistency: { ...base, ...evaluation },
-  meanFlow: { ...base, times: 'law', equalShare: 'number', power: 'number', offset: 'number', cfg: 'number' },
-  drifting: { ...base, particles: 'number', kernel: 'string', bandwidths: 'numbers', step: 'number' },
+  meanFlow: { ...base, times: 'law', equalShare: 'share', power: 'notNegative', offset: 'positive', cfg: 'positive' },
+  drifting: { ...base, particles: 'number', kernel: 'driftingKernel', bandwidths: 'positives', step: 'positive' },
 };
 export const modelKeys: Record<string, Kind> = {
   imageSize: 'number',
@@ -198,8 +210,21 @@ export const modelKeys: Record<string, Kind> = {
 export const dataKeys: Record<string, Kind> = { path: 'string', mean: 'number', std: 'number' };
 const topKeys = ['seed', 'model', 'stages', 'data', 'checkpointEvery', 'logEvery'];
 
+const kernels = {
+  immKernel: ['laplace', 'rbf', 'imq', 'energy', 'l2'] satisfies ImmStage['kernel'][],
+  driftingKernel: ['laplace', 'rbf', 'imq'] satisfies DriftingStage['kernel'][],
+};
+
+/** As JSON, which for its part makes null of NaN and infinities. */
+function shown(value: unknown): string {
+  return JSON.stringify(value, (_, x) => (typeof x === 'number' && !Number.isFinite(x) ? `#${x}` : x))?.replace(
+    /"#(NaN|-?Infinity)"/g,
+    '$1',
+  );
+}
+
 function fail(path: string, expected: string, got: unknown, op = 'train'): never {
-  throw new ArgumentError(op, `config.${path} must be ${expected}, got ${JSON.stringify(got)}`);
+  throw new ArgumentError(op, `config${path === '' ? '' : `.${path}`} must be ${expected}, got ${shown(got)}`);
 }
 
 export function record(path: string, value: unknown, op = 'train'): Record<string, unknown> {
@@ -217,12 +242,30 @@ function checkKeys(path: string, value: Record<string, unknown>, allowed: readon
 
 function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void {
   const refuse = (expected: string) => fail(path, expected, value, op);
-  const isNumber = (x: unknown) => typeof x === 'number' && Number.isFinite(x);
+  const isNumber = (x: unknown): x is number => typeof x === 'number' && Number.isFinite(x);
+  const isPositive = (x: unknown) => isNumber(x) && x > 0;
+  const oneOf = (names: readonly string[]) => {
+    if (names.includes(value as string)) return;
+    const advice = typeof value === 'string' ? `; did you mean '${nearestName(value, names)}'?` : '';
+    throw new ArgumentError(op, `config.${path} must be one of ${names.join(', ')}, got ${shown(value)}${advice}`);
+  };
   switch (kind) {
     case 'any':
       return;
     case 'number':
       if (!isNumber(value)) refuse('a finite number');
+      return;
+    case 'positive':
+      if (!isPositive(value)) refuse('a positive number');
+      return;
+    case 'positives':
+      if (!Array.isArray(value) || value.length === 0 || !value.every(isPositive)) refuse('a list of positive numbers');
+      return;
+    case 'notNegative':
+      if (!isNumber(value) || value < 0) refuse('a finite number of at least 0');
+      return;
+    case 'share':
+      if (!isNumber(value) || value < 0 || value > 1) refuse('in [0, 1]');
       return;
     case 'boolean':
     case 'string':
@@ -231,25 +274,30 @@ function checkKind(path: string, kind: Kind, value: unknown, op = 'train'): void
     case 'pair':
       if (!Array.isArray(value) || value.length !== 2 || !value.every(isNumber)) refuse('two numbers');
       return;
-    case 'numbers':
-      if (!Array.isArray(value) || value.length === 0 || !value.every(isNumber)) refuse('a list of numbers');
-      return;
-    case 'mapping':
+    case 'mapping': {
+      const mapping = record(path, value, op);
       try {
-        immMapping({ sigmaData: 1, ...record(path, value, op) });
+        immMapping({ sigmaData: 1, ...mapping });
       } catch (error) {
         if (!(error instanceof ArgumentError)) throw error;
         throw new ArgumentError(op, `config.${path}: ${error.message}`);
       }
       return;
+    }
     case 'law': {
       const law = record(path, value, op);
       checkKeys(path, law, ['mean', 'std'], op);
-      if (!isNumber(law.mean) || !isNumber(law.std)) refuse('{ mean, std }');
+      if (!isNumber(law.mean) || !isNumber(law.std) || law.std < 0) {
+        refuse('{ mean, std }, finite numbers, with std of at least 0');
+      }
       return;
     }
+    case 'immKernel':
+    case 'driftingKernel':
+      oneOf(kernels[kind]);
+      return;
     case 'objective':
-      if (typeof value !== 'string' || !(value in stageKeys)) refuse(`one of ${Object.keys(stageKeys).join(', ')}`);
+      oneOf(Object.keys(stageKeys));
       return;
     case 'init':
       if (value !== 'spectral' && value !== 'xavier') refuse("'spectral' or 'xavier'");
@@ -280,6 +328,34 @@ export function checkWhole(path: string, value: unknown, least: number, op = 'tr
   }
 }
 
+/** What depends on more than one key. */
+function checkTogether(path: string, stage: Stage, model: Record<string, unknown>): void {
+  if (stage.objective === 'imm' || stage.objective === 'drifting') {
+    const at = `${path}.particles`;
+    if (stage.particles !== undefined) checkWhole(at, stage.particles, 1);
+    const particles = groupSize(stage);
+    if (stage.objective === 'imm' && particles > 64) fail(at, 'at most 64', particles);
+    if (stage.batch % particles !== 0) {
+      const asIs = stage.particles === undefined ? ', the default' : '';
+      throw new ArgumentError(
+        'train',
+        `config.${at} must be a divisor of the batch of ${stage.batch}, got ${particles}${asIs}`,
+      );
+    }
+  }
+  if (stage.objective === 'imm') {
+    const { kernel = 'laplace', bandwidths, unbiased } = stage;
+    if ((kernel === 'l2' || kernel === 'energy') && bandwidths !== undefined) {
+      fail(`${path}.bandwidths`, `left out with the kernel '${kernel}'`, bandwidths);
+    }
+    if (kernel === 'l2' && unbiased) fail(`${path}.unbiased`, "left out with the kernel 'l2'", unbiased);
+    if (unbiased && groupSize(stage) === 1) fail(`${path}.unbiased`, 'left out with a single particle', unbiased);
+  }
+  if ((stage.objective === 'tvm' || stage.objective === 'meanFlow') && model.classes === 0) {
+    if ((stage.cfg ?? 1) !== 1) fail(`${path}.cfg`, '1 for a network without classes', stage.cfg);
+  }
+}
+
 /**
  * Checks a configuration and gives it back, typed.
  *
@@ -307,17 +383,8 @@ export function validateConfig(value: unknown): TrainConfig {
     checkTable(path, stage, stageKeys[stage.objective as Stage['objective']]);
     checkWhole(`${path}.steps`, stage.steps, 1);
     checkWhole(`${path}.batch`, stage.batch, 1);
-    if (stage.particles !== undefined) {
-      checkWhole(`${path}.particles`, stage.particles, 1);
-      const [batch, particles] = [stage.batch as number, stage.particles as number];
-      if (batch % particles !== 0) fail(`${path}.particles`, `a divisor of the batch of ${batch}`, particles);
-    }
-    if (!(typeof stage.lr === 'number' && stage.lr > 0)) fail(`${path}.lr`, 'a positive number', stage.lr);
-    for (const key of ['ema', 'teacher', 'labelDropout', 'startShare', 'equalShare', 'final']) {
-      const share = stage[key];
-      if (share !== undefined && !((share as number) >= 0 && (share as number) <= 1))
-        fail(`${path}.${key}`, 'in [0, 1]', share);
-    }
+    checkKind(`${path}.lr`, 'positive', stage.lr);
+    checkTogether(path, stage as unknown as Stage, model);
   }
   return config as unknown as TrainConfig;
 }

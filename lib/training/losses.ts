@@ -7,7 +7,7 @@ import { meanFlowLoss } from '../objectives/meanFlow';
 import { flowMatchingLoss, tvmLoss } from '../objectives/tvm';
 import type { Generator } from '../random';
 import type { Tensor } from '../tensor';
-import { mappingOptions, type Stage } from './config';
+import { groupSize, mappingOptions, type Stage } from './config';
 
 /** The loss, and the terms it is made of. */
 export type Losses = { loss: Tensor } & Record<string, Tensor>;
@@ -17,12 +17,6 @@ export interface Situation {
   /** Only Terminal Velocity Matching has one. */
   teacher: ReadonlyMap<string, Tensor> | null;
   generator: Generator;
-}
-
-/** Particles that the loss takes as one group, and that share a class. */
-export function groupSize(stage: Stage): number {
-  if (stage.objective === 'imm') return stage.particles ?? 4;
-  return stage.objective === 'drifting' ? (stage.particles ?? 16) : 1;
 }
 
 /** x [B, C, H, W], labels int32 [B] or null */

@@ -24,8 +24,8 @@ import { cosineSchedule } from '../optim/schedule';
 import { Generator, type GeneratorState } from '../random';
 import type { Tensor } from '../tensor';
 import { Batches } from './batches';
-import { type Stage, type TrainConfig, validateConfig } from './config';
-import { groupSize, lossOf } from './losses';
+import { groupSize, type Stage, type TrainConfig, validateConfig } from './config';
+import { lossOf } from './losses';
 
 export interface Dataset {
   /** [N, C, H, W], float32, unit standard deviation. */
@@ -83,7 +83,8 @@ class StageState {
     private readonly generator: Generator,
     labels: Tensor,
   ) {
-    this.batches = new Batches(labels, groupSize(stage) > 1);
+    // A network that knows no classes must see groups as mixed as the data are.
+    this.batches = new Batches(labels, groupSize(stage) > 1 && net.options.classes > 0);
     const params = net.namedParameters();
     const { lr, steps, warmup, final, betas = [0.9, 0.95], weightDecay = 0, ema = 0.9999 } = stage;
     this.optimizer =

@@ -1,14 +1,21 @@
-// A training run for a test to kill: folder and configuration come as arguments; resumes where there is a checkpoint.
+// A training run for a test to kill: folder and configuration come as arguments, and the step after which the process
+// kills itself, where it should; resumes where there is a checkpoint.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { Generator, randn, tensor, train } from '../../lib';
+import { train } from '../../lib';
+import { tinyData } from './tinyStages';
 
-const [out, config] = process.argv.slice(2) as [string, string];
-const images = randn([8, 1, 4, 4], { generator: new Generator(100) });
-const labels = tensor(Int32Array.from([0, 1, 2, 0, 1, 2, 0, 1]));
+const [out, config, last] = process.argv.slice(2) as [string, string, string?];
 const resume = existsSync(join(out, 'checkpoint.safetensors'));
 console.log('started');
-train(JSON.parse(config), { images, labels }, { out, resume, quiet: true }).catch((error) => {
+train(JSON.parse(config), tinyData(), {
+  out,
+  resume,
+  quiet: true,
+  onMetrics: ({ step }) => {
+    if (last !== undefined && step >= Number(last)) process.kill(process.pid, 'SIGKILL');
+  },
+}).catch((error) => {
   console.error(error);
   process.exitCode = 1;
 });

@@ -262,8 +262,11 @@ void Block::joinBarrier(Thread& t, const Instruction& i, uint32_t id, uint32_t c
     t.fail(format("barrier %u with %u threads, while thread %u came with %u (%s)", id, count, first.index,
                   barrier.expected, first.at->where));
   }
-  for (const Thread* other : barrier.waiting) {
-    if (waits && (i.immediate & kAligned) && other->warp == t.warp && other->at != &i) {
+  if (waits && (i.immediate & kAligned)) {
+    const Thread*& other = barrier.firstOfWarp[t.index / 32];
+    if (!other) {
+      other = &t;
+    } else if (other->at != &i) {
       t.fail(format("divergent barrier: %s, while thread %u of the same warp waits in %s (%s)", i.text, other->index,
                     other->at->text, other->at->where));
     }

@@ -100,8 +100,9 @@ struct Warp {
 };
 
 struct Barrier {
-  uint32_t expected = 0;                  // threads; 0: all that have not exited
-  std::vector<Thread*> arrived, waiting;  // arrived: those of bar.arrive, too
+  uint32_t expected = 0;                        // threads; 0: all that have not exited
+  std::vector<Thread*> arrived, waiting;        // arrived: those of bar.arrive, too
+  std::array<const Thread*, 32> firstOfWarp{};  // the first of each warp to wait in an aligned barrier
 };
 
 struct Block {

@@ -52,6 +52,7 @@ bool streamsAreLazy() {
   Stream stream;
   Device<int> values(100);
   Pinned host(100);
+  host.data[0] = host.data[99] = 7;
   increment<<<1, 128, 0, stream.handle>>>(values.data, 100);
   cudaMemcpyAsync(host.data, values.data, 400, cudaMemcpyDeviceToHost, stream.handle);
   const bool poisoned = host.data[0] == -1 && host.data[99] == -1;
