@@ -87,7 +87,13 @@ function markedLines(program: string, name: string): number[] {
 
 const pairs = (lists: Record<string, string[]>) =>
   Object.entries(lists).flatMap(([program, names]) => names.map((name) => [program, name] as const));
-const schedules = [{}, { SIMT_SEED: '1' }, { SIMT_SEED: '2', SIMT_COMPLETION: 'random' }, { SIMT_COMPLETION: 'eager' }];
+const schedules = [
+  {},
+  { SIMT_SEED: '1' },
+  { SIMT_SEED: '2', SIMT_COMPLETION: 'random' },
+  { SIMT_COMPLETION: 'eager' },
+  { SIMT_WORKERS: '3' },
+];
 
 (nvcc ? describe : describe.skip)('the CUDA emulator (needs nvcc)', () => {
   beforeAll(() => build('cuda_checks'), 600_000);

@@ -18,10 +18,14 @@ export const nvcc = cached('SIMT_NVCC');
 /** One build at a time: test files run side by side and share the folder. */
 export function build(target: string): void {
   const lock = join(root, 'build', 'cuda.lock');
-  execFileSync('flock', [lock, 'cmake', '--build', 'build', '--config', 'Release', '--target', target], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  execFileSync(
+    'flock',
+    [lock, 'cmake', '--build', 'build', '--config', 'Release', '--target', target, '--parallel', '3'],
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
 }
 
 export type Runtime = 'emulated' | 'gpu';
