@@ -22,7 +22,7 @@ const correct = {
   planted_matrix: ['product', 'productPadded', 'productWide'],
   planted_blocks: [
     ...['warpExchange', 'shuffle', 'barrier', 'namedBarriers', 'copy', 'pairs', 'sharedIndex', 'sharedPairs'],
-    ...['flag', 'broadcast', 'packBytes', 'histogram', 'lastBlock', 'bytes', 'readBack'],
+    ...['flag', 'broadcast', 'packBytes', 'volatileWrites', 'histogram', 'lastBlock', 'bytes', 'readBack'],
   ],
 };
 
@@ -48,6 +48,7 @@ const reported = {
     noEmptyBarrier: /^deadlock: threads 0-31 ended; threads 32-63 wait in /,
     flagWithoutFence: /^race at shared.* write by thread 0 .* and read by thread 32 /,
     someReadersNotWaitedFor: /^race at shared.* read by thread (9[6-9]|1[012]\d) .* and write by thread 0 /,
+    plainWrites: /^race at shared.* write by thread \d+ .* and write by thread \d+ /,
     bytesRace: /^race at shared|^read of 4 bytes at shared 0x\w+, which was never written/,
     blocksReadWrite: /^race at global.* read by thread 0 of block 2 .* and write by thread 0 of block 3 /,
     unwrittenShared: /^read of 4 bytes at shared 0x\w+, which was never written/,

@@ -107,6 +107,21 @@ __global__ void broadcast(int* out) {
   out[threadIdx.x] = seen;
 }
 
+// Volatile accesses may meet unordered; ordinary ones may not.
+template <bool Missing>
+__global__ void anyThread(int* out) {
+  __shared__ int found;
+  if (threadIdx.x == 0) found = 0;
+  __syncthreads();
+  if (Missing) {
+    if (threadIdx.x % 2) found = 1;  // [plainWrites]
+  } else {
+    if (threadIdx.x % 2) *const_cast<volatile int*>(&found) = 1;
+  }
+  __syncthreads();
+  out[threadIdx.x] = found;
+}
+
 // Threads write bytes side by side, and read four of others at once.
 template <bool Missing>
 __global__ void packBytes(unsigned* out) {
@@ -242,6 +257,13 @@ bool runBroadcast() {
   selftest::Device<int> out(128);
   broadcast<Missing><<<1, 128>>>(out.data);
   return equals<int>(out.read(), [](int) { return 5; });
+}
+
+template <bool Missing>
+bool runAnyThread() {
+  selftest::Device<int> out(64);
+  anyThread<Missing><<<1, 64>>>(out.data);
+  return equals<int>(out.read(), [](int) { return 1; });
 }
 
 template <bool Missing>
@@ -387,6 +409,8 @@ int main(int count, char** arguments) {
                              {"flagWithoutFence", runFlag<true>},
                              {"broadcast", runBroadcast<false>},
                              {"someReadersNotWaitedFor", runBroadcast<true>},
+                             {"volatileWrites", runAnyThread<false>},
+                             {"plainWrites", runAnyThread<true>},
                              {"packBytes", runPackBytes<false>},
                              {"bytesRace", runPackBytes<true>},
                              {"blocksReadWrite", runReadThenWrite},
