@@ -2,15 +2,15 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { build, root } from '../support/build';
 
-const root = join(__dirname, '..', '..');
 const programs = readdirSync(join(root, 'test', 'native')).map((file) => file.replace(/\.cc$/, ''));
 const built = existsSync(join(root, 'build', 'CMakeCache.txt'));
 
 // Where the addon is a prebuild there is nothing to link them with.
 (built ? describe : describe.skip)('native programs', () => {
   beforeAll(() => {
-    execFileSync('cmake', ['--build', 'build', '--config', 'Release', '--target', 'native_tests'], { cwd: root });
+    build('native_tests');
   }, 300_000);
 
   it.each(programs)('%s passes', (name) => {

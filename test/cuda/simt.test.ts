@@ -1,7 +1,8 @@
 /** The emulator's own tests: instructions against their definitions, ordinary code, and the runtime it stands in for. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { build } from './support/programs';
 
 const root = join(__dirname, '../..');
 const emulated = join(root, 'build/cuda-emulated');
@@ -31,8 +32,7 @@ const suite = hasNvcc() ? describe : describe.skip;
 
 suite('the CUDA emulator', () => {
   beforeAll(() => {
-    const target = ['--build', 'build', '--config', 'Release', '--target', 'simt_selftest', '--parallel', '3'];
-    execFileSync('cmake', target, { cwd: root, stdio: 'pipe' });
+    build('simt_selftest');
   }, 600_000);
 
   test('gives what the ISA defines, instruction by instruction', () => {

@@ -55,6 +55,19 @@ Place placeOf(const Block& block, const Instruction& instruction) {
 
 const char* whereOf(const Block& block, Place at) { return block.kernel.code[at - 1].where; }
 
+/** Volatile, relaxed, acquiring and releasing accesses may meet each other unordered, as atomics may. */
+bool isStrong(const Block& block, Place at) {
+  const std::string_view text = block.kernel.code[at - 1].text;
+  if (text.starts_with("atom") || text.starts_with("red.")) return true;
+  const std::string_view opcode = text.substr(0, text.find(' '));
+  for (const char* strong : {".volatile", ".relaxed", ".acquire", ".release"}) {
+    if (opcode.find(strong) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+bool areStrong(const Block& block, Place a, Place b) { return isStrong(block, a) && isStrong(block, b); }
+
 /** Time goes on. */
 void tick(uint32_t& clock) {
   if (++clock > Epoch::kLatest) throw Defect("the race detector counts to 2 million synchronisations of a thread");
@@ -177,6 +190,8 @@ void RaceObserver::checkWrite(Cell& cell, const Party& party) {
 }
 
 void RaceObserver::report(const Party& party, const char* verb, Epoch other, Place at) const {
+  const Block& block = *party.thread.block;
+  if (areStrong(block, at, placeOf(block, party.instruction))) return;
   party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                            place(*party.thread.block, party.space, party.address).c_str(), verb,
                            agentName(other.agent(), threads_).c_str(), whereOf(*party.thread.block, at),
@@ -256,6 +271,8 @@ void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
   forCells(launch_.traces_, party.address, size, copy, [&](Trace& trace, uint64_t address) {
     const auto check = [&](const BlockAccess& other, const char* verb) {
       if (!other.at || knowsBlock(party.thread, other)) return;
+      const Block& block = *party.thread.block;
+      if (areStrong(block, other.at, placeOf(block, party.instruction))) return;
       party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                                place(*party.thread.block, Space::global, address).c_str(), verb,
                                agentOf(other.epoch.agent(), threads_, other.block).c_str(),
@@ -289,6 +306,7 @@ void RaceLaunch::merge(Block& block, uint32_t index, Shadow<Cell>& shadow) {
 
 void RaceLaunch::mergeCell(Block& block, uint64_t address, uint32_t index, const Cell& cell, Trace& trace) {
   const auto fail = [&](const BlockAccess& other, const char* verb, uint32_t agent, const char* mine, Place at) {
+    if (areStrong(block, other.at, at)) return;
     throw Defect(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered, kernel %s",
                         place(block, Space::global, address).c_str(), verb,
                         agentOf(other.epoch.agent(), threads_, other.block).c_str(), whereOf(block, other.at), mine,

@@ -54,7 +54,7 @@ class RaceObserver : public Observer {
   void checkOtherBlocks(const Party&, uint32_t size);
   void meet(const Party&);
   void learn(std::span<Thread* const> from, std::span<Thread* const> to);
-  [[noreturn]] void report(const Party&, const char* verb, Epoch other, Place at) const;
+  void report(const Party&, const char* verb, Epoch other, Place at) const;
 
   RaceLaunch& launch_;
   uint32_t threads_, block_ = 0;

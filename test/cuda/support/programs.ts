@@ -1,9 +1,11 @@
 // The CUDA programs of the tests: whether they can be built here, building them, running them on the emulator or a GPU.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
+import { root } from '../../support/build';
 
-export const root = join(__dirname, '..', '..', '..');
+export { build, root } from '../../support/build';
+
 const cache = join(root, 'build', 'CMakeCache.txt');
 
 function cached(variable: string): string | undefined {
@@ -14,15 +16,6 @@ function cached(variable: string): string | undefined {
 
 /** nvcc's path, as the build found it. */
 export const nvcc = cached('SIMT_NVCC');
-
-/** One build at a time: test files run side by side and share the folder. */
-export function build(target: string): void {
-  const lock = join(root, 'build', 'cuda.lock');
-  execFileSync('flock', [lock, 'cmake', '--build', 'build', '--config', 'Release', '--target', target], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-}
 
 export type Runtime = 'emulated' | 'gpu';
 

@@ -72,6 +72,66 @@ __global__ void namedBarriers(int* out) {
   if (threadIdx.x >= 32) out[lane] = sum;
 }
 
+// A flag orders what its fence covers.
+template <bool Missing>
+__global__ void flag(int* out, int input) {
+  __shared__ int value, ready;
+  if (threadIdx.x == 0) ready = 0;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    value = input;  // [flagWithoutFence]
+    if (!Missing) __threadfence_block();
+    atomicExch(&ready, 1);
+  }
+  if (threadIdx.x == 32) {
+    while (atomicAdd(&ready, 0) == 0) {
+    }
+    __threadfence_block();
+    *out = value;  // [flagWithoutFence]
+  }
+}
+
+// All read a value, then one thread replaces it: every reader has to be waited for.
+template <bool Missing>
+__global__ void broadcast(int* out) {
+  __shared__ int value;
+  if (threadIdx.x == 0) value = 5;
+  __syncthreads();
+  const int seen = value;  // [someReadersNotWaitedFor]
+  if (Missing) {
+    if (threadIdx.x < 96) barrierSync<96>(1);
+  } else {
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) value = 6;  // [someReadersNotWaitedFor]
+  out[threadIdx.x] = seen;
+}
+
+// Volatile accesses may meet unordered; ordinary ones may not.
+template <bool Missing>
+__global__ void anyThread(int* out) {
+  __shared__ int found;
+  if (threadIdx.x == 0) found = 0;
+  __syncthreads();
+  if (Missing) {
+    if (threadIdx.x % 2) found = 1;  // [plainWrites]
+  } else {
+    if (threadIdx.x % 2) *const_cast<volatile int*>(&found) = 1;
+  }
+  __syncthreads();
+  out[threadIdx.x] = found;
+}
+
+// Threads write bytes side by side, and read four of others at once.
+template <bool Missing>
+__global__ void packBytes(unsigned* out) {
+  __shared__ alignas(4) unsigned char bytes[128];
+  bytes[127 - threadIdx.x] = static_cast<unsigned char>(threadIdx.x);  // [bytesRace]
+  if (!Missing) __syncthreads();
+  const int word = (threadIdx.x / 4 + 16) % 32;
+  if (!Missing || threadIdx.x >= 96) out[threadIdx.x] = reinterpret_cast<unsigned*>(bytes)[word];  // [bytesRace]
+}
+
 // ---- memory ----
 
 __global__ void readsUnwrittenShared(int* out) {
@@ -137,6 +197,11 @@ __global__ void neighboursInGlobal(int* slots, int* out) {
   out[threadIdx.x] = slots[(threadIdx.x + 1) % blockDim.x];  // [globalRace]
 }
 
+__global__ void readThenWrite(int* value, int* out) {
+  if (blockIdx.x < 3) out[blockIdx.x] = *value;  // [blocksReadWrite]
+  if (blockIdx.x == 3) *value = 1;               // [blocksReadWrite]
+}
+
 // Blocks may write to neighbouring bytes.
 __global__ void writeBytes(unsigned char* out, int stride) {
   out[threadIdx.x * stride + blockIdx.x] = static_cast<unsigned char>(threadIdx.x);
@@ -178,6 +243,43 @@ bool runNamedBarriers() {
   selftest::Device<int> out(32);
   namedBarriers<Missing><<<1, 64>>>(out.data);
   return equals<int>(out.read(), [](int t) { return 60 + 4 * (31 - t); });
+}
+
+template <bool Missing>
+bool runFlag() {
+  selftest::Device<int> out(1);
+  flag<Missing><<<1, 64>>>(out.data, 42);
+  return out.read()[0] == 42;
+}
+
+template <bool Missing>
+bool runBroadcast() {
+  selftest::Device<int> out(128);
+  broadcast<Missing><<<1, 128>>>(out.data);
+  return equals<int>(out.read(), [](int) { return 5; });
+}
+
+template <bool Missing>
+bool runAnyThread() {
+  selftest::Device<int> out(64);
+  anyThread<Missing><<<1, 64>>>(out.data);
+  return equals<int>(out.read(), [](int) { return 1; });
+}
+
+template <bool Missing>
+bool runPackBytes() {
+  selftest::Device<unsigned> out(128);
+  packBytes<Missing><<<1, 128>>>(out.data);
+  return equals<unsigned>(out.read(), [](int t) {
+    const unsigned first = 127 - 4 * ((t / 4 + 16) % 32);
+    return first | (first - 1) << 8 | (first - 2) << 16 | (first - 3) << 24;
+  });
+}
+
+bool runReadThenWrite() {
+  selftest::Device<int> value(1), out(3);
+  readThenWrite<<<4, 1>>>(value.data, out.data);
+  return equals<int>(out.read(), [](int) { return 0; });
 }
 
 bool runUnwrittenShared() {
@@ -303,6 +405,15 @@ int main(int count, char** arguments) {
                              {"deadlock", runDivergentBarrier<Divergence::warps>},
                              {"namedBarriers", runNamedBarriers<false>},
                              {"noEmptyBarrier", runNamedBarriers<true>},
+                             {"flag", runFlag<false>},
+                             {"flagWithoutFence", runFlag<true>},
+                             {"broadcast", runBroadcast<false>},
+                             {"someReadersNotWaitedFor", runBroadcast<true>},
+                             {"volatileWrites", runAnyThread<false>},
+                             {"plainWrites", runAnyThread<true>},
+                             {"packBytes", runPackBytes<false>},
+                             {"bytesRace", runPackBytes<true>},
+                             {"blocksReadWrite", runReadThenWrite},
                              {"unwrittenShared", runUnwrittenShared},
                              {"copy", runCopy<100>},
                              {"globalOutOfBounds", runCopy<101>},
