@@ -84,9 +84,9 @@ struct CopySign {
 
 // Integers are computed unsigned where overflow wraps.
 template <class Operation, class T>
-constexpr bool wraps = std::is_integral_v<T> &&
-                       (std::is_same_v<Operation, Add> || std::is_same_v<Operation, Subtract> ||
-                        std::is_same_v<Operation, Multiply>);
+constexpr bool wraps =
+    std::is_integral_v<T> &&
+    (std::is_same_v<Operation, Add> || std::is_same_v<Operation, Subtract> || std::is_same_v<Operation, Multiply>);
 
 template <class Operation, class T>
 T apply(T a, T b) {

@@ -58,7 +58,8 @@ void wide(Thread& t, const Instruction& i) {
   t.write(i.d, Function::of(t.read<double>(i.a)));
 }
 
-/** rcp/rsqrt.approx.ftz.f64 work on the high word alone: 20 bits of mantissa, the low word zero. (rsqrt.approx.f64 is precise.) */
+/** rcp/rsqrt.approx.ftz.f64 work on the high word alone: 20 bits of mantissa, the low word zero. (rsqrt.approx.f64 is
+ * precise.) */
 template <class Function>
 void wideApproximate(Thread& t, const Instruction& i) {
   double a = std::bit_cast<double>(t.read<uint64_t>(i.a) & ~0xffffffffull);

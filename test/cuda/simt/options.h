@@ -1,5 +1,5 @@
-// What the environment asks of the emulator: SIMT_SM, SIMT_SEED, SIMT_RACES, SIMT_WORKERS, SIMT_MEMORY. (SIMT_COMPLETION is
-// completion.h's, SIMT_STATS banks.h's.)
+// What the environment asks of the emulator: SIMT_SM, SIMT_SEED, SIMT_RACES, SIMT_WORKERS, SIMT_MEMORY.
+// (SIMT_COMPLETION is completion.h's, SIMT_STATS banks.h's.)
 #pragma once
 
 #include <cstdint>
