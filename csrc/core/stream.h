@@ -24,7 +24,8 @@ class Stream {
 
   // Starts the thread at the first job. Blocks while `kMaxQueued` jobs wait: a program that never reads must not queue
   // without bound.
-  void enqueue(std::unique_ptr<Job> job);
+  // Virtual, so that a device's library calls the addon's.
+  virtual void enqueue(std::unique_ptr<Job> job);
 
   // Returns true when everything enqueued before the call has run, or false when `abandon`, asked now and then, says
   // so.

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void raiseNotFiniteKernel(const T* x, const unsigned long long* first, int64_t perRow, int64_t name,
-                                     Fault* fault, int32_t op) {
+                                     Fault* fault, FaultName op) {
   if (*first == kNone) return;
   const int64_t at = static_cast<int64_t>(*first);
   raise(fault, FaultKind::NotFinite, op, __double_as_longlong(static_cast<double>(static_cast<Compute<T>>(x[at]))),
@@ -78,7 +78,7 @@ void CudaBackend::checkFinite(const Tensor& y, const Tensor& x, const std::strin
   const int64_t n = x.numel();
   if (n == 0) return;
   const int64_t rows = x.rank() == 0 ? 1 : x.shape()[0];
-  const int32_t op = runtime_.nameFault("checkFinite", ErrorCode::Numerical, describeNotFinite);
+  const FaultName op = runtime_.nameFault("checkFinite", ErrorCode::Numerical, describeNotFinite, y);
   const Scratch<unsigned long long> first(x.device(), 1);
   check(cudaMemsetAsync(first.data(), 0xff, sizeof(kNone), runtime_.stream()), "checkFinite");
   dispatchFloating(x.dtype(), [&]<class T>() {

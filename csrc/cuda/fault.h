@@ -8,20 +8,26 @@ namespace flowmap::cuda {
 
 enum class FaultKind : int32_t { None, IndexOutOfRange, NotFinite, WeightOutOfRange };
 
+// Which launch a kernel belongs to: see Runtime::nameFault.
+struct FaultName {
+  int32_t op;      // what went wrong in which op
+  int64_t launch;  // and what it was computing
+};
+
 struct Fault {
   FaultKind kind;
-  int32_t op;        // which launch: see Runtime::nameFault
+  FaultName name;
   int64_t value;     // the offending index, or bits of a double
   int64_t position;  // the row, element or group it was found at
 };
 
 #ifdef __CUDACC__
 // The first caller wins; later faults are consequences or repetitions.
-__device__ inline void raise(Fault* fault, FaultKind kind, int32_t op, int64_t value, int64_t position) {
+__device__ inline void raise(Fault* fault, FaultKind kind, FaultName name, int64_t value, int64_t position) {
   if (atomicCAS(reinterpret_cast<int*>(&fault->kind), static_cast<int>(FaultKind::None), static_cast<int>(kind)) !=
       static_cast<int>(FaultKind::None))
     return;
-  fault->op = op;
+  fault->name = name;
   fault->value = value;
   fault->position = position;
 }

@@ -1,5 +1,8 @@
 // Gathering by index, and its transpose: rows added up in the order of their indices, whatever runs first. An index out
-// of range is a fault of the device, found by the kernel; nothing is read or written by it.
+// of range is a fault of the device, found by the kernel; nothing is read by it, and NaN is written where floating
+// elements belong: what is computed from them before the fault is told must not look right.
+#include <cstring>
+
 #include "core/convert_element.h"
 #include "cuda/backend.h"
 #include "cuda/divisor.h"
@@ -25,17 +28,17 @@ std::string describeIndex(const Fault& fault) {
 
 struct IndexCheck {
   Fault* fault;
-  int32_t op;
+  FaultName name;
   int64_t size;
   __device__ __forceinline__ bool operator()(int32_t index, int64_t position) const {
     if (index >= 0 && index < size) return true;
-    raise(fault, FaultKind::IndexOutOfRange, op, packIndex(index, size), position);
+    raise(fault, FaultKind::IndexOutOfRange, name, packIndex(index, size), position);
     return false;
   }
 };
 
-IndexCheck indexCheck(Runtime& runtime, const char* op, int64_t size) {
-  return {runtime.fault(), runtime.nameFault(op, ErrorCode::Argument, describeIndex), size};
+IndexCheck indexCheck(Runtime& runtime, const char* op, const Tensor& out, int64_t size) {
+  return {runtime.fault(), runtime.nameFault(op, ErrorCode::Argument, describeIndex, out), size};
 }
 
 // For results without elements, whose indices are checked all the same.
@@ -49,13 +52,13 @@ __global__ void __launch_bounds__(kThreads)
 // x [outer, size, inner], indices [count] -> y [outer, count, inner]; inner in units of T
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    takeKernel(T* y, const T* x, const int32_t* indices, int64_t n, int64_t count, int64_t inner, Divisor byInner,
-               Divisor byCount, IndexCheck check) {
+    takeKernel(T* y, const T* x, const int32_t* indices, int64_t n, int64_t count, int64_t inner, T missing,
+               Divisor byInner, Divisor byCount, IndexCheck check) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
     int64_t outer = i;
     const int64_t column = byInner.take(outer), place = byCount.take(outer);
     const int32_t index = indices[place];
-    y[i] = check(index, place) ? x[(outer * check.size + index) * inner + column] : T{};
+    y[i] = check(index, place) ? x[(outer * check.size + index) * inner + column] : missing;
   }
 }
 
@@ -102,13 +105,14 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    oneHotKernel(T* y, const int32_t* indices, int64_t n, Divisor byDepth, T one, IndexCheck check) {
+    oneHotKernel(T* y, const int32_t* indices, int64_t n, Divisor byDepth, T one, T missing, IndexCheck check) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) {
     int64_t place = i;
     const int64_t column = byDepth.take(place);
     const int32_t index = indices[place];
-    if (column == 0) check(index, place);
-    y[i] = index == column ? one : T(0);
+    const bool known = index >= 0 && index < check.size;
+    if (!known && column == 0) check(index, place);
+    y[i] = !known ? missing : index == column ? one : T(0);
   }
 }
 
@@ -118,7 +122,7 @@ void CudaBackend::take(const Tensor& out, const Tensor& x, const Tensor& indices
   if (indices.numel() == 0) return;
   const int64_t size = x.shape()[axis], count = indices.numel(), item = static_cast<int64_t>(itemSize(x.dtype()));
   const int64_t inner = x.shape().product(axis + 1, x.rank());
-  const IndexCheck check = indexCheck(runtime_, "take", size);
+  const IndexCheck check = indexCheck(runtime_, "take", out, size);
   if (out.numel() == 0) {
     return launchKernel(runtime_, checkIndicesKernel, gridFor(runtime_, count), indices.data<const int32_t>(), count,
                         check);
@@ -126,8 +130,10 @@ void CudaBackend::take(const Tensor& out, const Tensor& x, const Tensor& indices
   const int width = commonWidth(item, inner * item);
   const int64_t units = inner * item / width, n = out.numel() * item / width;
   dispatchWidth(width, [&]<class T>() {
+    T missing;  // all ones is NaN in every floating type
+    std::memset(&missing, isFloating(x.dtype()) ? 0xff : 0, sizeof missing);
     launchKernel(runtime_, takeKernel<T>, gridFor(runtime_, n), out.data<T>(), x.data<const T>(),
-                 indices.data<const int32_t>(), n, count, units, Divisor(units, n), Divisor(count, n), check);
+                 indices.data<const int32_t>(), n, count, units, missing, Divisor(units, n), Divisor(count, n), check);
   });
 }
 
@@ -137,7 +143,7 @@ void CudaBackend::takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indic
   const Scratch<uint64_t> keys(gx.device(), count);
   const Scratch<int32_t> places(gx.device(), count);
   launchKernel(runtime_, placeKeysKernel, gridFor(runtime_, count), keys.data(), places.data(),
-               indices.data<const int32_t>(), count, indexCheck(runtime_, "takeVjp", size));
+               indices.data<const int32_t>(), count, indexCheck(runtime_, "takeVjp", gx, size));
   if (n == 0) return;
   const int64_t inner = gx.shape().product(axis + 1, gx.rank());
   int bits = 1;
@@ -152,10 +158,11 @@ void CudaBackend::takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indic
 void CudaBackend::oneHot(const Tensor& out, const Tensor& indices) {
   const int64_t n = out.numel(), depth = out.shape()[-1];
   if (n == 0) return;
-  const uint64_t one = elementBits(out.dtype(), 1);
+  const uint64_t one = elementBits(out.dtype(), 1), missing = isFloating(out.dtype()) ? ~uint64_t{0} : 0;
   dispatchBits(out.dtype(), [&]<class T>() {
     launchKernel(runtime_, oneHotKernel<T>, gridFor(runtime_, n), out.data<T>(), indices.data<const int32_t>(), n,
-                 Divisor(depth, n), static_cast<T>(one), indexCheck(runtime_, "oneHot", depth));
+                 Divisor(depth, n), static_cast<T>(one), static_cast<T>(missing),
+                 indexCheck(runtime_, "oneHot", out, depth));
   });
 }
 

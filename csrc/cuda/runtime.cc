@@ -70,21 +70,34 @@ Runtime::Runtime(int ordinal, std::string name) : ordinal_(ordinal), name_(std::
   blocking_ = blocking && std::strcmp(blocking, "1") == 0;
 }
 
-int32_t Runtime::nameFault(const std::string& op, ErrorCode code, Describe describe) {
+FaultName Runtime::nameFault(const std::string& op, ErrorCode code, Describe describe, const Tensor& out) {
   std::lock_guard lock(mutex_);
-  const auto [entry, isNew] = faultNumbers_.try_emplace({op, code, describe}, static_cast<int32_t>(faultNames_.size()));
-  if (isNew) faultNames_.push_back({op, code, describe});
-  return entry->second;
+  const auto [entry, isNew] = faultNumbers_.try_emplace({op, code, describe}, static_cast<int32_t>(faultTexts_.size()));
+  if (isNew) faultTexts_.push_back({op, code, describe});
+  if (launches_.size() == kNamedLaunches) {
+    launches_.pop_front();
+    ++firstLaunch_;
+  }
+  launches_.push_back(out.storage());
+  return {entry->second, firstLaunch_ + static_cast<int64_t>(launches_.size()) - 1};
 }
 
-std::shared_ptr<const Error> Runtime::errorOf(const Fault& fault) const {
+std::shared_ptr<const Error> Runtime::errorOf(const Fault& fault) {
   if (fault.kind == FaultKind::None) return nullptr;
   std::lock_guard lock(mutex_);
-  if (fault.op < 0 || static_cast<size_t>(fault.op) >= faultNames_.size()) {
+  const auto [op, launch] = fault.name;
+  if (op < 0 || static_cast<size_t>(op) >= faultTexts_.size()) {
     return std::make_shared<const Error>(ErrorCode::Internal, name_, "a kernel left a fault that no op has named");
   }
-  const FaultName& name = faultNames_[fault.op];
-  return std::make_shared<const Error>(name.code, name.op, name.describe(fault));
+  const FaultText& text = faultTexts_[op];
+  auto error = std::make_shared<const Error>(text.code, text.op, text.describe(fault));
+  const size_t at = static_cast<size_t>(launch - firstLaunch_);
+  if (launch < firstLaunch_ || at >= launches_.size()) return error;
+  if (std::shared_ptr<Storage> faulty = launches_[at].lock()) {
+    Stream& stream = faulty->device().stream();
+    stream.enqueue(makeJob([faulty = std::move(faulty), error]() noexcept { faulty->setError(error); }));
+  }
+  return error;
 }
 
 void Runtime::adoptThread() {

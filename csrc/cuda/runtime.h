@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/tensor.h"
 #include "cuda/fault.h"
 
 namespace flowmap::cuda {
@@ -42,11 +44,12 @@ class Runtime {
 
   // In device memory.
   Fault* fault() const { return fault_; }
-  // A number that kernels put into a fault; `describe` becomes the message, built from the record when it is read.
+  // What a launch puts into a fault; `describe` becomes the message, built from the record when it is read, and `out`,
+  // what the launch computes, keeps the error from then on.
   using Describe = std::string (*)(const Fault& fault);
-  int32_t nameFault(const std::string& op, ErrorCode code, Describe describe);
+  FaultName nameFault(const std::string& op, ErrorCode code, Describe describe, const Tensor& out);
   // The error that a record stands for; null for none. Any thread.
-  std::shared_ptr<const Error> errorOf(const Fault& fault) const;
+  std::shared_ptr<const Error> errorOf(const Fault& fault);
 
   // Makes this the current device of the calling thread; `check` then knows whose failure it sees.
   void adoptThread();
@@ -76,13 +79,17 @@ class Runtime {
   Fault* fault_ = nullptr;
   bool blocking_ = false;
 
-  struct FaultName {
+  struct FaultText {
     std::string op;
     ErrorCode code;
     Describe describe;
   };
+  // The latest launches that may leave a fault, which no read has come back from since.
+  static constexpr size_t kNamedLaunches = 4096;
   mutable std::mutex mutex_;
-  std::vector<FaultName> faultNames_;
+  std::vector<FaultText> faultTexts_;
+  std::deque<std::weak_ptr<Storage>> launches_;
+  int64_t firstLaunch_ = 0;
   std::map<std::tuple<std::string, ErrorCode, Describe>, int32_t> faultNumbers_;
 
   // The ops since the device was last known to be well, the latest kRemembered of them: who may have failed.

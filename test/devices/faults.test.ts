@@ -15,6 +15,18 @@ describeOnDevices('a fault in a kernel', (device) => {
     await expect(checkFinite(add(x, Number.POSITIVE_INFINITY), 'the sum').data()).rejects.toThrow(NumericalError);
   });
 
+  it('stays with what the op computed, and what was computed from that looks wrong', async () => {
+    const x = tensor([1, 2, 3], options);
+    const faulty = take(x, int32([0, 3]));
+    const sum = add(faulty, 1);
+    await expect(faulty.data()).rejects.toThrow(ArgumentError);
+    await expect(faulty.data()).rejects.toThrow('take: indices must be in [0, 3), got 3 at position 1');
+    expect(() => add(faulty, 1).dataSync()).toThrow(ArgumentError);
+    // On the CPU the error goes along with values; on a GPU it was not known yet.
+    if (device !== 'cpu') expect(Array.from(await sum.data())).toEqual([2, Number.NaN]);
+    expect(Array.from(await x.data())).toEqual([1, 2, 3]);
+  });
+
   it('leaves later work unharmed', async () => {
     const x = tensor([1, 2, 3], options);
     await expect(take(x, int32([5])).data()).rejects.toThrow(ArgumentError);
