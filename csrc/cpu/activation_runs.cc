@@ -9,46 +9,10 @@
 #include "cpu/vector_math-inl.h"
 
 // after the exponential it calls
-#include "core/elementwise_formulas-inl.h"
+#include "core/activation_formulas-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
-
-// The activation and its first two derivatives.
-template <class V>
-struct Derivatives {
-  V value, first, second;
-};
-
-// Tanh form: x/2 (1 + tanh u), u = √(2/π) (x + 0.044715 x³) (Hendrycks and Gimpel, arXiv 1606.08415).
-struct Gelu {
-  template <class D, class V = hn::Vec<D>>
-  static Derivatives<V> at(D d, V x) {
-    const V root = constant(d, 0.7978845608028654), cubic = constant(d, 0.7978845608028654 * 0.044715);
-    const V half = constant(d, 0.5), one = constant(d, 1);
-    const V x2 = hn::Mul(x, x);
-    const V u = hn::Mul(x, hn::MulAdd(cubic, x2, root));
-    const V u1 = hn::MulAdd(hn::Mul(constant(d, 3), cubic), x2, root);
-    const V u2 = hn::Mul(hn::Mul(constant(d, 6), cubic), x);
-    const V t = tanh(d, u);
-    const V slope = hn::NegMulAdd(t, t, one);
-    const V halfX = hn::Mul(half, x);
-    const V onePlus = hn::Add(one, t);
-    const V inner = hn::NegMulAdd(hn::Mul(hn::Add(t, t), u1), u1, u2);
-    return {hn::Mul(halfX, onePlus), hn::MulAdd(hn::Mul(halfX, slope), u1, hn::Mul(half, onePlus)),
-            hn::Mul(slope, hn::MulAdd(halfX, inner, u1))};
-  }
-};
-
-struct Silu {
-  template <class D, class V = hn::Vec<D>>
-  static Derivatives<V> at(D d, V x) {
-    const V one = constant(d, 1), two = constant(d, 2);
-    const V s = sigmoid(d, x), rest = hn::Sub(one, s);
-    const V slope = hn::Mul(s, rest);
-    return {hn::Mul(x, s), hn::MulAdd(x, slope, s), hn::Mul(slope, hn::MulAdd(x, hn::NegMulAdd(two, s, one), two))};
-  }
-};
 
 // Runs body on whole vectors, and on the rest through copies of vector length.
 template <class C, size_t kInputs, size_t kOutputs, class Body>

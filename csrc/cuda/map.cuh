@@ -52,6 +52,18 @@ __device__ __forceinline__ Values<Compute<T>, kCount> loadValues(const Operand<T
   return values;
 }
 
+template <class Out, int kCount>
+__device__ __forceinline__ void storePacket(Out* y, const Packet<Out, kCount>& result, int live) {
+  if (live == kCount) {
+    *reinterpret_cast<Packet<Out, kCount>*>(y) = result;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < live) y[i] = result.at[i];
+    }
+  }
+}
+
 template <class Out, int kCount, class Op, class... Cs>
 __device__ __forceinline__ Packet<Out, kCount> applyValues(const Op& op, const Values<Cs, kCount>&... in) {
   Packet<Out, kCount> result;
@@ -77,14 +89,7 @@ __device__ __forceinline__ void mapPackets(Out* y, int64_t n, const MapWalk<size
     const int live = n - first < kCount ? static_cast<int>(n - first) : kCount;
     const Packet<Out, kCount> result =
         applyValues<Out, kCount>(op, loadValues<kCount>(x, at[kIndex], walk.repeats[kIndex], live)...);
-    if (live == kCount) {
-      *reinterpret_cast<Packet<Out, kCount>*>(y + first) = result;
-    } else {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        if (i < live) y[first + i] = result.at[i];
-      }
-    }
+    storePacket(y + first, result, live);
   }
 }
 

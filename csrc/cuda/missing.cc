@@ -32,14 +32,6 @@ void CudaBackend::gatedResidualVjp(const Tensor&, const Tensor&, const Tensor&, 
                                    const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
   missing("gatedResidualVjp");
 }
-void CudaBackend::softmax(const Tensor&, const Tensor&) { missing("softmax"); }
-void CudaBackend::activation(ActivationOp, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
-  missing("activation");
-}
-void CudaBackend::activationVjp(ActivationOp, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                const Tensor&) {
-  missing("activationVjp");
-}
 void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
   missing("attention");
 }

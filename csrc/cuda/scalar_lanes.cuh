@@ -1,5 +1,5 @@
-// Highway's vocabulary on one value: what core/elementwise_formulas-inl.h needs to compute in a CUDA thread. int32
-// wraps.
+// Highway's vocabulary on one value: what the formulas of core/ (elementwise_formulas-inl.h, activation_formulas-inl.h)
+// need to compute in a CUDA thread. int32 wraps.
 #pragma once
 
 #include <cmath>
@@ -82,6 +82,14 @@ __device__ __forceinline__ T Div(T a, T b) {
   return a / b;
 }
 template <class T>
+__device__ __forceinline__ T MulAdd(T a, T b, T c) {
+  return ::fma(a, b, c);
+}
+template <class T>
+__device__ __forceinline__ T NegMulAdd(T a, T b, T c) {
+  return ::fma(-a, b, c);
+}
+template <class T>
 __device__ __forceinline__ T Neg(T a) {
   if constexpr (std::is_same_v<T, int32_t>)
     return Sub(T(0), a);
@@ -105,6 +113,11 @@ __device__ __forceinline__ T Min(T a, T b) {
 }
 
 }  // namespace hn
+
+template <class T>
+__device__ __forceinline__ T constant(Lane<T>, double value) {
+  return static_cast<T>(value);
+}
 
 template <class T>
 __device__ __forceinline__ T exp(Lane<T>, T x) {

@@ -1,4 +1,4 @@
-// RMS normalisation, modulation, gating, QKV splits and softmax: values in every dtype, derivatives to second order
+// RMS normalisation, modulation, gating and QKV splits: values in every dtype, derivatives to second order
 // against differences, to third through the compositions, the fused passes against plain ops.
 import {
   gatedResidual,
@@ -7,7 +7,6 @@ import {
   ones,
   rmsNorm,
   rmsNormModulate,
-  softmax,
   splitQkv,
   type Tensor,
   tensor,
@@ -208,34 +207,5 @@ describe('third derivatives', () => {
     for (const [i, found] of third(f).entries()) {
       expect(relativeError(found.dataSync(), expected[i]!.dataSync())).toBeLessThan(1e-12);
     }
-  });
-});
-
-describe('softmax', () => {
-  it.each([1, 5, 16, 33])('is a distribution with the right derivatives over %i values', (width) => {
-    checkOp((x) => softmax(x!), [sample([3, width], width)], {
-      reference: (x) => {
-        const out = new Float64Array(x.length);
-        for (let row = 0; row < 3; row++) {
-          const part = x.subarray(row * width, (row + 1) * width);
-          const top = Math.max(...part);
-          const sum = part.reduce((s, v) => s + Math.exp(v - top), 0);
-          part.forEach((v, i) => {
-            out[row * width + i] = Math.exp(v - top) / sum;
-          });
-        }
-        return out;
-      },
-    });
-  });
-
-  it('stays finite for large logits and shows a NaN', () => {
-    expect([...softmax(tensor([1e30, 0, -1e30])).dataSync()]).toEqual([1, 0, 0]);
-    expect([...softmax(tensor([Number.NaN, 0])).dataSync()].every(Number.isNaN)).toBe(true);
-  });
-
-  it('carries a tangent', () => {
-    const [, t] = jvp(softmax, [tensor([0, 0])], [tensor([1, 0])]);
-    expect([...t.dataSync()]).toEqual([0.25, -0.25]);
   });
 });
