@@ -137,7 +137,14 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
     if (length) std::memcpy(out.data(), bytes, length);
     return out;
   }
-  std::shared_ptr<HostBuffer> copy = device.transfer().buffer(length);
+  std::shared_ptr<HostBuffer> copy;
+  try {
+    copy = device.transfer().buffer(length);
+  } catch (const DeviceLost&) {
+    throw;
+  } catch (const Error& error) {
+    throw Error(error.code(), "tensor", error.detail());
+  }
   if (length) std::memcpy(copy->data(), bytes, length);
   launch("tensor", device, {out}, {}, [out, copy](Backend&) { out.device().transfer().upload(out, copy); });
   return out;

@@ -85,6 +85,36 @@ function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: n
   });
 });
 
+(emulated ? describe : describe.skip)('page-locked memory that runs out', () => {
+  it('is told by the op that wanted it, and all goes on', async () => {
+    const { code, lines } = await runNode(
+      `const { tensor, full, add } = require('./lib');
+      const tell = (error) => console.log(error.name + ' | ' + error.message);
+      const cuda = { device: 'cuda' };
+      (async () => {
+        try { tensor(new Float32Array(2 ** 16), cuda); } catch (error) { tell(error); }
+        const big = full([2 ** 16], 1, cuda);
+        await big.data().catch(tell);
+        try { big.dataSync(); } catch (error) { tell(error); }
+        await big.to({ device: 'cpu' }).data().catch(tell);
+        await full([2 ** 16], 1).to(cuda).sum().data().catch(tell);
+        console.log((await add(big.sum(), tensor([1], cuda)).data())[0]);
+      })()`,
+      {
+        LD_PRELOAD: process.env.LD_PRELOAD ? `${process.env.LD_PRELOAD}:${failing}` : failing,
+        FAIL_HOST_ALLOC: '262144',
+      },
+    );
+    expect(lines).toEqual([
+      ...['tensor', 'data', 'dataSync', 'to', 'to'].map(
+        (op) => `OutOfMemoryError | ${op}: no page-locked host memory for a copy of 262144 bytes`,
+      ),
+      '65537',
+    ]);
+    expect(code).toBe(0);
+  });
+});
+
 (present ? describe : describe.skip)('a process with CUDA work in its queues', () => {
   const program = `
     const { Worker, isMainThread, parentPort } = require('node:worker_threads');
