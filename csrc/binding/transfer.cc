@@ -55,7 +55,6 @@ napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) 
   read->op = op;
   napi_value promise;
   napi_create_promise(env, &read->deferred, &promise);
-  environment.mailbox()->expectOne();
   const auto settle = [read, mailbox = environment.mailbox()](std::shared_ptr<HostBuffer> values,
                                                               std::shared_ptr<const Error> error) {
     read->values = std::move(values);
@@ -63,6 +62,7 @@ napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) 
     mailbox->post(read);
   };
   device.stream().enqueue(makeJob([start = std::move(start), settle]() noexcept { start(settle); }));
+  environment.mailbox()->expectOne();  // what comes is settled on this thread, so not before
   return promise;
 }
 

@@ -28,8 +28,8 @@ class CudaTransfer final : public Transfer {
     cudaEvent_t done = nullptr;
     uint64_t op = 0;  // the latest op before it
     std::shared_ptr<HostBuffer> values;
-    std::shared_ptr<HostBuffer> fault;  // absent for uploads
-    Arrival arrival;                    // likewise
+    std::shared_ptr<HostBuffer> fault;                   // absent for uploads
+    Arrival arrival;                                     // likewise
     std::vector<std::shared_ptr<HostBuffer>> abandoned;  // of those dropped before it: their copies end before its own
   };
   void fetch(std::shared_ptr<HostBuffer> to, const Tensor* x, Arrival arrival);

@@ -128,6 +128,24 @@ function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: n
       "require('./scripts/typescript.cjs');" + program + body, { eval: true });`;
   const withWorker = `const program = ${JSON.stringify(program)};${program}`;
 
+  it('goes on where a fault is told while the queue is full and its front waits for another device', async () => {
+    const { code, lines } = await runNode(`
+      const { tensor, full, add, sin, take } = require('./lib');
+      const cuda = { device: 'cuda' };
+      const x = tensor([1, 2], cuda);
+      let slow = full([2 ** 20], 1, cuda);
+      for (let i = 0; i < 3; i++) slow = sin(slow);
+      const bad = take(x, tensor([9], { dtype: 'int32', device: 'cuda' }));
+      bad.data().catch((error) => console.log(error.message));
+      let y = add(x.to({ device: 'cpu' }), 1).to(cuda);
+      for (let i = 0; i < 9000; i++) y = add(y, 1);
+      y.data().then((data) => console.log(data[0]));`);
+    expect({ code, lines }).toEqual({
+      code: 0,
+      lines: ['take: indices must be in [0, 2), got 9 at position 0', '9002'],
+    });
+  });
+
   it('leaves at process.exit', async () => {
     expect(await runNode(`${program} flood().data(); process.exit(7);`)).toEqual({ code: 7, lines: [''] });
     expect(await runNode(`${program} flood().data(); setTimeout(() => process.exit(7), 30);`)).toEqual({

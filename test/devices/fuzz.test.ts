@@ -58,7 +58,7 @@ const order: Step[] = [
   (x, _, random) => lib.min(x, Math.floor(random() * x.rank)),
   (x, _, random) => lib.cast(lib.argmax(x, Math.floor(random() * x.rank)), x.dtype),
   (x, _, random) => lib.cast(lib.argmin(x, Math.floor(random() * x.rank), { keepDims: true }), x.dtype),
-  (x, _, random) => lib.sum(x, Math.floor(random() * x.rank)),
+  (x, _, random) => lib.sum(lib.sign(x), Math.floor(random() * x.rank)), // exact, whatever is added first
 ];
 const shapes = [[], [1], [0], [7], [33, 1], [3, 0, 2], [5, 16], [17, 35], [2, 1, 3, 8], [1, 2, 1, 3, 1, 2, 2, 2]];
 const special = [0, -0, 1, -1, 2.5, -7, 1e-40, 65504, 70000, 2 ** 31, -(2 ** 31), 3e38, Infinity, -Infinity, NaN];
@@ -116,7 +116,7 @@ describeOnDevices('arbitrary programs', (device) => {
   if (device === 'cpu') return it.skip('is what others are compared with', () => {});
 
   it('come out as on the CPU, to the last bit where no function is involved', async () => {
-    for (let seed = 1; seed <= 120; seed++) {
+    for (let seed = 1; seed <= 300; seed++) {
       const [expected, got] = await Promise.all([run('cpu', seed, 14), run(device, seed, 14)]);
       got.forEach((one, i) => {
         expect({ seed, i, ...one }).toEqual({ seed, i, ...expected[i] });
