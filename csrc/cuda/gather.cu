@@ -14,10 +14,9 @@
 namespace flowmap::cuda {
 namespace {
 
-// Both go into 32 bits, and the message names both; no index is beyond a size that does not fit.
+// Both go into 32 bits, and the message names both: of a size beyond that, its lower bits.
 __host__ __device__ int64_t packIndex(int32_t index, int64_t size) {
-  const uint64_t shown = static_cast<uint64_t>(size < UINT32_MAX ? size : UINT32_MAX);
-  return static_cast<int64_t>((shown << 32) | static_cast<uint32_t>(index));
+  return (size << 32) | static_cast<uint32_t>(index);
 }
 
 std::string describeIndex(const Fault& fault) {
