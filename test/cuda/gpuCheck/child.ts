@@ -64,7 +64,8 @@ export function runChild(
 /** How it ended, and the last it said. */
 export function describeEnd({ status, signal, timedOut, stdout, stderr }: Ended): string {
   const how = timedOut ? 'ran out of time' : `ended with ${signal ?? status}`;
-  const said = (stderr.trim() || stdout.trim()).split('\n').slice(-8).join('\n');
+  const lines = (stderr.trim() || stdout.trim()).split('\n').filter((line) => !/^\s+at /.test(line));
+  const said = lines.slice(-8).join('\n');
   return said ? `${how}: ${said}` : how;
 }
 

@@ -1,5 +1,6 @@
 // The instruction wrappers on the GPU, recorded, and the emulator beside it on the same machine.
 import { writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { compare, type Recording, toRecording } from '../conformance/compare';
 import { parseLines, program, type Runtime } from '../support/programs';
 import { describeEnd, runChild } from './child';
@@ -21,7 +22,7 @@ export async function conformance({ emulated, left, file }: Context): Promise<Re
   return {
     outcome: differences.length === 0 ? 'passed' : 'failed',
     summary: [
-      `${recording.cases.length} cases of ${recording.device}, wrappers ${recording.hash}: ${path}`,
+      `${recording.cases.length} cases of ${recording.device}, wrappers ${recording.hash}, in ${basename(path)}`,
       `the emulator differs in ${differences.length} values`,
       ...differences.slice(0, 20),
     ],
@@ -29,7 +30,7 @@ export async function conformance({ emulated, left, file }: Context): Promise<Re
       device: recording.device,
       hash: recording.hash,
       cases: recording.cases.length,
-      recording: path,
+      recording: basename(path),
       differences,
     },
   };

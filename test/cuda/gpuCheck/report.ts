@@ -1,6 +1,7 @@
 // What gpu:check leaves: one JSON file named by device, date and commit, and a summary to read.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
+import { root } from '../../support/build';
 import { exitStatus, type StepReport } from './step';
 
 export interface Report {
@@ -31,7 +32,9 @@ export function stem({ emulated, device, date, commit }: Head): string {
 export function writeReport(folder: string, report: Report): string {
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${stem(report)}.json`);
-  writeFileSync(`${path}.part`, `${JSON.stringify(report, null, 2)}\n`);
+  // Where this checkout lies is nobody's business.
+  const text = JSON.stringify(report, null, 2).replaceAll(`${root}${sep}`, '');
+  writeFileSync(`${path}.part`, `${text}\n`);
   renameSync(`${path}.part`, path);
   return path;
 }
@@ -48,6 +51,6 @@ export function verdict(report: Report): string {
     .filter(([, names]) => names.length > 0)
     .map(([outcome, names]) => `${outcome}: ${names.join(', ')}`);
   const status = exitStatus(report.steps.map(({ outcome }) => outcome));
-  const what = report.emulated ? 'dry run on the emulator, no result of a GPU' : report.device;
+  const what = report.emulated ? 'dry run on the emulator, no result of a GPU' : report.device || 'no GPU';
   return `gpu:check (${what}) ${parts.join('; ')}; exit status ${status}`;
 }

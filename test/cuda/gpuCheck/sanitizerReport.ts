@@ -10,6 +10,8 @@ export interface SanitizerFindings {
 }
 
 const prefix = /^=========\s?/;
+// Around the reports.
+const frame = /^(COMPUTE-SANITIZER|ERROR SUMMARY|RACECHECK SUMMARY)/;
 
 export function readFindings(output: string, keep = 5): SanitizerFindings {
   const own = output.split('\n').filter((line) => prefix.test(line));
@@ -22,14 +24,11 @@ export function readFindings(output: string, keep = 5): SanitizerFindings {
   const reports: string[] = [];
   let current: string[] = [];
   for (const line of [...lines, '']) {
-    if (line.trim() !== '') {
+    if (line.trim() !== '' && !frame.test(line)) {
       current.push(line);
       continue;
     }
-    const text = current.join('\n');
-    if (current.length > 0 && !/^(COMPUTE-SANITIZER$|ERROR SUMMARY|RACECHECK SUMMARY|LEAK SUMMARY)/.test(text)) {
-      reports.push(text);
-    }
+    if (current.length > 0) reports.push(current.slice(0, 12).join('\n'));
     current = [];
   }
   return {
