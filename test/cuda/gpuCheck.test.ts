@@ -47,6 +47,7 @@ describe('a report', () => {
       steps.push(await runStep(step(name, ending(outcome)), context));
     const report: Report = { ...head, pending: [], steps };
     expect(verdict(report)).toBe('gpu:check (NVIDIA H100 80GB HBM3) passed: a; failed: b; absent: c; exit status 1');
+    expect(writeReport(folder, { ...report, only: ['a', 'b'] })).toBe(join(folder, `${stem(head)}.a-b.json`));
     expect(verdict({ ...report, emulated: true })).toMatch(/dry run on the emulator, no result of a GPU/);
     expect(stepLines(steps[1]!)).toEqual([expect.stringMatching(/^b: failed \(\d/), '  it failed']);
   });

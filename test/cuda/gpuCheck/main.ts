@@ -58,7 +58,7 @@ async function deviceName(emulated: boolean): Promise<string> {
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
-      out: { type: 'string', default: join(root, 'benchmarks', 'results', 'gpu') },
+      out: { type: 'string' },
       only: { type: 'string' },
       limit: { type: 'string', multiple: true, default: [] },
       emulated: { type: 'boolean', default: false },
@@ -81,9 +81,13 @@ async function main(): Promise<number> {
     return 1;
   }
   const { emulated } = values;
-  const out = resolve(values.out);
+  // Among the results there are only those of GPUs.
+  const out = resolve(
+    values.out ?? join(root, ...(emulated ? ['build', 'gpu-check'] : ['benchmarks', 'results', 'gpu'])),
+  );
   const head: Head = { emulated, device: await deviceName(emulated), date: new Date().toISOString(), commit: commit() };
-  const report: Report = { ...head, pending: todo.map(({ name }) => name), steps: [] };
+  const names = todo.map(({ name }) => name);
+  const report: Report = { ...head, ...(values.only ? { only: names } : {}), pending: [...names], steps: [] };
   let path = writeReport(out, report);
   const file = (suffix: string) => join(out, `${stem(head)}.${suffix}`);
   for (const step of todo) {

@@ -3,14 +3,24 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../../support/build';
 
-const emulator = ['build/cuda-emulated/libcudart.so.13'];
+/** Of what is built, the parts that run: the rest of a build folder is large. */
+export const travels: readonly string[] = [
+  ...[
+    'build/Release',
+    'build/cuda-emulated',
+    'build/cuda-checks',
+    'build/cuda-runtime',
+    'build/gpu-check.json',
+    'dist',
+  ],
+];
 
-export const built: readonly string[] = [
+const built: readonly string[] = [
   'build/Release/flowmap.node',
   'build/Release/libflowmap_cuda.so',
   'build/cuda-checks/conformance',
   'build/cuda-checks/deviceCopy',
-  ...emulator,
+  'build/cuda-emulated/libcudart.so.13',
 ];
 
 export function whatIsMissing(emulated: boolean, folder = root): string[] {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { build, root } from '../../support/build';
 import { cudartFolder } from '../support/cudart';
 import { carriedRuntime, nvcc } from '../support/programs';
-import { whatIsMissing } from './needs';
+import { travels, whatIsMissing } from './needs';
 import { writeNote } from './source';
 
 function buildCuda(): void {
@@ -37,6 +37,8 @@ export function prepare(): number {
     console.error(`gpu:check --prepare built everything but:\n  ${missing.join('\n  ')}`);
     return 1;
   }
-  console.log('ready: the tracked files, node_modules, build and dist must travel, then: node scripts/gpu-check.mjs');
+  console.log('ready. What must travel: node, node_modules, the tracked files, and');
+  console.log(`  ${travels.join(' ')}`);
+  console.log('There, in the root of the tree: node scripts/gpu-check.mjs');
   return 0;
 }

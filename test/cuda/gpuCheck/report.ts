@@ -10,6 +10,8 @@ export interface Report {
   device: string;
   date: string;
   commit: string;
+  /** The steps that were asked for, where not all were. */
+  only?: string[];
   /** Steps still to come when this was written; empty at the end. */
   pending: string[];
   steps: StepReport[];
@@ -31,7 +33,7 @@ export function stem({ emulated, device, date, commit }: Head): string {
 /** Written after each step, so that what is killed leaves what it found; renamed, so that nobody reads half a file. */
 export function writeReport(folder: string, report: Report): string {
   mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${stem(report)}.json`);
+  const path = join(folder, [stem(report), ...(report.only ? [report.only.join('-')] : []), 'json'].join('.'));
   // Where this checkout lies is nobody's business.
   const text = JSON.stringify(report, null, 2).replaceAll(`${root}${sep}`, '');
   writeFileSync(`${path}.part`, `${text}\n`);
