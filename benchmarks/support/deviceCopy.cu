@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
   });
   int l2 = 0;
   check(cudaDeviceGetAttribute(&l2, cudaDevAttrL2CacheSize, 0));
-  std::printf("{\"bytes\": %zu, \"copySeconds\": %.9g, \"launchSeconds\": %.9g, \"l2Bytes\": %d}\n", bytes, copy, launch,
-              l2);
+  std::printf("{\"bytes\": %zu, \"copySeconds\": %.9g, \"launchSeconds\": %.9g, \"l2Bytes\": %d}\n", bytes, copy,
+              launch, l2);
   return 0;
 }
