@@ -47,20 +47,6 @@ void CudaBackend::attentionVjp(const AttentionGeometry&, const AttentionGradient
                                const AttentionResults&, const Tensor&, const Tensor&) {
   missing("attentionVjp");
 }
-void CudaBackend::adamwStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
-                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
-                            double, double, double, int64_t) {
-  missing("adamwStep");
-}
-void CudaBackend::radamStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
-                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
-                            double, double, double, bool, int64_t) {
-  missing("radamStep");
-}
-void CudaBackend::emaUpdate(const std::vector<Tensor>&, const std::vector<Tensor>&, double) { missing("emaUpdate"); }
-void CudaBackend::globalNorm(const Tensor&, const std::vector<Tensor>&) { missing("globalNorm"); }
-void CudaBackend::clipScale(const Tensor&, const Tensor&, double) { missing("clipScale"); }
-void CudaBackend::copyInto(const Tensor&, const Tensor&) { missing("copyInto"); }
 void CudaBackend::mmd(const MmdOptions&, const Tensor&, const Tensor&, const MmdOperands&, const Tensor&,
                       const Tensor&) {
   missing("mmd");
