@@ -81,7 +81,7 @@ void CpuBackend::radamStep(const std::vector<Tensor>& params, const std::vector<
   const MomentStep with = radamNumbers(learningRate, beta1, beta2, eps, weightDecay, decoupled, step);
   const bool coupled = with.coupled();
   const auto run = with.adaptive ? (coupled ? momentStep<true, true> : momentStep<true, false>)
-                            : (coupled ? momentStep<false, true> : momentStep<false, false>);
+                                 : (coupled ? momentStep<false, true> : momentStep<false, false>);
   run(params, grads, m, v, masters, gradScale, with);
 }
 

@@ -34,12 +34,16 @@ function reference(start: ArrayLike<number>, grads: ArrayLike<number>[], options
   return p;
 }
 
-describeOnDevices('RAdam', (device) => {
+describeOnDevices('RAdam', (device, label) => {
+  // The emulator takes its time.
+  const many = label === 'cuda-emulated' ? 20 : 150;
   const { ones, randn, tensor } = on(device);
 
   function run(dtype: DType, options: RAdamOptions, steps: number) {
     const generator = new Generator(1);
-    const params = new Map([1, 17, 9000].map((n) => [`p${n}`, randn([n], { dtype, generator })]));
+    const params = new Map(
+      [1, 17, label === 'cuda-emulated' ? 4099 : 9000].map((n) => [`p${n}`, randn([n], { dtype, generator })]),
+    );
     const starts = new Map([...params].map(([name, p]) => [name, p.dataSync()]));
     const seen = new Map<string, ArrayLike<number>[]>();
     const optimizer = new RAdam(params, options);
@@ -61,10 +65,10 @@ describeOnDevices('RAdam', (device) => {
     ['bfloat16', 8e-3],
     ['float16', 1e-3],
   ] as [DType, number][])(
-    'follows its definition over 150 steps in %s',
+    'follows its definition over many steps in %s',
     (dtype, allowed) => {
-      expect(run(dtype, settings, 150)).toBeLessThan(allowed);
-      expect(run(dtype, { ...settings, decoupled: true }, 150)).toBeLessThan(allowed);
+      expect(run(dtype, settings, many)).toBeLessThan(allowed);
+      expect(run(dtype, { ...settings, decoupled: true }, many)).toBeLessThan(allowed);
     },
     60_000,
   );
