@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
 const { getNativeBinary } = createRequire(import.meta.url)('clang-format');
-const files = ['csrc', 'test/native', 'test/cuda']
+const files = ['csrc', 'test/native', 'test/cuda', 'benchmarks']
   .flatMap((folder) => {
     try {
       return readdirSync(folder, { recursive: true }).map((name) => join(folder, name));

@@ -33,22 +33,24 @@ export interface MeasureOptions {
   rounds?: number;
   /** Least seconds one timing lasts; short work is repeated to fill it. Default 0.02. */
   atLeast?: number;
+  /** The device that `run` queues on. Default 'cpu'. */
+  device?: string;
 }
 
 // Idle threads of another library go on spinning for a while, on the cores the next subject needs.
 const restMilliseconds = 100;
 
-async function time(subject: Subject, repeats: number): Promise<number> {
+async function time(subject: Subject, repeats: number, device: string): Promise<number> {
   if (subject.time) return subject.time(repeats);
   const run = subject.run!;
-  synchronizeSync();
+  synchronizeSync(device);
   const start = process.hrtime.bigint();
   for (let i = 0; i < repeats; i++) {
     tidy(() => {
       run();
     });
   }
-  synchronizeSync();
+  synchronizeSync(device);
   return Number(process.hrtime.bigint() - start) / 1e9 / repeats;
 }
 
@@ -58,11 +60,11 @@ function quantile(sorted: readonly number[], q: number): number {
 
 /** Measures the subjects side by side. Beside a peer, each is given quiet cores and one run to warm them. */
 export async function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Promise<Row[]> {
-  const { rounds = 9, atLeast = 0.02 } = options;
+  const { rounds = 9, atLeast = 0.02, device = 'cpu' } = options;
   const repeats: number[] = [];
   for (const subject of subjects) {
-    await time(subject, 1); // first touch of memory, first compilation
-    repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1), 1e-7))));
+    await time(subject, 1, device); // first touch of memory, first compilation
+    repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1, device), 1e-7))));
   }
   const times: number[][] = subjects.map(() => []);
   const besidePeers = subjects.some((subject) => subject.time);
@@ -70,9 +72,9 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
     for (const [i, subject] of subjects.entries()) {
       if (besidePeers) {
         await setTimeout(restMilliseconds);
-        await time(subject, 1);
+        await time(subject, 1, device);
       }
-      times[i]!.push(await time(subject, repeats[i]!));
+      times[i]!.push(await time(subject, repeats[i]!, device));
     }
   }
   return subjects.map((subject, i) => {

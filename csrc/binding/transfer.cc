@@ -55,7 +55,6 @@ napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) 
   read->op = op;
   napi_value promise;
   napi_create_promise(env, &read->deferred, &promise);
-  environment.mailbox()->expectOne();
   const auto settle = [read, mailbox = environment.mailbox()](std::shared_ptr<HostBuffer> values,
                                                               std::shared_ptr<const Error> error) {
     read->values = std::move(values);
@@ -63,6 +62,7 @@ napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) 
     mailbox->post(read);
   };
   device.stream().enqueue(makeJob([start = std::move(start), settle]() noexcept { start(settle); }));
+  environment.mailbox()->expectOne();  // what comes is settled on this thread, so not before
   return promise;
 }
 
@@ -137,7 +137,14 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
     if (length) std::memcpy(out.data(), bytes, length);
     return out;
   }
-  std::shared_ptr<HostBuffer> copy = device.transfer().buffer(length);
+  std::shared_ptr<HostBuffer> copy;
+  try {
+    copy = device.transfer().buffer(length);
+  } catch (const DeviceLost&) {
+    throw;
+  } catch (const Error& error) {
+    throw Error(error.code(), "tensor", error.detail());
+  }
   if (length) std::memcpy(copy->data(), bytes, length);
   launch("tensor", device, {out}, {}, [out, copy](Backend&) { out.device().transfer().upload(out, copy); });
   return out;

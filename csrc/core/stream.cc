@@ -7,11 +7,19 @@ namespace flowmap {
 void Stream::enqueue(std::unique_ptr<Job> job) {
   std::unique_lock lock(mutex_);
   if (!running_) {
+    worker_ = std::thread([this] { loop(); });  // throws where the system has no thread left
     running_ = true;
-    worker_ = std::thread([this] { loop(); });
   }
   progress_.wait(lock, [this] { return queue_.size() < kMaxQueued || stopping_; });
   if (stopping_) return;
+  queue_.push_back(std::move(job));
+  ++enqueued_;
+  wake_.notify_one();
+}
+
+void Stream::post(std::unique_ptr<Job> job) {
+  std::lock_guard lock(mutex_);
+  if (!running_ || stopping_) return;
   queue_.push_back(std::move(job));
   ++enqueued_;
   wake_.notify_one();

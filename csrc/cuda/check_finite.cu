@@ -37,7 +37,7 @@ class Names {
   std::mutex mutex_;
   std::vector<std::string> names_;
 };
-Names checkedNames;
+Names& checkedNames = *new Names;  // never destroyed: a read may end after static destruction
 
 std::string describeNotFinite(const Fault& fault) {
   double value;

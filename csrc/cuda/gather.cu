@@ -14,15 +14,15 @@
 namespace flowmap::cuda {
 namespace {
 
-// Both fit 32 bits, and the message names both.
+// Both go into 32 bits, and the message names both: of a size beyond that, its lower bits.
 __host__ __device__ int64_t packIndex(int32_t index, int64_t size) {
   return (size << 32) | static_cast<uint32_t>(index);
 }
 
 std::string describeIndex(const Fault& fault) {
   std::ostringstream text;
-  text << "indices must be in [0, " << (fault.value >> 32) << "), got " << static_cast<int32_t>(fault.value)
-       << " at position " << fault.position;
+  text << "indices must be in [0, " << (static_cast<uint64_t>(fault.value) >> 32) << "), got "
+       << static_cast<int32_t>(fault.value) << " at position " << fault.position;
   return text.str();
 }
 
@@ -140,6 +140,10 @@ void CudaBackend::take(const Tensor& out, const Tensor& x, const Tensor& indices
 void CudaBackend::takeVjp(const Tensor& gx, const Tensor& g, const Tensor& indices, int axis) {
   const int64_t size = gx.shape()[axis], count = indices.numel(), n = gx.numel();
   if (count == 0) return fill(gx, 0);
+  if (count > INT32_MAX) {
+    fail(ErrorCode::Shape, "takeVjp", "indices must have at most ", INT32_MAX, " elements on a CUDA device, got ",
+         count);
+  }
   const Scratch<uint64_t> keys(gx.device(), count);
   const Scratch<int32_t> places(gx.device(), count);
   launchKernel(runtime_, placeKeysKernel, gridFor(runtime_, count), keys.data(), places.data(),

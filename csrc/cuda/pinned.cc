@@ -31,20 +31,26 @@ std::byte* PinnedCache::fromCache(size_t size) {
   return data;
 }
 
+std::byte* PinnedCache::fromSystem(size_t size) {
+  // JavaScript's thread, or the CPU's, may never have chosen a device; the first one is not to be opened for it.
+  check(cudaSetDevice(ordinal_), "cudaSetDevice");
+  void* fresh = nullptr;
+  // Portable: copies between two devices share a buffer.
+  const cudaError_t status = cudaHostAlloc(&fresh, size, cudaHostAllocPortable);
+  if (status != cudaErrorMemoryAllocation) check(status, "cudaHostAlloc");
+  cudaGetLastError();
+  return static_cast<std::byte*>(fresh);
+}
+
 std::shared_ptr<HostBuffer> PinnedCache::take(size_t bytes) {
   const size_t size = sizeClass(bytes, kAlignment);
   std::byte* data = fromCache(size);
+  if (!data) data = fromSystem(size);
   if (!data) {
-    void* fresh = nullptr;
-    // Portable: copies between two devices share a buffer.
-    const cudaError_t status = cudaHostAlloc(&fresh, size, cudaHostAllocPortable);
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      fail(ErrorCode::OutOfMemory, "buffer", "no page-locked host memory for a copy of ", bytes, " bytes");
-    }
-    check(status, "cudaHostAlloc");
-    data = static_cast<std::byte*>(fresh);
+    freeBeyond(0);
+    data = fromSystem(size);
   }
+  if (!data) fail(ErrorCode::OutOfMemory, "buffer", "no page-locked host memory for a copy of ", bytes, " bytes");
   return std::make_shared<PinnedBuffer>(shared_from_this(), data, bytes, size);
 }
 
@@ -54,12 +60,14 @@ void PinnedCache::release(std::byte* data, size_t size) {
   cachedBytes_ += size;
 }
 
-void PinnedCache::trim() {
+void PinnedCache::trim() { freeBeyond(kKept); }
+
+void PinnedCache::freeBeyond(size_t kept) {
   std::vector<std::byte*> surplus;
   {
     std::lock_guard lock(mutex_);
     for (auto& [size, blocks] : cache_) {
-      while (cachedBytes_ > kKept && !blocks.empty()) {
+      while (cachedBytes_ > kept && !blocks.empty()) {
         surplus.push_back(blocks.back());
         blocks.pop_back();
         cachedBytes_ -= size;

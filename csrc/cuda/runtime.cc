@@ -95,7 +95,8 @@ std::shared_ptr<const Error> Runtime::errorOf(const Fault& fault) {
   if (launch < firstLaunch_ || at >= launches_.size()) return error;
   if (std::shared_ptr<Storage> faulty = launches_[at].lock()) {
     Stream& stream = faulty->device().stream();
-    stream.enqueue(makeJob([faulty = std::move(faulty), error]() noexcept { faulty->setError(error); }));
+    // The queue may be full, and its front wait for what the calling thread is to bring.
+    stream.post(makeJob([faulty = std::move(faulty), error]() noexcept { faulty->setError(error); }));
   }
   return error;
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <system_error>
 
 #include "core/tensor.h"
 
@@ -9,34 +10,37 @@ namespace flowmap::cuda {
 
 void CudaTransfer::upload(const Tensor& out, std::shared_ptr<HostBuffer> from) {
   if (!out.bytes()) return;
-  check(cudaMemcpyAsync(out.data(), from->data(), out.bytes(), cudaMemcpyHostToDevice, runtime_.stream()),
-        "cudaMemcpyAsync");
-  Pending pending;
+  Pending pending = prepare();
+  const void* const source = from->data();
   pending.values = std::move(from);
-  hand(std::move(pending));
+  start(std::move(pending), [&] {
+    check(cudaMemcpyAsync(out.data(), source, out.bytes(), cudaMemcpyHostToDevice, runtime_.stream()),
+          "cudaMemcpyAsync");
+  });
 }
 
 void CudaTransfer::download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arrival arrival) {
-  if (x.bytes()) {
-    check(cudaMemcpyAsync(to->data(), x.data(), x.bytes(), cudaMemcpyDeviceToHost, runtime_.stream()),
-          "cudaMemcpyAsync");
-  }
-  fetch(std::move(to), std::move(arrival));
+  fetch(std::move(to), &x, std::move(arrival));
 }
 
-void CudaTransfer::flush(Arrival arrival) { fetch(nullptr, std::move(arrival)); }
+void CudaTransfer::flush(Arrival arrival) { fetch(nullptr, nullptr, std::move(arrival)); }
 
 // Every read brings the record of faults along and clears it behind itself, so a fault is reported by exactly one.
-void CudaTransfer::fetch(std::shared_ptr<HostBuffer> values, Arrival arrival) {
-  Pending pending;
-  pending.values = std::move(values);
+void CudaTransfer::fetch(std::shared_ptr<HostBuffer> to, const Tensor* x, Arrival arrival) {
+  Pending pending = prepare();
   pending.fault = buffer(sizeof(Fault));
+  pending.values = to;
   pending.arrival = std::move(arrival);
-  check(cudaMemcpyAsync(pending.fault->data(), runtime_.fault(), sizeof(Fault), cudaMemcpyDeviceToHost,
-                        runtime_.stream()),
-        "cudaMemcpyAsync");
-  check(cudaMemsetAsync(runtime_.fault(), 0, sizeof(Fault), runtime_.stream()), "cudaMemsetAsync");
-  hand(std::move(pending));
+  void* const fault = pending.fault->data();
+  start(std::move(pending), [&] {
+    if (x && x->bytes()) {
+      check(cudaMemcpyAsync(to->data(), x->data(), x->bytes(), cudaMemcpyDeviceToHost, runtime_.stream()),
+            "cudaMemcpyAsync");
+    }
+    check(cudaMemcpyAsync(fault, runtime_.fault(), sizeof(Fault), cudaMemcpyDeviceToHost, runtime_.stream()),
+          "cudaMemcpyAsync");
+    check(cudaMemsetAsync(runtime_.fault(), 0, sizeof(Fault), runtime_.stream()), "cudaMemsetAsync");
+  });
 }
 
 cudaEvent_t CudaTransfer::event() {
@@ -53,18 +57,47 @@ cudaEvent_t CudaTransfer::event() {
   return made;
 }
 
-void CudaTransfer::hand(Pending pending) {
-  pending.done = event();
-  pending.op = runtime_.latest();
-  check(cudaEventRecord(pending.done, runtime_.stream()), "cudaEventRecord");
-  std::lock_guard lock(mutex_);
-  pending_.push_back(std::move(pending));
-  if (!running_) {
-    // Detached: at the process's end it may be waiting for a device that has much left to do.
-    std::thread([this] { loop(); }).detach();
-    running_ = true;
+CudaTransfer::Pending CudaTransfer::prepare() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!running_) {
+      // Detached: at the process's end it may be waiting for a device that has much left to do.
+      try {
+        std::thread([this] { loop(); }).detach();
+      } catch (const std::system_error& error) {
+        fail(ErrorCode::OutOfMemory, "copy", "the system has no thread to wait for copies: ", error.what());
+      }
+      running_ = true;
+    }
   }
+  Pending pending;
+  pending.done = event();
+  return pending;
+}
+
+template <class Copy>
+void CudaTransfer::start(Pending pending, Copy copy) {
+  try {
+    copy();
+    pending.op = runtime_.latest();
+    check(cudaEventRecord(pending.done, runtime_.stream()), "cudaEventRecord");
+  } catch (...) {
+    std::lock_guard lock(mutex_);
+    abandon(pending);  // some of its copies may be on their way
+    throw;
+  }
+  std::lock_guard lock(mutex_);
+  pending.abandoned.swap(abandoned_);
+  pending_.push_back(std::move(pending));
   wake_.notify_one();
+}
+
+void CudaTransfer::abandon(Pending& pending) {
+  events_.push_back(pending.done);
+  for (auto* buffer : {&pending.values, &pending.fault}) {
+    if (*buffer) abandoned_.push_back(std::move(*buffer));
+  }
+  for (auto& buffer : pending.abandoned) abandoned_.push_back(std::move(buffer));
 }
 
 void CudaTransfer::loop() {
@@ -80,6 +113,7 @@ void CudaTransfer::loop() {
       finish(next);
       next.values.reset();
       next.fault.reset();
+      next.abandoned.clear();
       next.arrival = nullptr;
       pinned_->trim();
       lock.lock();
@@ -112,7 +146,7 @@ void CudaTransfer::stop() {
   std::deque<Pending> dropped;
   std::unique_lock lock(mutex_);
   dropped.swap(pending_);
-  for (const Pending& pending : dropped) events_.push_back(pending.done);
+  for (Pending& pending : dropped) abandon(pending);
   // The one it waits for usually ends soon. If not, it is left to itself: whoever asked for it is gone.
   idle_.wait_for(lock, std::chrono::milliseconds(200), [this] { return !busy_; });
 }

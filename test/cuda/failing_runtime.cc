@@ -1,5 +1,6 @@
 // Preloaded before the emulated runtime by a test: from the n-th kernel launch on (FAIL_AT_LAUNCH), waiting finds an
-// illegal address, and from then on every call does, as it is on a device whose context is lost.
+// illegal address, and from then on every call does, as it is on a device whose context is lost. Page-locked memory
+// runs out at blocks of FAIL_HOST_ALLOC bytes.
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
@@ -44,6 +45,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (lost) return cudaErrorIllegalAddress;
   static const auto real = next<decltype(&cudaStreamSynchronize)>("cudaStreamSynchronize");
   return real(stream);
+}
+
+cudaError_t cudaHostAlloc(void** block, size_t bytes, unsigned int flags) {
+  static const char* const most = std::getenv("FAIL_HOST_ALLOC");
+  if (most && bytes >= std::strtoull(most, nullptr, 10)) return cudaErrorMemoryAllocation;
+  static const auto real = next<cudaError_t (*)(void**, size_t, unsigned int)>("cudaHostAlloc");
+  return real(block, bytes, flags);
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {

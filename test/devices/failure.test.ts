@@ -85,6 +85,36 @@ function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: n
   });
 });
 
+(emulated ? describe : describe.skip)('page-locked memory that runs out', () => {
+  it('is told by the op that wanted it, and all goes on', async () => {
+    const { code, lines } = await runNode(
+      `const { tensor, full, add } = require('./lib');
+      const tell = (error) => console.log(error.name + ' | ' + error.message);
+      const cuda = { device: 'cuda' };
+      (async () => {
+        try { tensor(new Float32Array(2 ** 16), cuda); } catch (error) { tell(error); }
+        const big = full([2 ** 16], 1, cuda);
+        await big.data().catch(tell);
+        try { big.dataSync(); } catch (error) { tell(error); }
+        await big.to({ device: 'cpu' }).data().catch(tell);
+        await full([2 ** 16], 1).to(cuda).sum().data().catch(tell);
+        console.log((await add(big.sum(), tensor([1], cuda)).data())[0]);
+      })()`,
+      {
+        LD_PRELOAD: process.env.LD_PRELOAD ? `${process.env.LD_PRELOAD}:${failing}` : failing,
+        FAIL_HOST_ALLOC: '262144',
+      },
+    );
+    expect(lines).toEqual([
+      ...['tensor', 'data', 'dataSync', 'to', 'to'].map(
+        (op) => `OutOfMemoryError | ${op}: no page-locked host memory for a copy of 262144 bytes`,
+      ),
+      '65537',
+    ]);
+    expect(code).toBe(0);
+  });
+});
+
 (present ? describe : describe.skip)('a process with CUDA work in its queues', () => {
   const program = `
     const { Worker, isMainThread, parentPort } = require('node:worker_threads');
@@ -97,6 +127,24 @@ function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: n
     const inWorker = (body) => new Worker(
       "require('./scripts/typescript.cjs');" + program + body, { eval: true });`;
   const withWorker = `const program = ${JSON.stringify(program)};${program}`;
+
+  it('goes on where a fault is told while the queue is full and its front waits for another device', async () => {
+    const { code, lines } = await runNode(`
+      const { tensor, full, add, sin, take } = require('./lib');
+      const cuda = { device: 'cuda' };
+      const x = tensor([1, 2], cuda);
+      let slow = full([2 ** 20], 1, cuda);
+      for (let i = 0; i < 3; i++) slow = sin(slow);
+      const bad = take(x, tensor([9], { dtype: 'int32', device: 'cuda' }));
+      bad.data().catch((error) => console.log(error.message));
+      let y = add(x.to({ device: 'cpu' }), 1).to(cuda);
+      for (let i = 0; i < 9000; i++) y = add(y, 1);
+      y.data().then((data) => console.log(data[0]));`);
+    expect({ code, lines }).toEqual({
+      code: 0,
+      lines: ['take: indices must be in [0, 2), got 9 at position 0', '9002'],
+    });
+  });
 
   it('leaves at process.exit', async () => {
     expect(await runNode(`${program} flood().data(); process.exit(7);`)).toEqual({ code: 7, lines: [''] });

@@ -63,11 +63,28 @@ void stopsAndStartsAnew() {
   expect(ran == 2 && prepared == 2, "on a thread that was prepared again");
 }
 
+// A device's reader may have to post while the front of a full queue waits for what it is about to bring.
+void takesPostsWhileItIsFull() {
+  Stream stream;
+  std::atomic<bool> open = false;
+  std::atomic<int> ran = 0;
+  stream.post(makeJob([&ran] { ran += 100; }));
+  stream.enqueue(makeJob([&open] {
+    while (!open) std::this_thread::yield();
+  }));
+  for (int i = 0; i < 8191; ++i) stream.enqueue(makeJob([] {}));
+  for (int i = 0; i < 10; ++i) stream.post(makeJob([&ran] { ++ran; }));
+  open = true;
+  expect(stream.synchronize(never), "the stream goes on");
+  expect(ran == 10, "posts run in their turn, and not where no thread does");
+}
+
 }  // namespace
 
 int main() {
   runsJobsInOrder();
   waitingCanBeAbandoned();
   stopsAndStartsAnew();
+  takesPostsWhileItIsFull();
   std::puts("stream: ok");
 }

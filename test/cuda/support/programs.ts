@@ -1,8 +1,9 @@
 // The CUDA programs of the tests: whether they can be built here, building them, running them on the emulator or a GPU.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { root } from '../../support/build';
+import { cudartFolder } from './cudart';
 
 export { build, root } from '../../support/build';
 
@@ -19,24 +20,41 @@ export const nvcc = cached('SIMT_NVCC');
 
 export type Runtime = 'emulated' | 'gpu';
 
-/** Runs a program of build/cuda-checks; its lines of JSON. */
-export function run<Line>(
-  program: string,
-  args: readonly string[] = [],
-  { runtime = 'emulated', env = {} }: { runtime?: Runtime; env?: Record<string, string> } = {},
-): Line[] {
-  const toolkit = join(dirname(nvcc!), '..', 'lib64');
-  const folder = runtime === 'emulated' ? join(root, 'build', 'cuda-emulated') : toolkit;
+const emulator = join(root, 'build', 'cuda-emulated');
+/** Where `gpu:check --prepare` puts a copy of CUDA's runtime library. */
+export const carriedRuntime = join(root, 'build', 'cuda-runtime');
+
+/** A program of build/cuda-checks, and the environment in which it finds the runtime. */
+export function program(name: string, runtime: Runtime): { path: string; env: Record<string, string> } {
+  const folder = runtime === 'emulated' ? emulator : cudartFolder({ nvcc, carried: carriedRuntime, emulator });
   const libraries = [folder, process.env.LD_LIBRARY_PATH].filter(Boolean).join(delimiter);
-  const { status, signal, stdout, stderr, error } = spawnSync(join(root, 'build', 'cuda-checks', program), args, {
-    encoding: 'utf8',
-    env: { ...process.env, LD_LIBRARY_PATH: libraries, ...env },
-    maxBuffer: 64 << 20,
-  });
-  if (error) throw error;
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${signal ?? status}: ${stderr}`);
+  return {
+    path: join(root, 'build', 'cuda-checks', name),
+    env: libraries ? { LD_LIBRARY_PATH: libraries } : {},
+  };
+}
+
+/** What such a program prints. */
+export function parseLines<Line>(stdout: string): Line[] {
   return stdout
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line) as Line);
+}
+
+/** Runs a program of build/cuda-checks; its lines of JSON. */
+export function run<Line>(
+  name: string,
+  args: readonly string[] = [],
+  { runtime = 'emulated', env = {} }: { runtime?: Runtime; env?: Record<string, string> } = {},
+): Line[] {
+  const found = program(name, runtime);
+  const { status, signal, stdout, stderr, error } = spawnSync(found.path, args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...found.env, ...env },
+    maxBuffer: 64 << 20,
+  });
+  if (error) throw error;
+  if (status !== 0) throw new Error(`${name} ${args.join(' ')} ended with ${signal ?? status}: ${stderr}`);
+  return parseLines(stdout);
 }

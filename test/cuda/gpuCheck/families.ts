@@ -1,0 +1,127 @@
+// Every family of CUDA kernels once, in sizes that leave a block partly idle and take more than one: what the sanitizers and
+// the emulator walk through. Keyed by the file in csrc/cuda.
+import {
+  add,
+  arange,
+  argmax,
+  cast,
+  checkFinite,
+  clamp,
+  concat,
+  type DType,
+  exp,
+  eye,
+  flip,
+  full,
+  Generator,
+  less,
+  max,
+  mul,
+  neg,
+  oneHot,
+  permute,
+  rand,
+  randint,
+  randn,
+  randperm,
+  slice,
+  sum,
+  type Tensor,
+  take,
+  tanh,
+  tensor,
+  transpose,
+  where,
+} from '../../../lib';
+import { takeVjp } from '../../../lib/ops/gather';
+import { sample } from '../../support/checkOp';
+
+const [rows, width] = [37, 131];
+const widths: readonly DType[] = ['float32', 'float64', 'bfloat16', 'float16', 'int32'];
+
+export type Family = (device: string) => Tensor[];
+
+function matrix(device: string, dtype: DType = 'float32', shape: readonly number[] = [rows, width]): Tensor {
+  const { values } = sample(shape, 3);
+  const scaled = dtype === 'int32' ? Float64Array.from(values as Float64Array, (x) => Math.round(9 * x)) : values;
+  return tensor(scaled as Float64Array, { shape, dtype, device });
+}
+
+const indices = (device: string, n: number, below: number) =>
+  tensor(
+    Array.from({ length: n }, (_, i) => (i * 7919) % below),
+    { dtype: 'int32', device },
+  );
+
+export const families: Readonly<Record<string, Family>> = {
+  elementwise: (device) =>
+    widths.flatMap((dtype) => {
+      const x = matrix(device, dtype);
+      const row = slice(x, [0, 0], [1, width]);
+      const column = slice(x, [0, 0], [rows, 1]);
+      return [
+        add(x, x),
+        add(x, row),
+        mul(x, column),
+        mul(x, 2),
+        where(less(x, row), x, 0),
+        clamp(x, { low: -1, high: 1 }),
+      ];
+    }),
+  elementwise_unary: (device) =>
+    widths.filter((d) => d !== 'int32').flatMap((d) => [exp, tanh, neg].map((f) => f(matrix(device, d)))),
+  cast: (device) => widths.flatMap((from) => widths.map((to) => cast(matrix(device, from), to))),
+  check_finite: (device) => [checkFinite(matrix(device), 'the matrix')],
+  fill: (device) => [full([rows, width], 3, { device }), arange(0, 1001, 1, { device }), eye(rows, width, { device })],
+  gather: (device) => {
+    const x = matrix(device);
+    const ids = indices(device, 203, rows);
+    return [take(x, ids), take(x, ids, 1), takeVjp(take(x, ids), ids, [rows, width]), oneHot(ids, rows)];
+  },
+  random: (device) => {
+    const generator = new Generator(5);
+    return [
+      randn([rows, width], { device, generator }),
+      randn([rows, width], { device, generator, dtype: 'bfloat16' }),
+      rand([rows, width], { device, generator }),
+      randint(0, 10, [rows, width], { device, generator }),
+    ];
+  },
+  // What fits a block, and what does not.
+  sort: (device) => [1000, 9001].map((n) => randperm(n, { device, generator: new Generator(6) })),
+  reduce: (device) => {
+    const tall = matrix(device, 'float32', [3001, 5]);
+    return [
+      ...(['float32', 'bfloat16'] as const).flatMap((dtype) => {
+        const x = matrix(device, dtype);
+        return [sum(x), sum(x, 0), sum(x, 1), max(x, 1), argmax(x), argmax(x, 0)];
+      }),
+      ...[sum(tall), sum(tall, 0), sum(tall, 1), max(tall, 0)],
+    ];
+  },
+  shape: (device) => {
+    const x = matrix(device);
+    const heads = matrix(device, 'bfloat16', [3, 17, 4, 32]);
+    return [
+      ...[transpose(x), transpose(heads), permute(heads, [0, 2, 1, 3]), slice(x, [1, 3], [rows, width - 1], [2, 5])],
+      ...[concat([x, x], 1), flip(x, [0, 1])],
+    ];
+  },
+};
+
+const exact = (dtype: DType) => dtype === 'int32' || dtype === 'bool';
+const tolerance: Partial<Record<DType, number>> = { float64: 1e-12, float32: 1e-5, bfloat16: 2e-2, float16: 2e-3 };
+
+/** Where the device's results of a family are not the CPU's; empty when they agree. */
+export function disagreements(name: string, device: string): string[] {
+  const family = families[name]!;
+  const expected = family('cpu');
+  return family(device).flatMap((got, i) => {
+    const [a, b] = [Array.from(expected[i]!.dataSync(), Number), Array.from(got.dataSync(), Number)];
+    const near = (x: number, y: number) =>
+      exact(got.dtype) ? x === y : Math.abs(x - y) <= tolerance[got.dtype]! * (1 + Math.abs(x));
+    const at = a.findIndex((x, k) => !near(x, b[k]!));
+    if (a.length !== b.length) return [`${name}, result ${i}: ${a.length} values on the CPU, ${b.length} on ${device}`];
+    return at < 0 ? [] : [`${name}, result ${i} (${got.dtype}) at ${at}: ${a[at]} on the CPU, ${b[at]} on ${device}`];
+  });
+}

@@ -1,0 +1,35 @@
+// What gpu:check runs and cannot make: named before anything starts.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from '../../support/build';
+
+/** Of what is built, the parts that run: the rest of a build folder is large. */
+export const travels: readonly string[] = [
+  ...[
+    'build/Release',
+    'build/cuda-emulated',
+    'build/cuda-checks',
+    'build/cuda-runtime',
+    'build/gpu-check.json',
+    'dist',
+  ],
+];
+
+const built: readonly string[] = [
+  'build/Release/flowmap.node',
+  'build/Release/libflowmap_cuda.so',
+  'build/cuda-checks/conformance',
+  'build/cuda-checks/deviceCopy',
+  'build/cuda-emulated/libcudart.so.13',
+];
+
+export function whatIsMissing(emulated: boolean, folder = root): string[] {
+  const needed = [
+    'node_modules/jest',
+    'node_modules/@swc/core',
+    'node_modules/node-gyp-build',
+    ...built,
+    ...(emulated ? ['build/cuda-emulated/libflowmap_cuda.so'] : []),
+  ];
+  return needed.filter((path) => !existsSync(join(folder, path)));
+}
