@@ -11,11 +11,11 @@ describeOnDevices('a step after a fault', (device) => {
   const all = (tensors: Iterable<Tensor>) => [...tensors].map(values);
 
   it.each([
-    ['AdamW', AdamW, 'float32'],
-    ['AdamW', AdamW, 'bfloat16'],
-    ['RAdam', RAdam, 'float32'],
-    ['RAdam', RAdam, 'float16'],
-  ] as const)('changes nothing, and the next good one goes on: %3$s %1$s', (_, Optimizer, dtype) => {
+    ['AdamW of float32', AdamW, 'float32'],
+    ['AdamW of bfloat16', AdamW, 'bfloat16'],
+    ['RAdam of float32', RAdam, 'float32'],
+    ['RAdam of float16', RAdam, 'float16'],
+  ] as const)('changes nothing, and the next good one goes on: %s', (_, Optimizer, dtype) => {
     const make = () => {
       const params = new Map([
         ['w', tensor([1, 2, -3], { dtype })],

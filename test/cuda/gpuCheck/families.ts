@@ -1,14 +1,18 @@
 // Every family of CUDA kernels once, in sizes that leave a block partly idle and take more than one: what the sanitizers and
 // the emulator walk through. Keyed by the file in csrc/cuda.
 import {
+  AdamW,
   add,
   arange,
   argmax,
   cast,
   checkFinite,
   clamp,
+  clipByGlobalNorm,
   concat,
+  copyInto,
   type DType,
+  Ema,
   exp,
   eye,
   flip,
@@ -20,6 +24,7 @@ import {
   neg,
   oneHot,
   permute,
+  RAdam,
   rand,
   randint,
   randn,
@@ -77,6 +82,19 @@ export const families: Readonly<Record<string, Family>> = {
     const x = matrix(device);
     const ids = indices(device, 203, rows);
     return [take(x, ids), take(x, ids, 1), takeVjp(take(x, ids), ids, [rows, width]), oneHot(ids, rows)];
+  },
+  // Lists of every type, through steps with and without adaptive rates.
+  optim: (device) => {
+    const dtypes = widths.filter((d) => d !== 'int32');
+    const list = () => new Map(dtypes.map((d) => [d, matrix(device, d)]));
+    const [params, grads] = [list(), list()];
+    const ema = new Ema(params, 0.9);
+    const { norm, scale } = clipByGlobalNorm(grads.values(), 1);
+    for (const Optimizer of [AdamW, RAdam]) new Optimizer(params, { lr: 0.1 }).update(grads, { gradScale: scale });
+    ema.update();
+    const copies = [...list().values()];
+    for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
+    return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
   },
   random: (device) => {
     const generator = new Generator(5);
