@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/optim_formulas.h"
 #include "cpu/backend.h"
 #include "cpu/convert.h"
 #include "cpu/parallel.h"
@@ -34,12 +35,6 @@ void forChunks(const std::vector<Chunk>& chunks, Body body) {
   });
 }
 
-// A step's numbers, in double until the kernel's type is known:
-// p ← p · decay − rate · m / (√v · root + eps), or, not adaptive, p ← p · decay − rate · m.
-struct MomentStep {
-  double beta1, beta2, rate, decay, coupledDecay, root, eps;
-};
-
 template <bool kAdaptive, bool kCoupled>
 void momentStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
                 const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const Tensor& gradScale,
@@ -49,11 +44,8 @@ void momentStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gr
     const size_t i = chunk.tensor;
     dispatchFloating(params[i].dtype(), [&]<class T>() {
       using C = Compute<T>;
-      const C rate = static_cast<C>(with.rate), decay = static_cast<C>(with.decay);
-      const C b1 = static_cast<C>(with.beta1), b2 = static_cast<C>(with.beta2), factor = static_cast<C>(scale);
-      const C c1 = static_cast<C>(1 - with.beta1), c2 = static_cast<C>(1 - with.beta2);
-      const C root = static_cast<C>(with.root), e = static_cast<C>(with.eps);
-      const C coupled = static_cast<C>(with.coupledDecay);
+      const MomentNumbers<C> numbers(with);
+      const C factor = static_cast<C>(scale);
       T* p = params[i].data<T>();
       const T* g = grads[i].data<T>();
       C* first = m[i].data<C>();
@@ -61,15 +53,12 @@ void momentStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gr
       C* master = masters.empty() ? nullptr : masters[i].data<C>();
       for (int64_t j = chunk.begin; j < chunk.end; ++j) {
         const C old = master ? master[j] : static_cast<C>(p[j]);
-        C gradient = static_cast<C>(g[j]) * factor;
-        if constexpr (kCoupled) gradient += coupled * old;
-        first[j] = b1 * first[j] + c1 * gradient;
-        second[j] = b2 * second[j] + c2 * gradient * gradient;
-        C change = rate * first[j];
-        if constexpr (kAdaptive) change /= std::sqrt(second[j]) * root + e;
-        const C value = old * decay - change;
-        if (master) master[j] = value;
-        p[j] = static_cast<T>(value);
+        const Moments<C> next = momentUpdate(numbers, kAdaptive, kCoupled, Moments<C>{old, first[j], second[j]},
+                                             static_cast<C>(g[j]) * factor);
+        first[j] = next.m;
+        second[j] = next.v;
+        if (master) master[j] = next.value;
+        p[j] = static_cast<T>(next.value);
       }
     });
   });
@@ -81,40 +70,18 @@ void CpuBackend::adamwStep(const std::vector<Tensor>& params, const std::vector<
                            const std::vector<Tensor>& m, const std::vector<Tensor>& v,
                            const std::vector<Tensor>& masters, const Tensor& gradScale, double learningRate,
                            double beta1, double beta2, double eps, double weightDecay, int64_t step) {
-  const double correction1 = 1 - std::pow(beta1, static_cast<double>(step));
-  const double correction2 = 1 - std::pow(beta2, static_cast<double>(step));
   momentStep<true, false>(params, grads, m, v, masters, gradScale,
-                          {.beta1 = beta1,
-                           .beta2 = beta2,
-                           .rate = learningRate / correction1,
-                           .decay = 1 - learningRate * weightDecay,
-                           .coupledDecay = 0,
-                           .root = 1 / std::sqrt(correction2),
-                           .eps = eps});
+                          adamwNumbers(learningRate, beta1, beta2, eps, weightDecay, step));
 }
 
 void CpuBackend::radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                            const std::vector<Tensor>& m, const std::vector<Tensor>& v,
                            const std::vector<Tensor>& masters, const Tensor& gradScale, double learningRate,
                            double beta1, double beta2, double eps, double weightDecay, bool decoupled, int64_t step) {
-  const double t = static_cast<double>(step);
-  const double power2 = std::pow(beta2, t), correction2 = 1 - power2;
-  const double rhoInfinity = 2 / (1 - beta2) - 1;
-  const double rho = rhoInfinity - 2 * t * power2 / correction2;
-  const bool adaptive = rho > 5;
-  const double rectification =
-      adaptive ? std::sqrt((rho - 4) * (rho - 2) * rhoInfinity / ((rhoInfinity - 4) * (rhoInfinity - 2) * rho)) : 1.0;
-  const double root = 1 / std::sqrt(correction2);
-  const MomentStep with{.beta1 = beta1,
-                        .beta2 = beta2,
-                        .rate = learningRate * rectification / (1 - std::pow(beta1, t)),
-                        .decay = decoupled ? 1 - learningRate * weightDecay : 1.0,
-                        .coupledDecay = decoupled ? 0.0 : weightDecay,
-                        .root = root,
-                        .eps = eps * root};  // eps is beside √v, before its correction
-  const bool coupled = with.coupledDecay > 0;
-  const auto run = adaptive ? (coupled ? momentStep<true, true> : momentStep<true, false>)
-                            : (coupled ? momentStep<false, true> : momentStep<false, false>);
+  const MomentStep with = radamNumbers(learningRate, beta1, beta2, eps, weightDecay, decoupled, step);
+  const bool coupled = with.coupled();
+  const auto run = with.adaptive ? (coupled ? momentStep<true, true> : momentStep<true, false>)
+                                 : (coupled ? momentStep<false, true> : momentStep<false, false>);
   run(params, grads, m, v, masters, gradScale, with);
 }
 
@@ -129,7 +96,7 @@ void CpuBackend::emaUpdate(const std::vector<Tensor>& averages, const std::vecto
         const T* p = params[i].data<T>();
         for (int64_t j = chunk.begin; j < chunk.end; ++j) {
           const C value = static_cast<C>(static_cast<Compute<T>>(p[j]));
-          average[j] = static_cast<A>(keep * static_cast<C>(average[j]) + take * value);
+          average[j] = static_cast<A>(averageUpdate(keep, static_cast<C>(average[j]), take, value));
         }
       });
     });
@@ -161,8 +128,7 @@ void CpuBackend::globalNorm(const Tensor& out, const std::vector<Tensor>& tensor
 void CpuBackend::clipScale(const Tensor& out, const Tensor& norm, double maxNorm) {
   dispatchFloating(norm.dtype(), [&]<class T>() {
     const double value = static_cast<double>(static_cast<Compute<T>>(*norm.data<T>()));
-    const double scale = maxNorm / (value + 1e-6);
-    *out.data<float>() = static_cast<float>(scale < 1 || scale != scale ? scale : 1.0);  // a NaN norm stays visible
+    *out.data<float>() = clipScaleOf(value, maxNorm);
   });
 }
 

@@ -11,7 +11,7 @@ class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(Runtime& runtime) : runtime_(runtime) {}
 
-  void refuse(const std::string& op) const override;
+  void refuse(const std::string& op) const override { runtime_.refuse(op); }
   void enter(const char* op) override { runtime_.enter(op); }
   void leave() override { runtime_.leave(); }
 

@@ -1,25 +1,14 @@
 // What CUDA devices cannot compute yet, and say so.
-#include <algorithm>
-#include <string_view>
-
 #include "cuda/backend.h"
 
 namespace flowmap::cuda {
 namespace {
 
-[[noreturn]] void missing(const std::string& op) {
+[[noreturn]] void missing(const char* op) {
   throw Error(ErrorCode::Device, op, "there is no CUDA kernel yet for this operation: use device 'cpu'");
 }
 
-// Those that work in place are refused at once: failing later, they would take their targets with them.
-constexpr std::string_view kInPlace[] = {"adamwStep", "radamStep", "emaUpdate", "copyInto"};
-
 }  // namespace
-
-void CudaBackend::refuse(const std::string& op) const {
-  runtime_.refuse(op);
-  if (std::find(std::begin(kInPlace), std::end(kInPlace), op) != std::end(kInPlace)) missing(op);
-}
 
 void CudaBackend::matmul(const Tensor&, const Tensor&, const Tensor&, bool, bool) { missing("matmul"); }
 void CudaBackend::linearJvp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
@@ -50,20 +39,6 @@ void CudaBackend::attentionVjp(const AttentionGeometry&, const AttentionGradient
                                const AttentionResults&, const Tensor&, const Tensor&) {
   missing("attentionVjp");
 }
-void CudaBackend::adamwStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
-                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
-                            double, double, double, int64_t) {
-  missing("adamwStep");
-}
-void CudaBackend::radamStep(const std::vector<Tensor>&, const std::vector<Tensor>&, const std::vector<Tensor>&,
-                            const std::vector<Tensor>&, const std::vector<Tensor>&, const Tensor&, double, double,
-                            double, double, double, bool, int64_t) {
-  missing("radamStep");
-}
-void CudaBackend::emaUpdate(const std::vector<Tensor>&, const std::vector<Tensor>&, double) { missing("emaUpdate"); }
-void CudaBackend::globalNorm(const Tensor&, const std::vector<Tensor>&) { missing("globalNorm"); }
-void CudaBackend::clipScale(const Tensor&, const Tensor&, double) { missing("clipScale"); }
-void CudaBackend::copyInto(const Tensor&, const Tensor&) { missing("copyInto"); }
 void CudaBackend::mmd(const MmdOptions&, const Tensor&, const Tensor&, const MmdOperands&, const Tensor&,
                       const Tensor&) {
   missing("mmd");

@@ -1,8 +1,9 @@
 // Exponential moving averages of parameters.
-import { zeros } from '../create';
 import { ArgumentError } from '../errors';
 import { keep } from '../memory';
 import { native } from '../native';
+import { cast } from '../ops/elementwise';
+import { copy } from '../ops/shape';
 import type { Tensor } from '../tensor';
 import { copyInto } from './inPlace';
 
@@ -19,10 +20,9 @@ export class Ema {
     this.tensors = new Map(
       [...params].map(([name, p]) => [
         name,
-        keep(zeros(p.shape, { dtype: p.dtype === 'float64' ? 'float64' : 'float32', device: p.device })),
+        keep(p.dtype === 'float64' || p.dtype === 'float32' ? copy(p._primal()) : cast(p._primal(), 'float32')),
       ]),
     );
-    this.reset();
   }
 
   /** Starts again from the parameters as they are. */

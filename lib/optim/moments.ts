@@ -2,6 +2,7 @@
 import { zeros } from '../create';
 import { ArgumentError, FormatError, ShapeError } from '../errors';
 import { keep } from '../memory';
+import { cast } from '../ops/elementwise';
 import type { Tensor } from '../tensor';
 import { copyInto } from './inPlace';
 
@@ -74,9 +75,7 @@ export abstract class MomentOptimizer {
     this.v = this.params.map(moment);
     this.masters = this.params.map((p) => {
       if (p.dtype === 'float32' || p.dtype === 'float64') return null;
-      const master = moment(p);
-      copyInto(master, p);
-      return master;
+      return keep(cast(p._primal(), 'float32'));
     });
   }
 

@@ -1,30 +1,41 @@
 // Every family of CUDA kernels once, in sizes that leave a block partly idle and take more than one: what the sanitizers and
 // the emulator walk through. Keyed by the file in csrc/cuda.
 import {
+  AdamW,
   add,
   arange,
   argmax,
   cast,
   checkFinite,
   clamp,
+  clipByGlobalNorm,
   concat,
+  copyInto,
   type DType,
+  Ema,
   exp,
   eye,
   flip,
   full,
   Generator,
+  gelu,
+  grad,
+  jvp,
   less,
   max,
   mul,
   neg,
   oneHot,
   permute,
+  RAdam,
   rand,
   randint,
   randn,
   randperm,
+  reshape,
+  silu,
   slice,
+  softmax,
   sum,
   type Tensor,
   take,
@@ -70,6 +81,19 @@ export const families: Readonly<Record<string, Family>> = {
     }),
   elementwise_unary: (device) =>
     widths.filter((d) => d !== 'int32').flatMap((d) => [exp, tanh, neg].map((f) => f(matrix(device, d)))),
+  // Values, values with tangents, and the backward of both.
+  activation: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [x, tx] = [matrix(device, d), mul(matrix(device, d), 0.5)];
+        return [gelu, silu].flatMap((f) => [
+          ...jvp((y: Tensor) => f(y), [x], [tx]),
+          grad((y: Tensor) => sum(add(...jvp((z: Tensor) => f(z), [y], [tx]))))(x) as Tensor,
+        ]);
+      }),
+  // Rows in registers, and rows cut into parts.
+  softmax: (device) => [softmax(matrix(device)), softmax(reshape(concat([matrix(device), matrix(device)]), [1, -1]))],
   cast: (device) => widths.flatMap((from) => widths.map((to) => cast(matrix(device, from), to))),
   check_finite: (device) => [checkFinite(matrix(device), 'the matrix')],
   fill: (device) => [full([rows, width], 3, { device }), arange(0, 1001, 1, { device }), eye(rows, width, { device })],
@@ -77,6 +101,19 @@ export const families: Readonly<Record<string, Family>> = {
     const x = matrix(device);
     const ids = indices(device, 203, rows);
     return [take(x, ids), take(x, ids, 1), takeVjp(take(x, ids), ids, [rows, width]), oneHot(ids, rows)];
+  },
+  // Lists of every type, through steps with and without adaptive rates.
+  optim: (device) => {
+    const dtypes = widths.filter((d) => d !== 'int32');
+    const list = () => new Map(dtypes.map((d) => [d, matrix(device, d)]));
+    const [params, grads] = [list(), list()];
+    const ema = new Ema(params, 0.9);
+    const { norm, scale } = clipByGlobalNorm(grads.values(), 1);
+    for (const Optimizer of [AdamW, RAdam]) new Optimizer(params, { lr: 0.1 }).update(grads, { gradScale: scale });
+    ema.update();
+    const copies = [...list().values()];
+    for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
+    return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
   },
   random: (device) => {
     const generator = new Generator(5);
