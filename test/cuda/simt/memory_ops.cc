@@ -84,37 +84,10 @@ void loadParameter(Thread& t, const Instruction& i) {
 /** Registers' bits move unchanged: only the width, and the sign for extension, matter. */
 template <class Function>
 void withAccessType(Type type, Function&& function) {
-  switch (type) {
-    case Type::s8:
-      function.template operator()<int8_t>();
-      break;
-    case Type::s16:
-      function.template operator()<int16_t>();
-      break;
-    case Type::s32:
-      function.template operator()<int32_t>();
-      break;
-    case Type::s64:
-      function.template operator()<int64_t>();
-      break;
-    default:
-      switch (sizeOf(type)) {
-        case 1:
-          function.template operator()<uint8_t>();
-          break;
-        case 2:
-          function.template operator()<uint16_t>();
-          break;
-        case 4:
-          function.template operator()<uint32_t>();
-          break;
-        case 8:
-          function.template operator()<uint64_t>();
-          break;
-        default:
-          break;
-      }
-  }
+  if (sizeOf(type) == 1)
+    isSigned(type) ? function.template operator()<int8_t>() : function.template operator()<uint8_t>();
+  else
+    withWidth(sizeOf(type), isSigned(type), function);
 }
 
 template <class Function>
