@@ -39,13 +39,5 @@ void CudaBackend::attentionVjp(const AttentionGeometry&, const AttentionGradient
                                const AttentionResults&, const Tensor&, const Tensor&) {
   missing("attentionVjp");
 }
-void CudaBackend::mmd(const MmdOptions&, const Tensor&, const Tensor&, const MmdOperands&, const Tensor&,
-                      const Tensor&) {
-  missing("mmd");
-}
-void CudaBackend::mmdVjp(const MmdOptions&, const Tensor&, const Tensor&, const Tensor&, const MmdOperands&,
-                         const Tensor&) {
-  missing("mmdVjp");
-}
 
 }  // namespace flowmap::cuda
