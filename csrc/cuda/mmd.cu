@@ -73,11 +73,19 @@ class Mmd {
         perGroup_(perGroup()) {}
 
   void run() {
-    if (m_ == n_ && m_ == 1 && whole<1>()) return;
-    if (m_ == n_ && m_ == 2 && whole<2>()) return;
-    if (m_ == n_ && m_ == 4 && whole<4>()) return;
-    if (m_ == n_ && (m_ == 1 || m_ == 2 || m_ == 4)) return passes();
-    if (!whole<0>()) passes();
+    // Kernels of their own for what is common. Packets of 16 bits have too many features for four particles in double.
+    constexpr bool kFour = sizeof(C) == 4 || sizeof(T) > 2;
+    bool done = false;
+    if (m_ == n_ && m_ == 1) {
+      done = whole<1>();
+    } else if (m_ == n_ && m_ == 2) {
+      done = whole<2>();
+    } else if (kFour && m_ == n_ && m_ == 4) {
+      if constexpr (kFour) done = whole<4>();
+    } else {
+      done = whole<0>();
+    }
+    if (!done) passes();
   }
 
  private:
@@ -178,7 +186,7 @@ class Mmd {
     plan.columns = threads;
     plan.steps = static_cast<int>(ceilDiv(packets_, threads));
     MmdRoom room{};
-    int64_t at = MmdJoin<kMmdJoined<C, kEach>>::bytes(threads);
+    int64_t at = MmdJoin<kMmdJoined<T, C, kEach>>::bytes(threads);
     const auto take = [&](int64_t bytes) {
       const int64_t begin = at;
       at += ceilDiv(bytes, kPacketBytes) * kPacketBytes;
@@ -187,8 +195,8 @@ class Mmd {
     room.totals = take(kMmdTotals * sizeof(double));
     room.squares = take((pairs + 1) * sizeof(double));
     if (differentiated_) room.slopes = take((pairs + 1) * sizeof(double));
-    if (call_.gx) room.coefficients[0] = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
-    if (call_.gy) room.coefficients[1] = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
+    if (call_.gx) room.ofX = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
+    if (call_.gy) room.ofY = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
     room.end = at;
     const int64_t slot = slotBytes(plan);
     if (room.end + plan.steps * slot > limit_) return false;
@@ -209,11 +217,11 @@ class Mmd {
   template <bool kTangent>
   void passesOf() const {
     const auto measure = mmdMeasureKernel<T, C, kTangent>;
-    const bool oneTile = particles() <= kMmdTile<C, kTangent>;
+    const bool oneTile = particles() <= kMmdTile<T, C, kTangent>;
     MmdPlan plan = planOf(1, packets_);
     plan.columns = threadsFor(packets_);
     int threads = plan.columns;
-    const auto joinBytes = [&] { return MmdJoin<kMmdJoined<C, 0, kTangent>>::bytes(threads); };
+    const auto joinBytes = [&] { return MmdJoin<kMmdJoined<T, C, 0, kTangent>>::bytes(threads); };
     // Room for two slots at least; of very many particles, fewer columns than a warp has lanes.
     while (joinBytes() + 2 * slotBytes(plan) > limit_) {
       plan.columns /= 2;

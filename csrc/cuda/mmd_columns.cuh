@@ -9,7 +9,7 @@ namespace flowmap::cuda {
 
 // Copies the first `live` of 16 bytes, a multiple of kBytes, and clears the rest.
 template <int kBytes>
-__device__ __forceinline__ void mmdFetchPieces(char* to, const char* from, int64_t live) {
+__device__ __forceinline__ void mmdFetchPacket(char* to, const char* from, int64_t live) {
 #pragma unroll
   for (int at = 0; at < kPacketBytes; at += kBytes) {
     if constexpr (kBytes == 2) {
@@ -19,31 +19,6 @@ __device__ __forceinline__ void mmdFetchPieces(char* to, const char* from, int64
     } else {
       ptx::cpAsyncZeroFill<kBytes>(to + at, at < live ? from + at : from, at < live ? kBytes : 0);
     }
-  }
-}
-
-template <int kBytes>
-__device__ __forceinline__ void mmdStorePieces(char* to, const char* from, int64_t live) {
-  struct alignas(kBytes) Piece {
-    char bytes[kBytes];
-  };
-#pragma unroll
-  for (int at = 0; at < kPacketBytes; at += kBytes) {
-    if (at < live) *reinterpret_cast<Piece*>(to + at) = *reinterpret_cast<const Piece*>(from + at);
-  }
-}
-
-template <class Body>
-__device__ __forceinline__ void mmdWidth(int width, Body body) {
-  switch (width) {
-    case 2:
-      return body.template operator()<2>();
-    case 4:
-      return body.template operator()<4>();
-    case 8:
-      return body.template operator()<8>();
-    default:
-      return body.template operator()<16>();
   }
 }
 
@@ -109,10 +84,15 @@ class MmdColumns {
 
   __device__ __forceinline__ void store(T* gradient, int count, int row, int step, const MmdPacket<T>& packet) const {
     const int64_t at = (begin_ + step * plan_.columns) * kMmdCount<T>;
-    char* to = reinterpret_cast<char*>(gradient + (group_ * count + row) * plan_.dim + at);
-    const int64_t live = (plan_.dim - at) * static_cast<int>(sizeof(T));
-    mmdWidth(plan_.width,
-             [&]<int kBytes>() { mmdStorePieces<kBytes>(to, reinterpret_cast<const char*>(&packet), live); });
+    T* to = gradient + (group_ * count + row) * plan_.dim + at;
+    if (plan_.width == kPacketBytes) {
+      *reinterpret_cast<MmdPacket<T>*>(to) = packet;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kMmdCount<T>; ++i) {
+        if (at + i < plan_.dim) to[i] = packet.at[i];
+      }
+    }
   }
 
  private:
@@ -128,14 +108,7 @@ class MmdColumns {
       group += plan_.firstGroup;
       const int64_t packet = part * plan_.packetsPerPart + nextStep_ * plan_.columns + threadIdx.x;
       if (mine() && packet < min(plan_.packets, (part + 1) * plan_.packetsPerPart)) {
-        const int64_t at = packet * kMmdCount<T>;
-        char* to = slotAt(nextSlot_);
-        to = fetchRows(to, rows_.x, group, plan_.m, at);
-        to = fetchRows(to, rows_.y, group, plan_.n, at);
-        if (plan_.rows > plan_.particles()) {
-          to = fetchRows(to, rows_.tx, group, plan_.m, at);
-          fetchRows(to, rows_.ty, group, plan_.n, at);
-        }
+        fetchColumn(slotAt(nextSlot_), group, packet * kMmdCount<T>);
       }
       if (++nextStep_ == plan_.steps) {
         nextStep_ = 0;
@@ -146,20 +119,37 @@ class MmdColumns {
     ptx::cpAsyncCommit();  // one group a step, also where it is empty: waits count them
   }
 
-  // Zeros where the tensor is absent.
-  __device__ __forceinline__ char* fetchRows(char* to, const T* x, int64_t group, int count, int64_t at) const {
-    const int stride = plan_.columns * kPacketBytes;
-    const int64_t rowBytes = plan_.dim * static_cast<int>(sizeof(T));
-    const int64_t live = x ? rowBytes - at * static_cast<int>(sizeof(T)) : 0;
-    const char* from = reinterpret_cast<const char*>(x + (group * count * plan_.dim + at));
-    if (!x) {
-      for (int row = 0; row < count; ++row) *reinterpret_cast<Bytes16*>(to + row * stride) = {};
-    } else {
-      mmdWidth(plan_.width, [&]<int kBytes>() {
-        for (int row = 0; row < count; ++row) mmdFetchPieces<kBytes>(to + row * stride, from + row * rowBytes, live);
-      });
+  __device__ __forceinline__ void fetchColumn(char* to, int64_t group, int64_t at) const {
+    if (plan_.width == kPacketBytes)
+      fetchPackets<kPacketBytes>(to, group, at);
+    else if (sizeof(T) == 8)
+      fetchPackets<8>(to, group, at);
+    else if (sizeof(T) == 4 || plan_.width > 2)
+      fetchPackets<4>(to, group, at);
+    else
+      fetchPackets<2>(to, group, at);
+  }
+
+  // Zeros where a tensor is absent.
+  template <int kBytes>
+  __device__ __forceinline__ void fetchPackets(char* to, int64_t group, int64_t at) const {
+    const int stride = plan_.columns * kPacketBytes, particles = plan_.particles();
+    const int64_t rowBytes = plan_.dim * static_cast<int>(sizeof(T)),
+                  live = (plan_.dim - at) * static_cast<int>(sizeof(T));
+#pragma unroll 1
+    for (int row = 0; row < plan_.rows; row += row % particles == 0 ? plan_.m : plan_.n) {
+      const bool ofX = row % particles == 0;
+      const T* x = row < particles ? (ofX ? rows_.x : rows_.y) : (ofX ? rows_.tx : rows_.ty);
+      const int count = ofX ? plan_.m : plan_.n;
+      const char* from = reinterpret_cast<const char*>(x + (group * count * plan_.dim + at));
+#pragma unroll 1
+      for (int i = 0; i < count; ++i, to += stride, from += rowBytes) {
+        if (x)
+          mmdFetchPacket<kBytes>(to, from, live);
+        else
+          *reinterpret_cast<Bytes16*>(to) = {};
+      }
     }
-    return to + count * stride;
   }
 
   const MmdPlan& plan_;

@@ -13,9 +13,11 @@ __device__ __forceinline__ C mmdElement(const MmdPacket<T>& packet, int i) {
   return static_cast<C>(static_cast<Compute<T>>(packet.at[i]));
 }
 
-// Particles of a side of a tile: as many as leave their sums in registers.
-template <class C, bool kTangent>
-constexpr int kMmdTile = sizeof(C) == 4 && !kTangent ? 8 : 4;
+// Particles of a side of a tile: as many as leave sums and packets in registers.
+template <class T, class C, bool kTangent>
+constexpr int kMmdTile = sizeof(C) == 4 && !kTangent                    ? 8
+                         : sizeof(C) == 8 && sizeof(T) == 2 && kTangent ? 2
+                                                                        : 4;
 
 // Steps whose features are added up in C.
 template <class T, class C>
@@ -103,7 +105,7 @@ __device__ __forceinline__ void mmdAddTile(const MmdColumns<T>& columns, const c
 template <bool kTangent, bool kRelease, class C, class T, class Join>
 __device__ __forceinline__ void mmdMeasureMany(MmdColumns<T>& columns, const MmdPlan& plan, double* squares,
                                                double* tangents, Join& join) {
-  constexpr int kTile = kMmdTile<C, kTangent>;
+  constexpr int kTile = kMmdTile<T, C, kTangent>;
   const int particles = plan.particles(), run = mmdRunSteps<T, C>(plan.steps);
   for (int i = 0; i < particles; i += kTile) {
     for (int j = i; j < particles; j += kTile) {

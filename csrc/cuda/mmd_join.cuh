@@ -8,23 +8,28 @@
 
 namespace flowmap::cuda {
 
+// Lanes that are kHalf apart share what they hold: the lower keeps the first half of it.
+template <int kHalf, int kBatch>
+__device__ __forceinline__ void mmdHalve(double (&held)[kBatch]) {
+  if constexpr (kHalf > 0) {
+    const bool upper = threadIdx.x & kHalf;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const double low = held[i], high = held[i + kHalf];
+      held[i] = (upper ? high : low) + __shfl_xor_sync(0xffffffffu, upper ? low : high, kHalf);
+    }
+    mmdHalve<kHalf / 2>(held);
+  }
+}
+
 // Lane l gets the warp's sum of values[kFirst + l % kBatch], kBatch a power of two up to a warp; what is beyond N is
 // zero.
 template <int kFirst, int kBatch, int N, class C>
 __device__ __forceinline__ double mmdWarpSum(const C (&values)[N]) {
-  const int lane = threadIdx.x % kWarp;
   double held[kBatch];
 #pragma unroll
   for (int i = 0; i < kBatch; ++i) held[i] = kFirst + i < N ? static_cast<double>(values[min(kFirst + i, N - 1)]) : 0.0;
-#pragma unroll
-  for (int half = kBatch / 2; half > 0; half /= 2) {
-    const bool upper = lane & half;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const double send = upper ? held[i] : held[i + half], keep = upper ? held[i + half] : held[i];
-      held[i] = keep + __shfl_xor_sync(0xffffffffu, send, half);
-    }
-  }
+  mmdHalve<kBatch / 2>(held);
 #pragma unroll
   for (int distance = kBatch; distance < kWarp; distance *= 2) {
     held[0] += __shfl_xor_sync(0xffffffffu, held[0], distance);

@@ -12,13 +12,13 @@ using MmdStatistics = Compute<T>;
 
 // Where things lie in dynamic shared memory; `end` is where slots begin.
 struct MmdRoom {
-  int64_t totals, squares, slopes, coefficients[2], end;
+  int64_t totals, squares, slopes, ofX, ofY, end;
 };
 
 // Sums that are joined at once.
-template <class C, int kEach, bool kTangent = false>
+template <class T, class C, int kEach, bool kTangent = false>
 constexpr int kMmdJoined = kEach > 0 ? (mmdPairs(2 * kEach) > 8 ? kWarp : 8)
-                                     : kMmdTile<C, kTangent>* kMmdTile<C, kTangent>;
+                                     : kMmdTile<T, C, kTangent>* kMmdTile<T, C, kTangent>;
 
 // kEach particles of either kind, or any numbers where it is 0. Rows without gx and gy: the values alone. Few particles
 // in float: two blocks must fit a multiprocessor's registers.
@@ -28,15 +28,14 @@ __global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
               const __grid_constant__ MmdRows<T> rows, const __grid_constant__ MmdPerGroup<MmdStatistics<T>> perGroup,
               MmdRoom room) {
   extern __shared__ __align__(16) char shared[];
-  MmdJoin<kMmdJoined<C, kEach>> join(shared);
+  MmdJoin<kMmdJoined<T, C, kEach>> join(shared);
   const bool differentiated = rows.gx || rows.gy;
-  const auto coefficientsAt = [&](bool needed, int set) {
-    return needed ? reinterpret_cast<C*>(shared + room.coefficients[set]) : nullptr;
-  };
+  C* const ofX = rows.gx ? reinterpret_cast<C*>(shared + room.ofX) : nullptr;
+  C* const ofY = rows.gy ? reinterpret_cast<C*>(shared + room.ofY) : nullptr;
   const MmdGroup<C> work{reinterpret_cast<double*>(shared + room.squares),
                          nullptr,
                          differentiated ? reinterpret_cast<double*>(shared + room.slopes) : nullptr,
-                         {coefficientsAt(rows.gx, 0), coefficientsAt(rows.gy, 1)}};
+                         {ofX, ofY}};
   double* totals = reinterpret_cast<double*>(shared + room.totals);
   MmdColumns<T> columns(plan, rows, shared + room.end);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
@@ -47,26 +46,19 @@ __global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
       mmdMeasureMany<false, false, C>(columns, plan, work.squares, nullptr, join);
     __syncthreads();
     const int paired = mmdFinish(plan, formula, perGroup, unit, work, join, totals);
-    if (kEach == 0 || !differentiated) {
+    if constexpr (kEach > 0) {
+#pragma unroll 1
+      for (int set = differentiated && rows.gx ? 0 : 1; set < 2; ++set) {
+        T* gradient = set == 0 ? rows.gx : rows.gy;
+        const bool last = set == 1 || !rows.gy;
+        mmdSweepFew<kEach>(columns, plan, set, paired & (1 << set), set == 0 ? ofX : ofY, gradient, last);
+        if (last) break;
+      }
+    } else {
 #pragma unroll 1
       for (int step = 0; step < plan.steps; ++step) {
-        if (kEach == 0 && columns.has(step)) {
-          if (rows.gx) mmdSweepStep(columns, plan, step, 0, paired & 1, work.coefficients[0], rows.gx);
-          if (rows.gy) mmdSweepStep(columns, plan, step, 1, paired & 2, work.coefficients[1], rows.gy);
-        }
+        if (differentiated && columns.has(step)) mmdSweepStep(columns, plan, step, paired, work.coefficients, rows);
         columns.release();
-      }
-    } else if constexpr (kEach > 0) {
-#pragma unroll 1
-      for (int set = 0; set < 2; ++set) {
-        T* gradient = set == 0 ? rows.gx : rows.gy;
-        if (!gradient) continue;
-        const C* coefficients = reinterpret_cast<const C*>(shared + room.coefficients[set]);
-        const bool last = set == 1 || !rows.gy;
-        if (paired & (1 << set))
-          mmdSweepFew<kEach, true>(columns, plan, set, coefficients, gradient, last);
-        else
-          mmdSweepFew<kEach, false>(columns, plan, set, coefficients, gradient, last);
       }
     }
     columns.leave();
@@ -76,11 +68,11 @@ __global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
 
 // partials [units, kTangent ? 2 : 1, pairs]
 template <class T, class C, bool kTangent>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     mmdMeasureKernel(const __grid_constant__ MmdPlan plan, const __grid_constant__ MmdRows<T> rows, double* partials,
                      MmdRoom room) {
   extern __shared__ __align__(16) char shared[];
-  MmdJoin<kMmdJoined<C, 0, kTangent>> join(shared);
+  MmdJoin<kMmdJoined<T, C, 0, kTangent>> join(shared);
   MmdColumns<T> columns(plan, rows, shared + room.end);
   const int64_t pairs = mmdPairs(plan.particles());
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
@@ -152,15 +144,12 @@ __global__ void __launch_bounds__(kThreads)
     columns.enter(unit);
     const int64_t group = columns.group() - plan.firstGroup;
     const int paired = work.paired[group];
+    C* const coefficients[2] = {work.coefficientsOf(plan, group, 0), work.coefficientsOf(plan, group, 1)};
+#pragma unroll 1
     for (int step = 0; step < plan.steps; ++step) {
       columns.wait(step, step);
       if (columns.has(step)) {
-        if (rows.gx) {
-          mmdSweepStep(columns, plan, step, 0, paired & 1, work.coefficientsOf(plan, group, 0), rows.gx);
-        }
-        if (rows.gy) {
-          mmdSweepStep(columns, plan, step, 1, paired & 2, work.coefficientsOf(plan, group, 1), rows.gy);
-        }
+        mmdSweepStep(columns, plan, step, paired, coefficients, rows);
       }
       columns.release();
     }
