@@ -47,6 +47,7 @@ __global__ void writeScalesKernel(double* out, const __grid_constant__ ScaleBatc
 }
 
 struct Call {
+  const char* op;
   const MmdOptions& options;
   Tensor value, tangent, gx, gy;
   const MmdOperands& in;
@@ -126,7 +127,7 @@ class Mmd {
                             runtime_.fault(),
                             {}};
     if (call_.in.weight || call_.in.lossWeight) {
-      perGroup.name = runtime_.nameFault("mmd", ErrorCode::Argument, describeWeight, call_.value);
+      perGroup.name = runtime_.nameFault(call_.op, ErrorCode::Argument, describeWeight, call_.value);
     }
     return perGroup;
   }
@@ -168,10 +169,11 @@ class Mmd {
   Grid gridOf(Kernel kernel, const MmdPlan& plan, int threads, int64_t bytes) const {
     constexpr int64_t kWithoutAsking = 48 << 10;
     if (bytes > kWithoutAsking) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "mmd");
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+            call_.op);
     }
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
-          "mmd");
+          call_.op);
     const int64_t each = std::clamp<int64_t>(limit_ / bytes, 1, kBlocksPerMultiprocessor);
     const int64_t blocks = std::min(plan.units, each * runtime_.multiprocessors());
     return {dim3(static_cast<unsigned>(blocks)), dim3(threads), static_cast<size_t>(bytes)};
@@ -292,12 +294,12 @@ void runMmd(Runtime& runtime, const Call& call) {
 
 void CudaBackend::mmd(const MmdOptions& options, const Tensor& value, const Tensor& tangent, const MmdOperands& in,
                       const Tensor& tx, const Tensor& ty) {
-  runMmd(runtime_, {options, value, tangent, {}, {}, in, tx, ty, {}});
+  runMmd(runtime_, {tangent ? "mmdJvp" : "mmd", options, value, tangent, {}, {}, in, tx, ty, {}});
 }
 
 void CudaBackend::mmdVjp(const MmdOptions& options, const Tensor& value, const Tensor& gx, const Tensor& gy,
                          const MmdOperands& in, const Tensor& g) {
-  runMmd(runtime_, {options, value, {}, gx, gy, in, {}, {}, g});
+  runMmd(runtime_, {"mmdVjp", options, value, {}, gx, gy, in, {}, {}, g});
 }
 
 }  // namespace flowmap::cuda
