@@ -37,7 +37,7 @@ __device__ __forceinline__ double mmdWarpSum(const C (&values)[N]) {
   return held[0];
 }
 
-constexpr int mmdPowerOfTwo(int n, int most) {
+constexpr __host__ __device__ int mmdPowerOfTwo(int n, int most) {
   int power = 1;
   while (power < n && power < most) power *= 2;
   return power;
@@ -48,7 +48,7 @@ template <int kWidth>
 class MmdJoin {
  public:
   __device__ __forceinline__ explicit MmdJoin(char* room) : room_(reinterpret_cast<double*>(room)) {}
-  static constexpr int64_t bytes(int threads) {
+  static constexpr __host__ __device__ int64_t bytes(int threads) {
     return static_cast<int64_t>(2 * sizeof(double)) * kWidth * (threads / kWarp);
   }
 

@@ -103,7 +103,7 @@ struct MmdWork {
 
 // A block per group; groups counted from plan.firstGroup on.
 template <class S, class C>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     mmdFinishKernel(const __grid_constant__ MmdPlan plan, const __grid_constant__ MmdFormula formula,
                     const __grid_constant__ MmdPerGroup<S> perGroup, const double* partials, MmdWork<C> work) {
   __shared__ double totals[kMmdTotals];

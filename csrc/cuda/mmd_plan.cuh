@@ -57,7 +57,7 @@ template <class S>
 struct MmdPerGroup {
   const S *weight, *lossWeight, *g;
   S *value, *tangent;
-  Fault* fault;
+  FaultRecord* fault;
   FaultName name;
 };
 

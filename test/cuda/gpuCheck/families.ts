@@ -24,6 +24,7 @@ import {
   jvp,
   less,
   max,
+  mmd,
   mul,
   neg,
   oneHot,
@@ -46,6 +47,7 @@ import {
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
+import { mmdVjp } from '../../../lib/ops/mmd';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -138,6 +140,20 @@ export const families: Readonly<Record<string, Family>> = {
     const copies = [...list().values()];
     for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
     return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
+  },
+  // One block for a group, in all its forms; groups that no block has room for; tangents.
+  mmd: (device) => {
+    const group = (dtype: DType, m: number, n: number, dim: number) =>
+      [m, n].map((count) => matrix(device, dtype, [2, count, dim])) as [Tensor, Tensor];
+    const one = [1, 2, 4, 9].flatMap((m) =>
+      widths
+        .filter((d) => d !== 'int32')
+        .flatMap((d) => mmdVjp(...group(d, m, m, 70), null, { kernel: 'laplace' }) as Tensor[]),
+    );
+    const wide = mmdVjp(...group('float32', 4, 4, 9001), null, { kernel: 'rbf' }) as Tensor[];
+    const many = mmdVjp(...group('bfloat16', 11, 9, 5001), null, { kernel: 'imq' }) as Tensor[];
+    const [x, y] = group('float32', 3, 5, 1030);
+    return [...one, ...wide, ...many, ...jvp((at: Tensor) => mmd(at, y, { kernel: 'energy' }), [x], [x])];
   },
   random: (device) => {
     const generator = new Generator(5);
