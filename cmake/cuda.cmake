@@ -112,7 +112,7 @@ add_custom_target(flowmap_cuda ALL DEPENDS ${FLOWMAP_CUDA_LIBRARY} ${FLOWMAP_CUD
 
 # The emulator itself (test/cuda/simt), where this clone has it.
 if(TARGET simt_cudart)
-  add_dependencies(flowmap_cuda simt_cudart)
+  add_dependencies(flowmap_cuda simt_cudart simt_cublas)
 endif()
 
 # What a prebuild carries, made on demand: every target.

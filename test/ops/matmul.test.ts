@@ -1,7 +1,12 @@
-// Matrix products and linear layers: values in every dtype against plain loops, derivatives to second order.
+// Matrix products and linear layers on every device: values in every dtype against plain loops, derivatives to second
+// order, gradients of values and tangents together against plain loops, absent operands, refusals.
 import fc from 'fast-check';
-import { linear, matmul, ones, type Tensor, tensor, zeros } from '../../lib';
-import { checkOp, relativeError, sample } from '../support/checkOp';
+import { ArgumentError, setMatmulPrecision, type Tensor } from '../../lib';
+import { linearJvp, linearJvpVjp } from '../../lib/ops/matmul';
+import { relativeError, type Sample, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
+import { floatingDTypes, tolerances } from '../support/tolerances';
 
 function product(a: Float64Array, b: Float64Array, m: number, n: number, k: number): Float64Array {
   const c = new Float64Array(m * n);
@@ -10,13 +15,18 @@ function product(a: Float64Array, b: Float64Array, m: number, n: number, k: numb
   return c;
 }
 
-describe('matmul', () => {
+describeOnDevices('matmul', (device) => {
+  const { checkOp, linear, matmul, ones, tensor, zeros } = on(device);
+
   it.each([
     [1, 1, 1],
     [3, 5, 7],
     [17, 33, 9],
     [64, 65, 300],
     [4, 100, 513],
+    [1, 72, 100],
+    [7, 1, 1152],
+    [72, 100, 1],
   ])('multiplies %i × %i over %i', (m, n, k) => {
     checkOp((a, b) => matmul(a!, b!), [sample([m, k], 1), sample([k, n], 2)], {
       reference: (a, b) => product(a, b, m, n, k),
@@ -108,7 +118,9 @@ describe('matmul', () => {
   });
 });
 
-describe('linear', () => {
+describeOnDevices('linear', (device) => {
+  const { checkOp, linear, matmul, tensor } = on(device);
+
   it.each([
     [[7], 5, 3],
     [[4, 3], 96, 33],
