@@ -22,6 +22,7 @@ import {
   grad,
   jvp,
   less,
+  matmul,
   max,
   mul,
   neg,
@@ -45,6 +46,7 @@ import {
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
+import { linearJvp, linearJvpVjp } from '../../../lib/ops/matmul';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -115,6 +117,21 @@ export const families: Readonly<Record<string, Family>> = {
     for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
     return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
   },
+  // Not kernels of ours, but what is handed to cuBLAS: batches, transposes, value and tangent, gradients.
+  matmul: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [a, b] = [matrix(device, d, [2, 1, 7, 65]), matrix(device, d, [3, 5, 65])];
+        const [x, weight, bias] = [matrix(device, d), matrix(device, d, [19, width]), matrix(device, d, [19])];
+        const g = matrix(device, d, [rows, 19]);
+        return [
+          matmul(a, b, { transposeB: true }),
+          matmul(x, x, { transposeA: true }),
+          ...linearJvp([x, weight, bias], [x, weight, bias]),
+          ...linearJvpVjp([x, weight, x, weight], g, g, new Array<boolean>(6).fill(true)).map((t) => t!),
+        ];
+      }),
   random: (device) => {
     const generator = new Generator(5);
     return [
