@@ -1,5 +1,5 @@
-// Where cuBLASLt may be, in the order of preference: the user's word, beside this library (the stand-in of the emulator),
-// a CUDA toolkit, the Python package nvidia-cublas, the dynamic linker's own path.
+// Where cuBLASLt may be, in the order of preference: the user's word, beside this library (the stand-in of the
+// emulator), a CUDA toolkit, the Python package nvidia-cublas, the dynamic linker's own path.
 #include "cuda/cublas.h"
 
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
-// The part of cuBLASLt that products use, declared here: minimal toolkits have no cublasLt.h, and the library is found at
-// run time. Names and values are the documentation's: https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api
+// The part of cuBLASLt that products use, declared here: minimal toolkits have no cublasLt.h, and the library is found
+// at run time. Names and values are the documentation's: https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api
 #pragma once
 
 #include <cuda_runtime.h>
@@ -39,9 +39,9 @@ enum DescAttribute : int {
 enum Epilogue : uint32_t { kEpilogueDefault = 1, kEpilogueBias = 4 };
 
 enum PreferenceAttribute : int {
-  kPrefMaxWorkspaceBytes = 1,     // uint64_t
-  kPrefReductionSchemeMask = 3,   // uint32_t
-  kPrefMinAlignmentABytes = 5,    // uint32_t, and the three that follow
+  kPrefMaxWorkspaceBytes = 1,    // uint64_t
+  kPrefReductionSchemeMask = 3,  // uint32_t
+  kPrefMinAlignmentABytes = 5,   // uint32_t, and the three that follow
   kPrefMinAlignmentBBytes = 6,
   kPrefMinAlignmentCBytes = 7,
   kPrefMinAlignmentDBytes = 8,

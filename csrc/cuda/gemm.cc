@@ -177,9 +177,8 @@ bool GemmRunner::run(Device& device, const Gemm& gemm, const GemmOperands& opera
   const void* one = isDouble ? static_cast<const void*>(&oneDouble) : &oneFloat;
   const void* beta = isDouble ? static_cast<const void*>(&betaDouble) : &betaFloat;
   check(api_->cublasLtMatmul(handle_, plan.desc, one, operands.b, plan.a, operands.a, plan.b, beta, operands.out,
-                             plan.out, operands.out, plan.out, &plan.algorithm,
-                             workspace ? workspace->data() : nullptr, plan.workspaceBytes,
-                             runtime_.stream()),
+                             plan.out, operands.out, plan.out, &plan.algorithm, workspace ? workspace->data() : nullptr,
+                             plan.workspaceBytes, runtime_.stream()),
         "cublasLtMatmul");
   return true;
 }

@@ -1,5 +1,5 @@
-// Row-major matrix products by cuBLASLt, enqueued on the device's stream. For each shape an algorithm is chosen once and
-// kept; it never adds up in an order that may vary.
+// Row-major matrix products by cuBLASLt, enqueued on the device's stream. For each shape an algorithm is chosen once
+// and kept; it never adds up in an order that may vary.
 #pragma once
 
 #include <cstdint>

@@ -85,8 +85,8 @@ DeviceParts open(int ordinal, const std::string& name) {
 
 ProductLibrary products() { return {cublas().path, cublas().version, cublas().reason}; }
 
-constexpr DeviceLibrary kLibrary{FLOWMAP_CUDA_TARGETS, CUDART_VERSION, &driverVersion, &count,
-                                 &describe,            &products,      &open};
+constexpr DeviceLibrary kLibrary{
+    FLOWMAP_CUDA_TARGETS, CUDART_VERSION, &driverVersion, &count, &describe, &products, &open};
 
 }  // namespace
 }  // namespace flowmap::cuda

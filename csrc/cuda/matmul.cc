@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -115,10 +116,11 @@ void CudaBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b, bo
   gemm.type = gemm.outType = out.dtype();
   gemm.tf32 = tf32_ && gemm.type == DType::Float32;
   BatchAxes axes(shape, a.shape(), b.shape());
-  // One b for neighbouring matrices of a: one product with more rows.
-  if (const int last = axes.rank - 1;
-      last >= 0 && !transposeA && axes.b[last] == 0 && axes.a[last] == gemm.m * gemm.k) {
-    gemm.m *= axes.sizes[last];
+  // One b for neighbouring matrices of a: one product with more rows, as many as cuBLAS counts.
+  const int inner = axes.rank - 1;
+  const bool oneB = inner >= 0 && !transposeA && axes.b[inner] == 0 && axes.a[inner] == gemm.m * gemm.k;
+  if (oneB && axes.sizes[inner] <= std::numeric_limits<int32_t>::max() / gemm.m) {
+    gemm.m *= axes.sizes[inner];
     --axes.rank;
   }
   int64_t calls = 1;

@@ -1,5 +1,5 @@
-// A libcublasLt.so.13 for the emulator: the entry points that flowmap uses, as strict as the real ones, or stricter where the
-// documentation leaves it open.
+// A libcublasLt.so.13 for the emulator: the entry points that flowmap uses, as strict as the real ones, or stricter
+// where the documentation leaves it open.
 #include <cstring>
 
 #include "objects.h"
@@ -117,8 +117,7 @@ Status cublasLtCreate(Handle* handle) {
   return kSuccess;
 }
 
-Status cublasLtMatrixLayoutCreate(Layout* layout, cudaDataType type, uint64_t rows, uint64_t columns,
-                                  int64_t leading) {
+Status cublasLtMatrixLayoutCreate(Layout* layout, cudaDataType type, uint64_t rows, uint64_t columns, int64_t leading) {
   *layout = new LayoutOpaque{type, rows, columns, leading};
   return kSuccess;
 }

@@ -76,9 +76,7 @@ class Columns {
   }
 
  private:
-  const char* at(uint64_t column) const {
-    return base_ + column * uint64_t(layout_.leading) * bytesOf(layout_.type);
-  }
+  const char* at(uint64_t column) const { return base_ + column * uint64_t(layout_.leading) * bytesOf(layout_.type); }
   size_t bytes() const { return layout_.rows * bytesOf(layout_.type); }
   const LayoutOpaque& layout_;
   const char* base_;
@@ -150,8 +148,8 @@ void work(const void* data, SimtDefect* defect) {
 size_t bytesOf(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
 
 Status enqueueProduct(const Product& product, cudaStream_t stream) {
-  const cudaError_t status = simtEnqueue(stream, &work, new Product(product),
-                                         [](void* data) { delete static_cast<Product*>(data); });
+  const cudaError_t status =
+      simtEnqueue(stream, &work, new Product(product), [](void* data) { delete static_cast<Product*>(data); });
   return status == cudaSuccess ? kSuccess : kExecutionFailed;
 }
 

@@ -1,5 +1,5 @@
-// What libraries that stand in for NVIDIA's (cublas/) may ask of the emulated runtime: work in a stream's order, on memory
-// whose bounds and writes are checked.
+// What libraries that stand in for NVIDIA's (cublas/) may ask of the emulated runtime: work in a stream's order, on
+// memory whose bounds and writes are checked.
 #pragma once
 
 #include <driver_types.h>
