@@ -10,16 +10,6 @@ namespace {
 
 }  // namespace
 
-void CudaBackend::matmul(const Tensor&, const Tensor&, const Tensor&, bool, bool) { missing("matmul"); }
-void CudaBackend::linearJvp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                            const Tensor&, const Tensor&) {
-  missing("linearJvp");
-}
-void CudaBackend::linearJvpVjp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                               const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                               const Tensor&) {
-  missing("linearJvpVjp");
-}
 void CudaBackend::norm(const NormLayout&, const Tensor&, const Tensor&, const NormOperands&) { missing("norm"); }
 void CudaBackend::normVjp(const NormLayout&, const NormGradients&, const NormOperands&, const Tensor&, const Tensor&) {
   missing("normVjp");

@@ -23,6 +23,7 @@ import {
   grad,
   jvp,
   less,
+  matmul,
   max,
   mmd,
   mul,
@@ -48,6 +49,7 @@ import {
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
 import { mmdVjp } from '../../../lib/ops/mmd';
+import { linearJvp, linearJvpVjp } from '../../../lib/ops/matmul';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -155,6 +157,21 @@ export const families: Readonly<Record<string, Family>> = {
     const [x, y] = group('float32', 3, 5, 1030);
     return [...one, ...wide, ...many, ...jvp((at: Tensor) => mmd(at, y, { kernel: 'energy' }), [x], [x])];
   },
+  // Not kernels of ours, but what is handed to cuBLAS: batches, transposes, value and tangent, gradients.
+  matmul: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [a, b] = [matrix(device, d, [2, 1, 7, 65]), matrix(device, d, [3, 5, 65])];
+        const [x, weight, bias] = [matrix(device, d), matrix(device, d, [19, width]), matrix(device, d, [19])];
+        const g = matrix(device, d, [rows, 19]);
+        return [
+          matmul(a, b, { transposeB: true }),
+          matmul(x, x, { transposeA: true }),
+          ...linearJvp([x, weight, bias], [x, weight, bias]),
+          ...linearJvpVjp([x, weight, x, weight], g, g, new Array<boolean>(6).fill(true)).map((t) => t!),
+        ];
+      }),
   random: (device) => {
     const generator = new Generator(5);
     return [
