@@ -20,10 +20,6 @@ void CudaBackend::linearJvpVjp(const Tensor&, const Tensor&, const Tensor&, cons
                                const Tensor&) {
   missing("linearJvpVjp");
 }
-void CudaBackend::norm(const NormLayout&, const Tensor&, const Tensor&, const NormOperands&) { missing("norm"); }
-void CudaBackend::normVjp(const NormLayout&, const NormGradients&, const NormOperands&, const Tensor&, const Tensor&) {
-  missing("normVjp");
-}
 void CudaBackend::gatedResidual(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                 const Tensor&, const Tensor&, const Tensor&) {
   missing("gatedResidual");
