@@ -157,7 +157,7 @@ describeOnDevices('passes of normalisation', (device) => {
       const fill = (present: boolean, t: Maybe) => (present ? t : zero(t));
       for (let present = 0; present < 16; present++) {
         const has = [1, 2, 4, 8].map((bit) => (present & bit) !== 0) as [boolean, boolean, boolean, boolean];
-        if (!has[2] && !has[3]) continue;
+        if ((!has[2] && !has[3]) || (width > 1000 && ![4, 8, 15].includes(present))) continue;
         const some = (of: typeof pick): [Maybe[], Maybe, Maybe] => [
           [of(has[0], tangents[0]!), of(has[1], tangents[1]!), of(has[1], tangents[2]!)],
           of(has[2], g),
