@@ -17,12 +17,13 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
   wake_.notify_one();
 }
 
-void Stream::post(std::unique_ptr<Job> job) {
+bool Stream::post(std::unique_ptr<Job> job) {
   std::lock_guard lock(mutex_);
-  if (!running_ || stopping_) return;
+  if (!running_ || stopping_) return false;
   queue_.push_back(std::move(job));
   ++enqueued_;
   wake_.notify_one();
+  return true;
 }
 
 bool Stream::synchronize(const std::function<bool()>& abandon) {

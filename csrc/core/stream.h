@@ -27,8 +27,9 @@ class Stream {
   // Virtual, so that a device's library calls the addon's.
   virtual void enqueue(std::unique_ptr<Job> job);
 
-  // Never blocks: for threads that bring what jobs of the queue may be waiting for. Dropped where no thread runs.
-  virtual void post(std::unique_ptr<Job> job);
+  // Never blocks: for threads that bring what jobs of the queue may be waiting for. False, and the job is dropped,
+  // where no thread runs.
+  virtual bool post(std::unique_ptr<Job> job);
 
   // Returns true when everything enqueued before the call has run, or false when `abandon`, asked now and then, says
   // so.

@@ -76,7 +76,7 @@ DeviceParts open(int ordinal, const std::string& name) {
     auto transfer = std::make_unique<CudaTransfer>(*runtime);
     Runtime* const adopted = runtime.get();
     return {std::move(runtime), std::move(allocator), std::move(backend), std::move(transfer),
-            [adopted] { adopted->adoptThread(); }};
+            [adopted] { adopted->startStream(); }};
   } catch (const Error& error) {
     throw Error(ErrorCode::DeviceUnavailable, name, error.detail());
   }

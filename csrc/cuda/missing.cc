@@ -20,14 +20,6 @@ void CudaBackend::linearJvpVjp(const Tensor&, const Tensor&, const Tensor&, cons
                                const Tensor&) {
   missing("linearJvpVjp");
 }
-void CudaBackend::gatedResidual(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                const Tensor&, const Tensor&, const Tensor&) {
-  missing("gatedResidual");
-}
-void CudaBackend::gatedResidualVjp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                   const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
-  missing("gatedResidualVjp");
-}
 void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
   missing("attention");
 }
