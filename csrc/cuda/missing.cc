@@ -10,10 +10,6 @@ namespace {
 
 }  // namespace
 
-void CudaBackend::norm(const NormLayout&, const Tensor&, const Tensor&, const NormOperands&) { missing("norm"); }
-void CudaBackend::normVjp(const NormLayout&, const NormGradients&, const NormOperands&, const Tensor&, const Tensor&) {
-  missing("normVjp");
-}
 void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
   missing("attention");
 }

@@ -22,6 +22,8 @@ import {
   gelu,
   grad,
   jvp,
+  layerNorm,
+  layerNormModulate,
   less,
   matmul,
   max,
@@ -36,9 +38,12 @@ import {
   randn,
   randperm,
   reshape,
+  rmsNorm,
+  rmsNormModulate,
   silu,
   slice,
   softmax,
+  splitQkv,
   sum,
   type Tensor,
   take,
@@ -97,6 +102,34 @@ export const families: Readonly<Record<string, Family>> = {
           grad((y: Tensor) => sum(add(...jvp((z: Tensor) => f(z), [y], [tx]))))(x) as Tensor,
         ]);
       }),
+  // Rows shared by few threads and by many, whole packets and not, with their tangents; rows that are read again.
+  norm: (device) => [
+    ...widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [x, tx] = [matrix(device, d), mul(matrix(device, d), 0.5)];
+        return jvp((y: Tensor) => rmsNorm(y), [x], [tx]);
+      }),
+    ...[32, 4160].map((n) => rmsNorm(matrix(device, 'bfloat16', [3, n]))),
+    layerNorm(matrix(device, 'float32', [3, 9001])),
+    ...splitQkv(matrix(device, 'float16', [2, 5, 144]), null, null, { heads: 3 }),
+  ],
+  norm_backward: (device) => {
+    const both = (f: (x: Tensor, shift: Tensor, scale: Tensor) => Tensor, shape: readonly number[], dtype: DType) => {
+      const [x, row] = [matrix(device, dtype, shape), matrix(device, dtype, [shape[0]!, shape[2]!])];
+      const second = (...at: Tensor[]) => {
+        const [y, ty] = jvp(f, at as [Tensor, Tensor, Tensor], [x, row, row]);
+        return sum(mul(y, add(y, ty)));
+      };
+      return grad(second, { argnums: [0, 1, 2] })(x, row, mul(row, 0.5)) as Tensor[];
+    };
+    return [
+      ...widths.filter((d) => d !== 'int32').flatMap((d) => both(rmsNormModulate, [3, 41, 48], d)),
+      ...both(layerNormModulate, [2, 33, 131], 'float32'),
+      ...both(layerNormModulate, [2, 3, 4160], 'float32'),
+      grad((x: Tensor) => sum(rmsNorm(x)))(matrix(device)) as Tensor,
+    ];
+  },
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths
