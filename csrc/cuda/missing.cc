@@ -32,13 +32,6 @@ void CudaBackend::gatedResidualVjp(const Tensor&, const Tensor&, const Tensor&, 
                                    const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
   missing("gatedResidualVjp");
 }
-void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
-  missing("attention");
-}
-void CudaBackend::attentionVjp(const AttentionGeometry&, const AttentionGradients&, const AttentionOperands&,
-                               const AttentionResults&, const Tensor&, const Tensor&) {
-  missing("attentionVjp");
-}
 void CudaBackend::mmd(const MmdOptions&, const Tensor&, const Tensor&, const MmdOperands&, const Tensor&,
                       const Tensor&) {
   missing("mmd");

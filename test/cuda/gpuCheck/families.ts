@@ -5,6 +5,7 @@ import {
   add,
   arange,
   argmax,
+  attention,
   cast,
   checkFinite,
   clamp,
@@ -42,6 +43,7 @@ import {
   tanh,
   tensor,
   transpose,
+  vjp,
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
@@ -91,6 +93,21 @@ export const families: Readonly<Record<string, Family>> = {
           ...jvp((y: Tensor) => f(y), [x], [tx]),
           grad((y: Tensor) => sum(add(...jvp((z: Tensor) => f(z), [y], [tx]))))(x) as Tensor,
         ]);
+      }),
+  // Values with tangents, and the backward of both: grouped heads in both layouts, masks, tiles partly idle.
+  attention_composed: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d, i) => {
+        const inner = i % 2 === 0;
+        const draw = (heads: number, tokens: number) =>
+          matrix(device, d, inner ? [2, tokens, heads, 20] : [2, heads, tokens, 20]);
+        const [q, k, keyLengths] = [draw(4, 35), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
+        const f = (a: Tensor, b: Tensor) =>
+          attention(a, b, neg(b), { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+        const tangents = [mul(q, 0.5), mul(k, -0.3)];
+        const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
+        return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
       }),
   // Rows in registers, and rows cut into parts.
   softmax: (device) => [softmax(matrix(device)), softmax(reshape(concat([matrix(device), matrix(device)]), [1, -1]))],
