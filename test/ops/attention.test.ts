@@ -190,8 +190,8 @@ const grids: Record<'full' | 'emulated', Sizes[]> = {
     { batch: 2, heads: 3, queries: 5, keys: 7, dim: 3 },
     { batch: 2, heads: 2, queries: 16, keys: 16, dim: 24 },
     { batch: 1, heads: 1, queries: 65, keys: 33, dim: 32 },
-    { batch: 1, heads: 1, queries: 19, keys: 70, dim: 72 },
-    { batch: 1, heads: 1, queries: 3, keys: 34, dim: 256 },
+    { batch: 1, heads: 1, queries: 19, keys: 37, dim: 72 },
+    { batch: 1, heads: 1, queries: 3, keys: 5, dim: 256 },
   ],
 };
 
@@ -244,10 +244,13 @@ describeOnDevices('attention with its tangent and the backward of both', (device
   });
 
   it('holds to float64 with a number of keys for each batch row, none included', () => {
-    const sizes = { batch: 4, heads: 2, queries: 21, keys: 80, dim: 12 };
+    const sizes = emulated
+      ? { batch: 4, heads: 1, queries: 9, keys: 40, dim: 12 }
+      : { batch: 4, heads: 2, queries: 21, keys: 80, dim: 12 };
+    const { keys } = sizes;
     for (const dtype of ['float64', 'float32'] as const) {
-      check(device, sizes, {}, dtype, { lengths: [80, 1, 0, 65] });
-      check(device, sizes, { causal: true, layout: 'BSHD' }, dtype, { lengths: [80, 3, 0, 65] });
+      check(device, sizes, {}, dtype, { lengths: [keys, 1, 0, keys - 7] });
+      check(device, sizes, { causal: true, layout: 'BSHD' }, dtype, { lengths: [keys, 3, 0, keys - 7] });
     }
   });
 
@@ -382,8 +385,8 @@ describeOnDevices('structure of attention', (device, label) => {
   });
 
   it.each([
-    { batch: 2, heads: 4, keyHeads: 2, queries: 3, keys: 5, dim: 6 },
-    ...(label === 'cuda-emulated' ? [] : [{ batch: 1, heads: 2, keyHeads: 1, queries: 37, keys: 34, dim: 3 }]),
+    { batch: 1, heads: 2, keyHeads: 1, queries: 3, keys: 5, dim: 6 },
+    ...(label === 'cuda-emulated' ? [] : [{ batch: 2, heads: 4, keyHeads: 2, queries: 37, keys: 34, dim: 3 }]),
   ])('takes what is absent for zero and leaves out what is not needed: $queries queries', (few) => {
     const [q, k, v, tq, tk, tv, g, h] = operands(few, 'BHSD').map(({ shape, values }) =>
       tensor(Float32Array.from(values), { shape }),
@@ -418,7 +421,7 @@ describeOnDevices('structure of attention', (device, label) => {
   });
 
   it('gives heads among hundreds what it gives a few of them', () => {
-    const many = { batch: 130, heads: 4, keyHeads: 2, queries: 1, keys: 2, dim: 2 };
+    const many = { batch: 130, heads: 2, queries: 1, keys: 2, dim: 2 };
     const run = (from: number, batch: number) => {
       const [q, k, v, g] = operands(many, 'BHSD').map(({ shape, values }) => {
         const size = shape.slice(1).reduce((x, y) => x * y, 1);
@@ -526,6 +529,12 @@ describeOnDevices('structure of attention', (device, label) => {
         tangents,
       )[1];
     checkOp((a, b, c) => first(a!, b!, c!), [q, k, v], { dtypes: ['float64'], tolerance: 1e-5 });
+    const [more, keyLengths] = [{ ...small, batch: 2 }, tensor(Int32Array.of(4, 2))];
+    checkOp(
+      (a, b, c) => grad((x: Tensor) => attention(x, b!, c!, { causal: true, keyLengths }).square().sum())(a!),
+      operands(more, 'BHSD').slice(0, 3),
+      { dtypes: ['float64'], tolerance: 1e-5 },
+    );
     checkOp((x) => grad((y: Tensor) => attention(y, y, y).square().sum())(x!), [sample([1, 1, 4, 3], 5)], {
       dtypes: ['float64'],
       tolerance: 1e-5,

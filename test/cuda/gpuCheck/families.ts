@@ -103,7 +103,7 @@ export const families: Readonly<Record<string, Family>> = {
         const inner = i % 2 === 0;
         const draw = (heads: number, tokens: number) =>
           matrix(device, d, inner ? [2, tokens, heads, 20] : [2, heads, tokens, 20]);
-        const [q, k, keyLengths] = [draw(4, 35), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
+        const [q, k, keyLengths] = [draw(4, 9), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
         const f = (a: Tensor, b: Tensor) =>
           attention(a, b, neg(b), { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
         const tangents: [Tensor, Tensor] = [mul(q, 0.5), mul(k, -0.3)];
