@@ -1,5 +1,4 @@
-// The kernels of CUDA devices. Bodies live in one file per family: cuda/<family>.cu; what has no kernel yet says so in
-// cuda/missing.cc.
+// The kernels of CUDA devices. Bodies live in one file per family: cuda/<family>.cu.
 #pragma once
 
 #include <initializer_list>

@@ -5,6 +5,7 @@ import {
   add,
   arange,
   argmax,
+  attention,
   cast,
   checkFinite,
   clamp,
@@ -50,6 +51,7 @@ import {
   tanh,
   tensor,
   transpose,
+  vjp,
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
@@ -130,6 +132,21 @@ export const families: Readonly<Record<string, Family>> = {
       grad((x: Tensor) => sum(rmsNorm(x)))(matrix(device)) as Tensor,
     ];
   },
+  // Values with tangents, and the backward of both: grouped heads in both layouts, masks, tiles partly idle.
+  attention_composed: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d, i) => {
+        const inner = i % 2 === 0;
+        const draw = (heads: number, tokens: number) =>
+          matrix(device, d, inner ? [2, tokens, heads, 20] : [2, heads, tokens, 20]);
+        const [q, k, keyLengths] = [draw(4, 9), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
+        const f = (a: Tensor, b: Tensor) =>
+          attention(a, b, neg(b), { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+        const tangents: [Tensor, Tensor] = [mul(q, 0.5), mul(k, -0.3)];
+        const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
+        return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
+      }),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths
