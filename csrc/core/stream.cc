@@ -10,7 +10,7 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
     worker_ = std::thread([this] { loop(); });  // throws where the system has no thread left
     running_ = true;
   }
-  progress_.wait(lock, [this] { return queue_.size() < kMaxQueued || stopping_; });
+  progress_.wait(lock, [this] { return (queue_.size() < kMaxQueued && !heldByAnother()) || stopping_; });
   if (stopping_) return;
   queue_.push_back(std::move(job));
   ++enqueued_;
@@ -23,6 +23,25 @@ void Stream::post(std::unique_ptr<Job> job) {
   queue_.push_back(std::move(job));
   ++enqueued_;
   wake_.notify_one();
+}
+
+bool Stream::hold(const std::function<bool()>& abandon) {
+  std::unique_lock lock(mutex_);
+  while (!progress_.wait_for(lock, std::chrono::milliseconds(20), [this] { return !heldByAnother(); })) {
+    lock.unlock();
+    if (abandon()) return false;
+    lock.lock();
+  }
+  holder_ = std::this_thread::get_id();
+  return true;
+}
+
+void Stream::unhold() {
+  {
+    std::lock_guard lock(mutex_);
+    holder_ = {};
+  }
+  progress_.notify_all();
 }
 
 bool Stream::synchronize(const std::function<bool()>& abandon) {

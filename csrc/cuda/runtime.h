@@ -37,6 +37,9 @@ class Runtime {
   int ordinal() const { return ordinal_; }
   const std::string& name() const { return name_; }
   cudaStream_t stream() const { return stream_; }
+  // While the stream records: what waits for it must not be called then. Set on the stream's thread.
+  bool capturing() const { return capturing_.load(std::memory_order_relaxed); }
+  void setCapturing(bool capturing) { capturing_.store(capturing, std::memory_order_relaxed); }
   int multiprocessors() const { return multiprocessors_; }
   int major() const { return major_; }
   int minor() const { return minor_; }
@@ -78,6 +81,7 @@ class Runtime {
   size_t sharedMemoryPerBlock_ = 0;
   Fault* fault_ = nullptr;
   bool blocking_ = false;
+  std::atomic<bool> capturing_ = false;
 
   struct FaultText {
     std::string op;
