@@ -1,5 +1,6 @@
 #include "core/recording.h"
 
+#include <sstream>
 #include <utility>
 
 #include "core/check.h"
@@ -23,7 +24,12 @@ void Recording::requireGraphs(const std::string& op, Device& device) {
 Recording* Recording::ofThread() { return ofThisThread; }
 
 void Recording::refuse(const char* op, const char* why) {
-  if (ofThisThread) fail(ErrorCode::Argument, op, "a step is being recorded on ", ofThisThread->device(), ": ", why);
+  if (!ofThisThread) return;
+  std::ostringstream text;
+  text << "a step is being recorded on " << ofThisThread->device() << ": " << why;
+  const Error error(ErrorCode::Argument, op, text.str());
+  if (!ofThisThread->refused_) ofThisThread->refused_ = std::make_shared<const Error>(error);
+  throw error;
 }
 
 std::shared_ptr<Recording> Recording::start(Device& device, const std::vector<Tensor>& examples,
@@ -57,6 +63,10 @@ bool Recording::finish(std::vector<Tensor> outputs, const Abandon& abandon) {
     if (&output.device() != &device_) {
       fail(ErrorCode::Device, kOp, "the step must return tensors of ", device_, ", got one of ", output.device());
     }
+  }
+  if (refused_) {
+    this->abandon();
+    throw *refused_;
   }
   const auto ended = std::make_shared<Handover>();
   try {

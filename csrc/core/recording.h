@@ -31,7 +31,8 @@ class Recording : public std::enable_shared_from_this<Recording> {
   static void requireGraphs(const std::string& op, Device& device);
   // The calling thread's, while it records; else null.
   static Recording* ofThread();
-  // Throws Error(Argument) while the calling thread records.
+  // Throws Error(Argument) while the calling thread records, which then fails: the error may go into a promise that
+  // nobody looks at.
   static void refuse(const char* op, const char* why);
 
   // From now on all ops of this thread are recorded and those of other threads on the device wait. `inputs` of the
@@ -93,6 +94,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
 
   Device& device_;
   std::vector<Tensor> inputs_;
+  std::shared_ptr<const Error> refused_;  // on the thread that records
   std::unique_ptr<Contents> contents_ = std::make_unique<Contents>();
   // Made while recording, whether they still exist or not.
   std::unordered_map<const Storage*, std::weak_ptr<Storage>> born_;
