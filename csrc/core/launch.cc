@@ -39,13 +39,16 @@ void perform(const char* op, Device& device, const std::vector<Tensor>& outputs,
     return failWith(input.storage()->error());
   }
   try {
-    device.backend().enter(op);
-    if (!recording) {
-      for (const Tensor& output : outputs) {
-        if (output) output.storage()->materialize();
-      }
+    // Nothing runs while recording, so nothing is waited for and no op can be what fails the device.
+    if (recording) {
+      device.backend().refuse(op);
+      return body(recording);
     }
-    body(recording);
+    device.backend().enter(op);
+    for (const Tensor& output : outputs) {
+      if (output) output.storage()->materialize();
+    }
+    body(nullptr);
     device.backend().leave();
   } catch (const DeviceLost& error) {
     failed(error);

@@ -119,7 +119,7 @@ void Runtime::enter(const char* op) {
 }
 
 void Runtime::leave() {
-  if (!blocking_ || capturing()) return;
+  if (!blocking_) return;
   const uint64_t number = entered_.load(std::memory_order_relaxed);
   check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
   completed(number);

@@ -1,9 +1,13 @@
 // Recordings and the threads and processes around them: who waits for whom, and how all end.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { devices } from '../support/devices';
 import { runNode } from '../support/runNode';
 
 const cuda = devices.find(({ label }) => label.startsWith('cuda'));
 const present = cuda !== undefined && cuda.missing === undefined;
+const failing = join(__dirname, '..', '..', 'build', 'cuda-emulated', 'failing_runtime.so');
+const emulated = cuda?.label === 'cuda-emulated' && present && existsSync(failing);
 
 (present ? describe : describe.skip)('recordings in threads and processes', () => {
   const program = `
@@ -109,5 +113,57 @@ const present = cuda !== undefined && cuda.missing === undefined;
     for (const env of [{ FLOWMAP_CUDA_BLOCKING: '1' }, { FLOWMAP_CUDA_CACHE: 'off' }]) {
       expect(await runNode(body, env)).toEqual({ code: 0, lines: ['10'] });
     }
+  });
+});
+
+(emulated ? describe : describe.skip)('a recording that CUDA fails', () => {
+  const preload = process.env.LD_PRELOAD ? `${process.env.LD_PRELOAD}:${failing}` : failing;
+  const program = `
+    const { AdamW, captureGraph, mul, randn, Generator, memory, synchronizeSync, tensor } = require('./lib');
+    const attempt = (f) => { try { return f(); } catch (error) { console.log(error.name + ' | ' + error.message); } };
+    const cuda = { device: 'cuda' };
+    const generator = new Generator(1);
+    const w = tensor([1, 2], cuda);
+    const optimizer = new AdamW(new Map([['w', w]]));
+    const step = captureGraph((x) => {
+      const y = mul(randn([2], { device: 'cuda', generator }), mul(x, x));
+      optimizer.update(new Map([['w', y]]));
+      return mul(y, w);
+    });
+    const x = tensor([1, 2], cuda);
+    step(x).dispose();
+    synchronizeSync('cuda');
+    const tell = () => { synchronizeSync('cuda'); console.log(memory('cuda').bytes, generator.state.offset, optimizer.step); };`;
+
+  it('is undone with the reason where the capture fails, in any of its segments, and then made anew', async () => {
+    for (const at of [1, 2]) {
+      const { code, lines } = await runNode(
+        `${program} tell(); attempt(() => step(x)); console.log(step.captured); tell();
+        step(x).dataSync(); step(x).dataSync(); console.log(step.captured, optimizer.step);`,
+        { LD_PRELOAD: preload, FAIL_AT_END_CAPTURE: String(at) },
+      );
+      expect(code).toBe(0);
+      expect(lines).toHaveLength(5);
+      expect(lines[1]).toMatch(
+        /^DeviceError \| .*: operation failed due to a previous error during capture \(cudaErrorSt/,
+      );
+      expect(lines[2]).toBe('false');
+      expect(lines[3]).toBe(lines[0]);
+      expect(lines[4]).toBe('true 3');
+    }
+  });
+
+  it('tells a device that is lost in a replay', async () => {
+    const { code, lines } = await runNode(
+      `${program} step(x).dispose(); attempt(() => step(x).dataSync()); attempt(() => step(x)); step.dispose();
+      console.log('goes on');`,
+      { LD_PRELOAD: preload, FAIL_AT_LAUNCH: '10' },
+    );
+    expect(code).toBe(0);
+    expect(lines).toEqual([
+      expect.stringMatching(/^DeviceError \| captureGraph: cuda:0 failed: an illegal memory access/),
+      expect.stringMatching(/^DeviceError \| captureGraph: cuda:0 failed in captureGraph/),
+      'goes on',
+    ]);
   });
 });
