@@ -19,20 +19,17 @@ void perform(const char* op, Device& device, const std::vector<Tensor>& outputs,
              const std::function<void(Recording*)>& body) noexcept {
   Recording* const recording = device.recording();
   const auto failWith = [&](std::shared_ptr<const Error> error) {
+    if (recording) recording->setFailure(error);
     for (const Tensor& output : outputs) {
-      if (output) output.storage()->setError(error);
+      // A recording fails as a whole, and what was there before it is as it was.
+      if (output && !(recording && output.storage()->data())) output.storage()->setError(error);
     }
   };
-  const auto failed = [&](const Error& error) {
-    const auto shared = std::make_shared<const Error>(error);
-    // What was recorded has not happened: only a recording as a whole can fail.
-    if (recording) return recording->setFailure(shared);
-    failWith(shared);
-  };
-  if (recording && recording->failure()) return;
+  const auto failed = [&](const Error& error) { failWith(std::make_shared<const Error>(error)); };
+  if (recording && recording->failure()) return failWith(recording->failure());
   for (const Tensor& input : inputs) {
     if (!input || !input.storage()->error()) continue;
-    if (recording) return recording->setFailure(input.storage()->error());
+    if (recording) return failWith(input.storage()->error());
     // An in-place op (an optimiser's step) given a failed input leaves its targets as they were: nothing is lost,
     // and the error is read where it arose.
     if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;

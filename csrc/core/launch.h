@@ -27,7 +27,7 @@ void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::ve
   device.stream().enqueue(
       makeJob([op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
         perform(op, device, outputs, inputs, [&](Recording* recording) {
-          if (recording) recording->capture(outputs, inputs);
+          if (recording) recording->capture(op, outputs, inputs);
           run(device.backend());
         });
       }));

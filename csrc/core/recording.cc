@@ -159,7 +159,19 @@ void Recording::adopt(const std::vector<Tensor>& tensors) {
   }
 }
 
-void Recording::capture(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
+// A replay works on copies of its arguments.
+void Recording::checkTargets(const char* op, const std::vector<Tensor>& outputs) const {
+  for (const Tensor& output : outputs) {
+    for (size_t i = 0; output && i < inputs_.size(); ++i) {
+      if (output.storage() != inputs_[i].storage()) continue;
+      fail(ErrorCode::Argument, op, "a step that is recorded must not change argument ", i + 1,
+           " in place; let it return the new values");
+    }
+  }
+}
+
+void Recording::capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
+  checkTargets(op, outputs);
   adopt(outputs);
   adopt(inputs);
   if (capturing_) return;
@@ -184,6 +196,7 @@ Tensor Recording::alias(const Tensor& x) const {
 
 void Recording::defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                       const Numbers& numbers, NumbersCheck check, VaryingRun run) {
+  checkTargets(op, outputs);
   adopt(outputs);
   adopt(inputs);
   closeSegment();

@@ -57,7 +57,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
   const std::shared_ptr<const Error>& failure() const { return failure_; }
   void setFailure(std::shared_ptr<const Error> error);
   // Gives outputs memory, keeps what was there before the recording, and records what follows on the stream.
-  void capture(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs);
+  void capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs);
   // The same, but adds an item to be run in each replay instead.
   void defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
              const Numbers& numbers, NumbersCheck check, VaryingRun run);
@@ -87,6 +87,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
   void closeSegment();
   void undo();
   void release();
+  void checkTargets(const char* op, const std::vector<Tensor>& outputs) const;  // throws
   void adopt(const std::vector<Tensor>& tensors);
   Tensor alias(const Tensor& x) const;
   void run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const Numbers& numbers);

@@ -9,6 +9,7 @@ import {
   captureGraph,
   checkFinite,
   clipByGlobalNorm,
+  copyInto,
   DeviceError,
   DisposedError,
   DTypeError,
@@ -180,6 +181,19 @@ describeOnDevices('a recorded step', (device) => {
     expect(Array.from(await results[3]!.view.data())).toEqual([4, 80]);
   });
 
+  it('keeps what it reads, and sees it change in place', async () => {
+    const w = tensor([1, 2], options);
+    const step = captureGraph((x: Tensor) => mul(x, w));
+    const x = tensor([3, 4], options);
+    warm(step, x);
+    copyInto(w, tensor([10, 20], options));
+    expect(Array.from(await step(x).data())).toEqual([30, 80]);
+    w.dispose();
+    for (let i = 0; i < 3; i++) full([2], -1, options); // would be given its memory
+    expect(Array.from(await step(x).data())).toEqual([30, 80]);
+    step.dispose();
+  });
+
   it('uploads again what it makes from values, and shows what it keeps aside', async () => {
     let aside: Tensor | null = null;
     const step = captureGraph((x: Tensor) => {
@@ -297,6 +311,7 @@ describeOnDevices('a recorded step', (device) => {
     ['work on the CPU', () => add(tensor([1]), 1), /add: a step is being recorded on cuda:0, and a replay would not/],
     ['numbers drawn on the host', () => new Generator(1).uniform(2), /Generator.uniform: a step is being recorded/],
     ['seeding', () => new Generator(1).manualSeed(2), /Generator: a step is being recorded/],
+    ['a change of its argument', (input) => copyInto(input, x()), /copyInto: .* must not change argument 1 in place/],
     ['an asynchronous step', async (input) => input, /must be synchronous/],
     ['a step in a step', (input) => captureGraph((y: Tensor) => y)(input), /a step cannot be called inside another/],
   ])('refuses %s while recording, and the device goes on', async (_, act, message) => {
@@ -429,8 +444,11 @@ describeOnDevices('a recorded step', (device) => {
   it('gives up where memory runs out while it is recorded, and can be recorded later', async () => {
     const { limitBytes } = memory(device);
     const input = full([2 ** 18], 1, options);
+    let aside: Tensor | null = null;
     const step = captureGraph((y: Tensor) => {
       const parts = [add(y, 1), add(y, 2), add(y, 3)];
+      aside?.dispose();
+      aside = keep(add(parts[2]!, 1));
       return add(add(parts[0]!, parts[1]!), parts[2]!).sum();
     });
     step(input).dispose();
@@ -444,10 +462,12 @@ describeOnDevices('a recorded step', (device) => {
       setMemoryLimit(limitBytes, device);
     }
     expect(step.captured).toBe(false);
-    await synchronize(device);
-    expect(memory(device).bytes).toBe(bytes);
+    await expect(aside!.data()).rejects.toThrow(OutOfMemoryError);
+    expect(memory(device).bytes).toBeLessThanOrEqual(bytes);
     expect(await step(input).item()).toBe(9 * 2 ** 18);
+    expect(await aside!.sum().item()).toBe(5 * 2 ** 18);
     expect(step.captured).toBe(true);
+    aside!.dispose();
     step.dispose();
   });
 
