@@ -80,14 +80,19 @@ export { type Schedule, type ScheduleName, schedules } from './objectives/schedu
 export { type LogitNormal, logitNormal, type TvmTimes, type TvmTimesOptions, tvmTimes } from './objectives/times';
 export {
   type FlowMapNetwork,
-  type FlowMatchingBatch,
-  type FlowMatchingOptions,
   flowMatchingLoss,
-  type TvmBatch,
   type TvmOptions,
   type TvmResult,
   tvmLoss,
 } from './objectives/tvm';
+export {
+  drawFlowMatchingBatch,
+  drawTvmBatch,
+  type FlowMatchingBatch,
+  type FlowMatchingOptions,
+  type TvmBatch,
+  type TvmDraws,
+} from './objectives/tvmBatch';
 // ops
 export { gelu, silu } from './ops/activation';
 export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';

@@ -24,7 +24,7 @@ export function timesFlowmap(row: Row, rows: readonly Row[]): number | undefined
   return ours && row.median / ours.median;
 }
 
-function formatTime(seconds: number): string {
+export function formatTime(seconds: number): string {
   if (seconds >= 1) return `${seconds.toFixed(2)} s`;
   return seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(2)} ms` : `${(seconds * 1e6).toFixed(1)} µs`;
 }

@@ -152,6 +152,7 @@ void Environment::reportMemory() {
 }
 
 napi_value Environment::makeError(const Error& error) {
+  error.tell();
   const auto text = [this](const char* characters) {
     napi_value value = nullptr;
     napi_create_string_utf8(env_, characters, NAPI_AUTO_LENGTH, &value);

@@ -1,7 +1,10 @@
 // One exception for everything a caller can be told. The binding turns it into the TypeScript class of the same code.
 #pragma once
 
+#include <atomic>
 #include <exception>
+#include <functional>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -9,6 +12,22 @@
 namespace flowmap {
 
 enum class ErrorCode { Shape, DType, Device, DeviceUnavailable, Disposed, Argument, OutOfMemory, Numerical, Internal };
+
+// What is to happen, once, when JavaScript learns of an error, or when nobody is left who could tell it.
+class Told {
+ public:
+  explicit Told(std::function<void()> act) : act_(std::move(act)) {}
+  Told(const Told&) = delete;
+  Told& operator=(const Told&) = delete;
+  ~Told() { tell(); }
+  void tell() {
+    if (!done_.exchange(true)) act_();
+  }
+
+ private:
+  const std::function<void()> act_;
+  std::atomic<bool> done_ = false;
+};
 
 class Error : public std::exception {
  public:
@@ -18,12 +37,19 @@ class Error : public std::exception {
   const std::string& op() const { return op_; }
   const std::string& detail() const { return detail_; }
   const char* what() const noexcept override { return what_.c_str(); }
+  // Before it is thrown.
+  void onTold(std::function<void()> act) { told_ = std::make_shared<Told>(std::move(act)); }
+  // By the thread that is about to show it to JavaScript.
+  void tell() const {
+    if (told_) told_->tell();
+  }
 
  private:
   ErrorCode code_;
   std::string op_;
   std::string detail_;
   std::string what_;
+  std::shared_ptr<Told> told_;  // of all copies
 };
 
 // A device has failed for good. `op` is the one that did it, or, once that has been told, the one that met it.

@@ -17,12 +17,17 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
   wake_.notify_one();
 }
 
-void Stream::post(std::unique_ptr<Job> job) {
+bool Stream::post(std::unique_ptr<Job> job) {
   std::lock_guard lock(mutex_);
-  if (!running_ || stopping_) return;
+  if (!running_ || stopping_) return false;
+  if (holder_ != std::thread::id()) {
+    posted_.push_back(std::move(job));
+    return true;
+  }
   queue_.push_back(std::move(job));
   ++enqueued_;
   wake_.notify_one();
+  return true;
 }
 
 bool Stream::hold(const std::function<bool()>& abandon) {
@@ -40,7 +45,11 @@ void Stream::unhold() {
   {
     std::lock_guard lock(mutex_);
     holder_ = {};
+    enqueued_ += posted_.size();
+    for (std::unique_ptr<Job>& job : posted_) queue_.push_back(std::move(job));
+    posted_.clear();
   }
+  wake_.notify_one();
   progress_.notify_all();
 }
 
@@ -57,12 +66,13 @@ bool Stream::synchronize(const std::function<bool()>& abandon) {
 }
 
 void Stream::abandon() {
-  std::deque<std::unique_ptr<Job>> dropped;  // ends outside the lock: jobs may release tensors
+  std::deque<std::unique_ptr<Job>> dropped, posted;  // end outside the lock: jobs may release tensors
   {
     std::lock_guard lock(mutex_);
     if (!running_) return;
     stopping_ = true;
     dropped.swap(queue_);
+    posted.swap(posted_);
   }
   wake_.notify_one();
   progress_.notify_all();

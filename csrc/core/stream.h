@@ -27,11 +27,12 @@ class Stream {
   // Virtual, so that a device's library calls the addon's.
   virtual void enqueue(std::unique_ptr<Job> job);
 
-  // Never blocks: for threads that bring what jobs of the queue may be waiting for. Dropped where no thread runs.
-  virtual void post(std::unique_ptr<Job> job);
+  // Never blocks: for threads that bring what jobs of the queue may be waiting for. False, and the job is dropped,
+  // where no thread runs.
+  virtual bool post(std::unique_ptr<Job> job);
 
-  // From `hold` to `unhold`, both on one thread, jobs of other threads wait in `enqueue`. `hold` waits for its turn;
-  // false when `abandon` says so.
+  // From `hold` to `unhold`, both on one thread, jobs of other threads wait in `enqueue`, and posted ones, of any
+  // thread, until it ends. `hold` waits for its turn; false when `abandon` says so.
   bool hold(const std::function<bool()>& abandon);
   void unhold();
 
@@ -57,6 +58,7 @@ class Stream {
   std::condition_variable wake_;      // for the worker
   std::condition_variable progress_;  // for those who wait for it
   std::deque<std::unique_ptr<Job>> queue_;
+  std::deque<std::unique_ptr<Job>> posted_;  // while held
   std::thread worker_;
   std::thread::id holder_;
   uint64_t enqueued_ = 0;

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void raiseNotFiniteKernel(const T* x, const unsigned long long* first, int64_t perRow, int64_t name,
-                                     Fault* fault, FaultName op) {
+                                     FaultRecord* fault, FaultName op) {
   if (*first == kNone) return;
   const int64_t at = static_cast<int64_t>(*first);
   raise(fault, FaultKind::NotFinite, op, __double_as_longlong(static_cast<double>(static_cast<Compute<T>>(x[at]))),

@@ -27,7 +27,7 @@ std::string describeIndex(const Fault& fault) {
 }
 
 struct IndexCheck {
-  Fault* fault;
+  FaultRecord* fault;
   FaultName name;
   int64_t size;
   __device__ __forceinline__ bool operator()(int32_t index, int64_t position) const {

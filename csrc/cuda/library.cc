@@ -81,7 +81,7 @@ DeviceParts open(int ordinal, const std::string& name) {
             std::move(allocator),
             std::move(backend),
             std::move(transfer),
-            [adopted] { adopted->adoptThread(); },
+            [adopted] { adopted->startStream(); },
             std::move(graphs)};
   } catch (const Error& error) {
     throw Error(ErrorCode::DeviceUnavailable, name, error.detail());

@@ -24,14 +24,6 @@ void CudaBackend::norm(const NormLayout&, const Tensor&, const Tensor&, const No
 void CudaBackend::normVjp(const NormLayout&, const NormGradients&, const NormOperands&, const Tensor&, const Tensor&) {
   missing("normVjp");
 }
-void CudaBackend::gatedResidual(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                const Tensor&, const Tensor&, const Tensor&) {
-  missing("gatedResidual");
-}
-void CudaBackend::gatedResidualVjp(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                   const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
-  missing("gatedResidualVjp");
-}
 void CudaBackend::attention(const AttentionGeometry&, const AttentionResults&, const AttentionOperands&) {
   missing("attention");
 }

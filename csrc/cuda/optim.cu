@@ -15,7 +15,7 @@ constexpr int64_t kNormChunk = 16384;   // more of them: every block leaves a su
 constexpr int kWarp = 32;
 constexpr int kJoinThreads = 1024;
 
-__device__ __forceinline__ bool faulty(const Fault* fault) { return fault->kind != FaultKind::None; }
+__device__ __forceinline__ bool faulty(const FaultRecord* record) { return record->struck != 0; }
 
 // Reads and writes kCount neighbours, `live` of them; in whole packets where all are.
 template <int kCount, class T, class C>
@@ -62,7 +62,7 @@ __device__ __forceinline__ int liveOf(int64_t at, int64_t end) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     momentStepKernel(const __grid_constant__ TensorTable<5> table, MomentNumbers<Compute<T>> with, bool adaptive,
-                     bool coupled, const float* gradScale, const Fault* fault) {
+                     bool coupled, const float* gradScale, const FaultRecord* fault) {
   using C = Compute<T>;
   constexpr int kCount = kPacketBytes / sizeof(T);
   if (faulty(fault)) return;
@@ -100,8 +100,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // Arrays: averages and params.
 template <class A, class T>
-__global__ void __launch_bounds__(kThreads)
-    emaKernel(const __grid_constant__ TensorTable<2> table, Compute<A> keep, Compute<A> take, const Fault* fault) {
+__global__ void __launch_bounds__(kThreads) emaKernel(const __grid_constant__ TensorTable<2> table, Compute<A> keep,
+                                                      Compute<A> take, const FaultRecord* fault) {
   using C = Compute<A>;
   constexpr int kCount = kPacketBytes / sizeof(T);
   if (faulty(fault)) return;
@@ -168,7 +168,7 @@ __global__ void clipScaleKernel(float* y, const T* norm, double maxNorm) {
 }
 
 template <class To, class From>
-__global__ void __launch_bounds__(kThreads) copyIntoKernel(To* y, const From* x, int64_t n, const Fault* fault) {
+__global__ void __launch_bounds__(kThreads) copyIntoKernel(To* y, const From* x, int64_t n, const FaultRecord* fault) {
   constexpr int kCount = kPacketBytes / static_cast<int>(sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
   if (faulty(fault)) return;
   for (int64_t at = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kCount; at < n;

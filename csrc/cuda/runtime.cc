@@ -63,9 +63,9 @@ Runtime::Runtime(int ordinal, std::string name) : ordinal_(ordinal), name_(std::
   sharedMemoryPerBlock_ = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal));
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   void* record = nullptr;
-  check(cudaMalloc(&record, sizeof(Fault)), "cudaMalloc");
-  fault_ = static_cast<Fault*>(record);
-  check(cudaMemsetAsync(fault_, 0, sizeof(Fault), stream_), "cudaMemsetAsync");
+  check(cudaMalloc(&record, sizeof(FaultRecord)), "cudaMalloc");
+  fault_ = static_cast<FaultRecord*>(record);
+  check(cudaMemsetAsync(fault_, 0, sizeof(FaultRecord), stream_), "cudaMemsetAsync");
   const char* blocking = std::getenv("FLOWMAP_CUDA_BLOCKING");
   blocking_ = blocking && std::strcmp(blocking, "1") == 0;
 }
@@ -79,6 +79,7 @@ FaultName Runtime::nameFault(const std::string& op, ErrorCode code, Describe des
     ++firstLaunch_;
   }
   launches_.push_back(out.storage());
+  device_ = &out.device();
   return {entry->second, firstLaunch_ + static_cast<int64_t>(launches_.size()) - 1};
 }
 
@@ -90,20 +91,32 @@ std::shared_ptr<const Error> Runtime::errorOf(const Fault& fault) {
     return std::make_shared<const Error>(ErrorCode::Internal, name_, "a kernel left a fault that no op has named");
   }
   const FaultText& text = faultTexts_[op];
-  auto error = std::make_shared<const Error>(text.code, text.op, text.describe(fault));
+  const auto error = std::make_shared<Error>(text.code, text.op, text.describe(fault));
+  error->onTold([this, &stream = device_->stream()] {
+    if (!stream.post(makeJob([this]() noexcept { clearStruck(); }))) forgetFaults();
+  });
   const size_t at = static_cast<size_t>(launch - firstLaunch_);
   if (launch < firstLaunch_ || at >= launches_.size()) return error;
   if (std::shared_ptr<Storage> faulty = launches_[at].lock()) {
-    Stream& stream = faulty->device().stream();
     // The queue may be full, and its front wait for what the calling thread is to bring.
-    stream.post(makeJob([faulty = std::move(faulty), error]() noexcept { faulty->setError(error); }));
+    device_->stream().post(makeJob([faulty = std::move(faulty), error]() noexcept { faulty->setError(error); }));
   }
   return error;
+}
+
+void Runtime::clearStruck() {
+  // A failure here is that of every call to come.
+  cudaMemsetAsync(&fault_->struck, 0, sizeof fault_->struck, stream_);
 }
 
 void Runtime::adoptThread() {
   current = this;
   cudaSetDevice(ordinal_);  // a failure here is that of every call to come
+}
+
+void Runtime::startStream() {
+  adoptThread();
+  if (forget_.exchange(false)) clearStruck();
 }
 
 void Runtime::refuse(const std::string& op) const {

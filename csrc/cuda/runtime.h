@@ -46,16 +46,21 @@ class Runtime {
   size_t sharedMemoryPerBlock() const { return sharedMemoryPerBlock_; }  // the opt-in limit
 
   // In device memory.
-  Fault* fault() const { return fault_; }
+  FaultRecord* fault() const { return fault_; }
   // What a launch puts into a fault; `describe` becomes the message, built from the record when it is read, and `out`,
   // what the launch computes, keeps the error from then on.
   using Describe = std::string (*)(const Fault& fault);
   FaultName nameFault(const std::string& op, ErrorCode code, Describe describe, const Tensor& out);
-  // The error that a record stands for; null for none. Any thread.
+  // The error that a fault stands for; null for none. What is enqueued once JavaScript has been told is taken for no
+  // consequence of it. Any thread.
   std::shared_ptr<const Error> errorOf(const Fault& fault);
+  // Some fault will never be told: who was to read it is gone.
+  void forgetFaults() { forget_.store(true); }
 
   // Makes this the current device of the calling thread; `check` then knows whose failure it sees.
   void adoptThread();
+  // On the stream's thread, each time one starts.
+  void startStream();
 
   // Around every op, on the stream's thread (see Backend).
   void refuse(const std::string& op) const;
@@ -68,6 +73,7 @@ class Runtime {
   DeviceLost failed(cudaError_t status, const char* what);
 
  private:
+  void clearStruck();
   struct Suspects {
     std::vector<std::string> ops;  // in order, each once
     bool forgotten = false;        // there were more than are remembered
@@ -79,9 +85,10 @@ class Runtime {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0, major_ = 0, minor_ = 0;
   size_t sharedMemoryPerBlock_ = 0;
-  Fault* fault_ = nullptr;
+  FaultRecord* fault_ = nullptr;
   bool blocking_ = false;
   std::atomic<bool> capturing_ = false;
+  std::atomic<bool> forget_ = false;
 
   struct FaultText {
     std::string op;
@@ -93,6 +100,7 @@ class Runtime {
   mutable std::mutex mutex_;
   std::vector<FaultText> faultTexts_;
   std::deque<std::weak_ptr<Storage>> launches_;
+  Device* device_ = nullptr;  // known from the first launch that is named
   int64_t firstLaunch_ = 0;
   std::map<std::tuple<std::string, ErrorCode, Describe>, int32_t> faultNumbers_;
 

@@ -25,7 +25,7 @@ void CudaTransfer::download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arr
 
 void CudaTransfer::flush(Arrival arrival) { fetch(nullptr, nullptr, std::move(arrival)); }
 
-// Every read brings the record of faults along and clears it behind itself, so a fault is reported by exactly one.
+// Every read brings the first fault along and clears it behind itself, so it is reported by exactly one.
 void CudaTransfer::fetch(std::shared_ptr<HostBuffer> to, const Tensor* x, Arrival arrival) {
   Pending pending = prepare();
   pending.fault = buffer(sizeof(Fault));
@@ -37,9 +37,9 @@ void CudaTransfer::fetch(std::shared_ptr<HostBuffer> to, const Tensor* x, Arriva
       check(cudaMemcpyAsync(to->data(), x->data(), x->bytes(), cudaMemcpyDeviceToHost, runtime_.stream()),
             "cudaMemcpyAsync");
     }
-    check(cudaMemcpyAsync(fault, runtime_.fault(), sizeof(Fault), cudaMemcpyDeviceToHost, runtime_.stream()),
-          "cudaMemcpyAsync");
-    check(cudaMemsetAsync(runtime_.fault(), 0, sizeof(Fault), runtime_.stream()), "cudaMemsetAsync");
+    Fault* const first = &runtime_.fault()->first;
+    check(cudaMemcpyAsync(fault, first, sizeof(Fault), cudaMemcpyDeviceToHost, runtime_.stream()), "cudaMemcpyAsync");
+    check(cudaMemsetAsync(first, 0, sizeof(Fault), runtime_.stream()), "cudaMemsetAsync");
   });
 }
 
@@ -94,6 +94,7 @@ void CudaTransfer::start(Pending pending, Copy copy) {
 
 void CudaTransfer::abandon(Pending& pending) {
   events_.push_back(pending.done);
+  if (pending.fault) runtime_.forgetFaults();
   for (auto* buffer : {&pending.values, &pending.fault}) {
     if (*buffer) abandoned_.push_back(std::move(*buffer));
   }

@@ -55,7 +55,7 @@ function layer(inputs: number, outputs: number, generator: Generator): nn.Linear
 /** 3 × 3 convolution, ReLU and 2 × 2 maximum, on [B, side², in] -> [B, (side/2)², out]. */
 class ConvolutionBlock extends nn.Module {
   private readonly weights: nn.Linear;
-  private readonly indices: Tensor;
+  private readonly indices: nn.Constant;
 
   constructor(
     private readonly side: number,
@@ -72,7 +72,7 @@ class ConvolutionBlock extends nn.Module {
     const { side, inputs } = this;
     const [batch] = x.shape as [number];
     const bordered = concat([x, slice(x, [0, 0], [batch, 1]).mul(0)], 1);
-    const patches = reshape(take(bordered, this.indices, 1), [batch, side * side, 9 * inputs]);
+    const patches = reshape(take(bordered, this.indices.value, 1), [batch, side * side, 9 * inputs]);
     const y = maximum(this.weights.forward(patches), 0);
     const outputs = y.shape[2]!;
     const half = Math.floor(side / 2);

@@ -47,10 +47,10 @@ export function loadDigits(): { train: Digits; heldOut: Digits } {
 }
 
 /** As the network sees them: [count, 1, 28, 28], zero mean and unit standard deviation. */
-export function normalize({ pixels: values }: Digits): Tensor {
+export function normalize({ pixels: values }: Digits, device: string): Tensor {
   return tensor(
     values.map((value) => (value - pixels.mean) / pixels.std),
-    { shape: [values.length / area, 1, side, side] },
+    { shape: [values.length / area, 1, side, side], device },
   );
 }
 

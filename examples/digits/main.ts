@@ -18,6 +18,7 @@ const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '0' },
     objective: { type: 'string', default: 'tvm' },
+    device: { type: 'string', default: 'cpu' },
     out: { type: 'string' },
     quick: { type: 'boolean', default: false },
     resume: { type: 'boolean', default: false },
@@ -25,6 +26,7 @@ const { values } = parseArgs({
   },
 });
 
+const { device } = values;
 const classes = 10;
 const perClass = 10;
 
@@ -35,7 +37,7 @@ function draw(labels: Int32Array, seed: number, sampler: (noise: Tensor, labels:
   for (let begin = 0; begin < labels.length; begin += 250) {
     tidy(() => {
       const some = labels.subarray(begin, begin + 250);
-      const images = sampler(randn([some.length, 1, 28, 28], { generator }), tensor(Int32Array.from(some)));
+      const images = sampler(randn([some.length, 1, 28, 28], { generator, device }), tensor(some, { device }));
       out.set(denormalize(images), begin * 784);
     });
   }
@@ -91,7 +93,7 @@ async function main(): Promise<void> {
 
   say('reading the digits');
   const { train: digits, heldOut } = loadDigits();
-  const data = { images: normalize(digits), labels: tensor(digits.labels) };
+  const data = { images: normalize(digits, device), labels: tensor(digits.labels, { device }) };
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
   const trained: Trained[] = [];

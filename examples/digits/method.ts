@@ -65,9 +65,9 @@ export function samplersOf({ objective, net }: Trained): Sampler[] {
 }
 
 /** The flow-matching network that the second stage set out from. */
-export async function warmSamplers({ config, out }: Trained): Promise<Sampler[]> {
+export async function warmSamplers({ config, out, net: { device } }: Trained): Promise<Sampler[]> {
   const { tensors } = await loadCheckpoint(join(out, 'stage0.safetensors'));
-  const net = new nn.DiT(config.model);
+  const net = new nn.DiT(config.model).to({ device });
   net.loadStateDict(tensors.model!);
   dispose(Object.values(tensors));
   const euler = (steps: number, cfg: number) => (noise: Tensor, labels: Tensor) =>

@@ -2,14 +2,14 @@
 import { FormatError } from '../errors';
 import { loadSafetensors } from '../io/safetensors';
 import { dispose, keep, tidy } from '../memory';
-import { reshape } from '../ops/shape';
+import { copy, reshape } from '../ops/shape';
 import type { Tensor } from '../tensor';
 import type { TrainConfig } from '../training/config';
 import type { Dataset } from '../training/train';
 import { UsageError } from './options';
 
-/** Reads `config.data.path`: images float32 [N, H, W] or [N, C, H, W], labels int32 [N]. */
-export async function readDataset({ data = {}, model }: TrainConfig): Promise<Dataset> {
+/** Reads `config.data.path` to `device`: images float32 [N, H, W] or [N, C, H, W], labels int32 [N]. */
+export async function readDataset({ data = {}, model }: TrainConfig, device: string): Promise<Dataset> {
   const { path, mean = 0, std = 1 } = data;
   if (path === undefined) throw new UsageError('config.data.path is missing: it names a safetensors file');
   if (!(std > 0)) throw new UsageError(`config.data.std must be a positive number, got ${std}`);
@@ -37,9 +37,10 @@ export async function readDataset({ data = {}, model }: TrainConfig): Promise<Da
     const numbers = (await labels.data()) as Int32Array;
     const wrong = classes > 0 ? numbers.findIndex((label) => label < 0 || label >= classes) : -1;
     if (wrong >= 0) refuse(`'labels' must be in [0, ${classes}), got ${numbers[wrong]} at index ${wrong}`);
-    const normalised = keep(tidy(() => reshape(images.sub(mean).div(std), [count, ...each])));
-    tensors.delete('labels');
-    return { images: normalised, labels };
+    return tidy(() => ({
+      images: keep(reshape(images.sub(mean).div(std), [count, ...each]).to({ device })),
+      labels: keep(copy(labels).to({ device })),
+    }));
   } finally {
     dispose(tensors);
   }

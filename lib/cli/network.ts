@@ -147,7 +147,7 @@ function tvmDraw(
   needClasses(net.options, cfg);
   const used = cfg ?? fixed ?? 1;
   return (noise, { steps, labels }) => {
-    const beta = used === 1 ? null : full([noise.shape[0]!], 1 / used);
+    const beta = used === 1 ? null : full([noise.shape[0]!], 1 / used, { device: noise.device });
     return sampleFlowMap(net, noise, { steps, labels, beta, doScaleParam });
   };
 }

@@ -28,6 +28,7 @@ export const sample: Command = {
       value: 'w',
       help: 'guidance: an input of the network (TVM), or two evaluations a step (IMM, CT, FM); default as trained, or 1',
     },
+    device: { type: 'string', value: 'name', help: "'cpu' (default), 'cuda' or 'cuda:1'" },
     seed: { type: 'string', value: 's', help: 'of the noise; default 0' },
     out: { type: 'string', value: 'grid.png', help: 'the images, side by side' },
     safetensors: { type: 'string', value: 'file', help: "'images' [N, C, H, W] float32 and 'labels' [N] int32" },
@@ -39,8 +40,10 @@ export const sample: Command = {
     const path = values.text('checkpoint')!;
     const [out, file] = [values.text('out'), values.text('safetensors')];
     if (out === undefined && file === undefined) throw new UsageError('--out <grid.png> or --safetensors is missing');
+    const device = values.text('device') ?? 'cpu';
     const { net, model, data, guided } = await loadNetwork(path);
     try {
+      net.to({ device });
       const { imageSize, channels, classes } = model;
       if (out !== undefined && channels !== 1 && channels !== 3) {
         throw new UsageError(
@@ -65,8 +68,8 @@ export const sample: Command = {
       for (let begin = 0; begin < count; begin += batch) {
         const size = Math.min(batch, count - begin);
         const drawn: Tensor = tidy(() => {
-          const noise = randn([size, channels, imageSize, imageSize], { generator });
-          const chosen = tensor(labels.subarray(begin, begin + size), { shape: [size], dtype: 'int32' });
+          const noise = randn([size, channels, imageSize, imageSize], { generator, device });
+          const chosen = tensor(labels.subarray(begin, begin + size), { shape: [size], dtype: 'int32', device });
           return draw(noise, { steps, labels: classes > 0 ? chosen : null, generator })
             .mul(std)
             .add(mean);

@@ -31,6 +31,7 @@ export const trainCommand: Command = {
       help: "of the last stage, in place of the file's",
     },
     out: { type: 'string', value: 'folder', help: "checkpoints and metrics; default runs/<the config's name>" },
+    device: { type: 'string', value: 'name', help: "'cpu' (default), 'cuda' or 'cuda:1'" },
     resume: { type: 'boolean', help: 'go on from the checkpoint there' },
     quiet: { type: 'boolean', help: 'print errors only' },
   },
@@ -54,7 +55,7 @@ export const trainCommand: Command = {
     process.once('SIGINT', abort);
     process.once('SIGTERM', abort);
     try {
-      const data = await readDataset(config);
+      const data = await readDataset(config, values.text('device') ?? 'cpu');
       try {
         const { finished, step, checkpoint, net } = await train(config, data, {
           out,
@@ -65,7 +66,7 @@ export const trainCommand: Command = {
         net.dispose();
         if (!finished) {
           console.error(
-            `flowmap: stopped after step ${step}; to go on: ${resumption(file, out, values.texts('set'), objective)}`,
+            `flowmap: stopped after step ${step}; to go on: ${resumption(file, out, values.texts('set'), { objective, device: values.text('device') })}`,
           );
           return interrupted;
         }
@@ -101,9 +102,16 @@ function withObjective(config: Record<string, unknown>, name: string | undefined
 }
 
 /** The command line that goes on, for a POSIX shell. */
-function resumption(file: string, out: string, assignments: readonly string[], objective?: string): string {
+function resumption(
+  file: string,
+  out: string,
+  assignments: readonly string[],
+  others: { objective?: string; device?: string },
+): string {
   const quote = (text: string) => (/^[\w./=:,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const set = assignments.map((text) => ` --set ${quote(text)}`).join('');
-  const other = objective === undefined ? '' : ` --objective ${quote(objective)}`;
+  const other = Object.entries(others)
+    .flatMap(([name, value]) => (value ? [` --${name} ${quote(value)}`] : []))
+    .join('');
   return `flowmap train --config ${quote(file)}${other}${set} --out ${quote(out)} --resume`;
 }

@@ -10,7 +10,7 @@ import { concat } from '../ops/shape';
 import { type Generator, randn } from '../random';
 import type { Tensor } from '../tensor';
 import { xavierUniform } from './init';
-import { Module } from './module';
+import { type Constant, Module } from './module';
 
 export interface LinearOptions {
   /** Default true. */
@@ -88,7 +88,7 @@ export interface TimestepOptions {
 export class TimestepEmbedding extends Module {
   private readonly first: Linear;
   private readonly second: Linear;
-  private readonly omega: Tensor;
+  private readonly omega: Constant;
 
   constructor(width: number, options: TimestepOptions = {}) {
     super();
@@ -106,7 +106,7 @@ export class TimestepEmbedding extends Module {
   }
 
   forward(t: Tensor, dtype: 'float32' | 'float64' | 'bfloat16' | 'float16' = 'float32'): Tensor {
-    const phase = t.to({ dtype: 'float64' }).reshape([-1, 1]).mul(this.omega);
+    const phase = t.to({ dtype: 'float64' }).reshape([-1, 1]).mul(this.omega.value);
     const waves = concat([cos(phase), sin(phase)], 1).to({ dtype });
     return this.second.forward(silu(this.first.forward(waves)));
   }

@@ -1,7 +1,7 @@
 // Modules: named parameters, and the means to run a module with others in their place.
 import type { DType } from '../dtype';
 import { ArgumentError, FormatError, ShapeError } from '../errors';
-import { dispose, keep } from '../memory';
+import { dispose, keep, tidy } from '../memory';
 import { copyInto } from '../optim/inPlace';
 import type { Tensor } from '../tensor';
 
@@ -17,6 +17,20 @@ class Slot {
   }
 }
 
+/** A tensor that belongs to a module and may be moved with it. */
+export interface Constant {
+  value: Tensor;
+}
+
+/** `x` as asked for; another tensor in its place where that is not what it is. */
+function replaced(x: Tensor, options: { dtype?: DType; device?: string }): Tensor {
+  const { dtype = x.dtype, device = x.device } = options;
+  const there = tidy(() => x.to({ dtype, device }));
+  if (there === x) return x;
+  x.dispose();
+  return keep(there);
+}
+
 /** What `loadStateDict` found to differ, where `strict` is off. */
 export interface LoadReport {
   missing: string[];
@@ -30,7 +44,7 @@ export interface LoadReport {
 export abstract class Module {
   private readonly slots = new Map<string, Slot>();
   private readonly children = new Map<string, Module>();
-  private readonly constants: Tensor[] = [];
+  private readonly constants: Constant[] = [];
 
   /** Registers a trainable tensor, which the module from now on owns. */
   protected parameter(name: string, value: Tensor): void {
@@ -42,10 +56,11 @@ export abstract class Module {
     this.slots.set(name, new Slot(keep(value), false));
   }
 
-  /** Hands over a tensor that is neither trained nor saved, to go with the module. */
-  protected constant(value: Tensor): Tensor {
-    this.constants.push(keep(value));
-    return value;
+  /** Hands over a tensor that is neither trained nor saved, to go with the module and to where it goes. */
+  protected constant(value: Tensor): Constant {
+    const constant = { value: keep(value) };
+    this.constants.push(constant);
+    return constant;
   }
 
   /** Registers a sub-module; dots in the name are part of the keys. */
@@ -115,20 +130,30 @@ export abstract class Module {
     return { missing, unexpected };
   }
 
-  /** Casts all floating tensors in place of the present ones, which are disposed. */
-  to({ dtype }: { dtype: DType }): this {
+  /**
+   * Casts all floating tensors, and moves all tensors, in place of the present ones, which are disposed. An optimiser or
+   * average of the present ones is to be made anew.
+   *
+   * @throws DeviceUnavailableError if there is no such device; nothing is changed then
+   */
+  to({ dtype, device }: { dtype?: DType; device?: string }): this {
     for (const [, slot] of this._slots()) {
-      if (slot.own.dtype === dtype || slot.own.dtype === 'int32' || slot.own.dtype === 'bool') continue;
-      const cast = keep(slot.own.to({ dtype }));
-      slot.own.dispose();
-      slot.own = cast;
+      const floating = slot.own.dtype !== 'int32' && slot.own.dtype !== 'bool';
+      slot.own = replaced(slot.own, { dtype: floating ? dtype : undefined, device });
     }
+    for (const constant of this._constants()) constant.value = replaced(constant.value, { device });
     return this;
+  }
+
+  /** @internal */
+  *_constants(): Generator<Constant> {
+    yield* this.constants;
+    for (const module of this.children.values()) yield* module._constants();
   }
 
   dispose(): void {
     dispose([...this.slots.values()].map((slot) => slot.own));
-    dispose(this.constants);
+    dispose(this.constants.map(({ value }) => value));
     for (const module of this.children.values()) module.dispose();
   }
 

@@ -218,6 +218,11 @@ export abstract class PatchTransformer extends Module {
     return reshape(permute(out, [0, 5, 1, 3, 2, 4]), x.shape).to({ dtype: x.dtype });
   }
 
+  /** Where the parameters are. */
+  get device(): string {
+    return this.get('pos_embed').device;
+  }
+
   /** What the parameters are stored in. */
   get dtype(): DType {
     return this.get('pos_embed').dtype;

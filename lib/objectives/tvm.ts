@@ -3,52 +3,35 @@
 import { jvp } from '../autograd/forward';
 import { stopGradient } from '../autograd/reverse';
 import { noGrad } from '../autograd/tape';
-import { full, onesLike, tensor } from '../create';
-import { ArgumentError } from '../errors';
+import { full, onesLike } from '../create';
 import type { DiTCondition } from '../nn/dit';
 import { functionalCall, type Module } from '../nn/module';
 import { greater, where } from '../ops/compare';
 import { abs, add, mul, sub } from '../ops/elementwise';
 import { mean } from '../ops/reduce';
 import { concat, slice } from '../ops/shape';
-import { defaultGenerator, type Generator, randn } from '../random';
 import type { Tensor } from '../tensor';
 import { checkFinite } from './checkFinite';
-import { dropClasses, interpolate, perSample, sampleMean } from './rows';
-import { type LogitNormal, logitNormal, type TvmTimesOptions, tvmTimes } from './times';
+import { interpolate, perSample, sampleMean } from './rows';
+import {
+  drawFlowMatchingBatch,
+  drawTvmBatch,
+  type FlowMatchingBatch,
+  type FlowMatchingOptions,
+  type TvmBatch,
+  type TvmDraws,
+} from './tvmBatch';
 
 /** A network F(x, t, s) on images or anything else with a leading batch axis. */
 export interface FlowMapNetwork extends Module {
   forward(x: Tensor, t: Tensor, s: Tensor, condition?: DiTCondition): Tensor;
 }
 
-export interface TvmBatch {
-  /** Data, [B, ...], unit standard deviation. */
-  x: Tensor;
-  /** Like x. Default: drawn. */
-  noise?: Tensor;
-  /** int32 [B], −1 for no class. Default: no classes. */
-  labels?: Tensor | null;
-  /** [B] each. Default: drawn by {@link tvmTimes}. */
-  t?: Tensor;
-  s?: Tensor;
-  sPrime?: Tensor;
-  /** 1 / cfg, [B]. Default: drawn by `guidance`, and then classes are dropped by `labelDropout`. */
-  beta?: Tensor;
-}
-
-export interface TvmOptions {
+export interface TvmOptions extends TvmDraws {
   /** The network gives F / cfg: multiply it by cfg. Default false. */
   doScaleParam?: boolean;
   /** Stop the gradient of ∂F/∂s: cheaper, and early in training nearly as good. Default false. */
   detachJvp?: boolean;
-  /** How beta is drawn: a fixed cfg, cfg uniform in a range, or (default) beta uniform on (0, 1). */
-  guidance?: { cfg: number } | { range: readonly [number, number] } | 'beta';
-  /** Probability of dropping a drawn batch's class, with beta 1. Default 0.1. */
-  labelDropout?: number;
-  /** Laws of the times that are drawn. */
-  times?: Omit<TvmTimesOptions, 'generator'>;
-  generator?: Generator;
 }
 
 export interface TvmResult {
@@ -62,18 +45,6 @@ export interface TvmResult {
 
 /** |s − t| below which the terminal term says nothing. */
 const coincident = 1e-6;
-
-function drawBeta(batch: number, guidance: NonNullable<TvmOptions['guidance']>, generator: Generator): number[] {
-  if (guidance === 'beta') return generator.uniform(batch).map((u) => Math.max(u, 1e-3));
-  const cfgs =
-    'cfg' in guidance
-      ? new Array<number>(batch).fill(guidance.cfg)
-      : generator.uniform(batch).map((u) => guidance.range[0] + (guidance.range[1] - guidance.range[0]) * u);
-  if (cfgs.some((cfg) => !Number.isFinite(cfg) || cfg <= 0)) {
-    throw new ArgumentError('tvmLoss', `guidance must give positive finite cfg, got ${JSON.stringify(guidance)}`);
-  }
-  return cfgs.map((cfg) => 1 / cfg);
-}
 
 /**
  * The loss of Terminal Velocity Matching, per sample and on average:
@@ -91,40 +62,10 @@ export function tvmLoss(
   batch: TvmBatch,
   options: TvmOptions = {},
 ): TvmResult {
-  const { doScaleParam = false, detachJvp = false, guidance = 'beta', labelDropout = 0.1 } = options;
-  const { generator = defaultGenerator, times: laws } = options;
-  const { x } = batch;
+  const { doScaleParam = false, detachJvp = false, ...draws } = options;
+  const { x, noise, labels, t, s, sPrime, beta, guided } = drawTvmBatch(batch, draws);
   const size = x.shape[0]!;
   const { dtype, device } = x;
-  if (!(labelDropout >= 0 && labelDropout <= 1)) {
-    throw new ArgumentError('tvmLoss', `labelDropout must be in [0, 1], got ${labelDropout}`);
-  }
-  const upload = (values: readonly number[]) => tensor(Float64Array.from(values), { dtype, device });
-  const noise = batch.noise ?? randn(x.shape, { dtype, device, generator });
-  const missing = !batch.t || !batch.s || !batch.sPrime;
-  const times = missing ? tvmTimes(size, { ...laws, generator }) : null;
-  if (missing && (batch.t || batch.s)) {
-    if (!batch.t || !batch.s) throw new ArgumentError('tvmLoss', 'batch must give t and s together, or neither');
-  }
-  const t = batch.t ?? upload(times!.t);
-  const s = batch.s ?? upload(times!.s);
-  const sPrime = batch.sPrime ?? upload(times!.sPrime);
-  let labels = batch.labels ?? null;
-  let beta: Tensor;
-  let unguided = false; // w = 1 everywhere, known without asking the device
-  if (batch.beta) {
-    beta = batch.beta;
-  } else if (!labels) {
-    beta = full([size], 1, { dtype, device });
-    unguided = true;
-  } else {
-    const drawn = drawBeta(size, guidance, generator);
-    const dropped = generator.uniform(size).map((u) => u < labelDropout);
-    const values = drawn.map((value, i) => (dropped[i] ? 1 : value));
-    labels = where(tensor(dropped, { device }), -1, labels);
-    beta = upload(values);
-    unguided = values.every((value) => value === 1);
-  }
 
   const w = perSample(beta.reciprocal(), x);
   const o = (F: Tensor) => (doScaleParam ? mul(F, w) : F);
@@ -144,7 +85,7 @@ export function tvmLoss(
         ? functionalCall(net, teacher as ReadonlyMap<string, Tensor>, () => evaluate(net))
         : evaluate(teacher as FlowMapNetwork);
     };
-    if (unguided) return [o(run(f, s, { labels, beta })), null];
+    if (!guided) return [o(run(f, s, { labels, beta })), null];
     // Both of the teacher's evaluations in one batch.
     const none = full([size], -1, { dtype: 'int32', device });
     const one = full([size], 1, { dtype, device });
@@ -165,23 +106,6 @@ export function tvmLoss(
   return { loss: mean(add(terminal, flowMatching)), terminal, flowMatching };
 }
 
-export interface FlowMatchingBatch {
-  /** Data, [B, ...], unit standard deviation. */
-  x: Tensor;
-  noise?: Tensor;
-  labels?: Tensor | null;
-  /** [B]. Default: drawn, and then classes are dropped by `labelDropout`. */
-  t?: Tensor;
-}
-
-export interface FlowMatchingOptions {
-  /** Law of t. Default mean 0, std 1. */
-  times?: LogitNormal;
-  /** Probability of dropping the class of a batch whose times are drawn. Default 0.1. */
-  labelDropout?: number;
-  generator?: Generator;
-}
-
 /**
  * Flow matching (arXiv 2210.02747): mean (F(x_t, t, t) − v)², per sample and on average. The network learns its
  * instantaneous velocity, which Terminal Velocity Matching starts from.
@@ -191,17 +115,7 @@ export function flowMatchingLoss(
   batch: FlowMatchingBatch,
   options: FlowMatchingOptions = {},
 ): { loss: Tensor; flowMatching: Tensor } {
-  const { times = { mean: 0, std: 1 }, labelDropout = 0.1, generator = defaultGenerator } = options;
-  const { x } = batch;
-  const { dtype, device } = x;
-  const size = x.shape[0]!;
-  const noise = batch.noise ?? randn(x.shape, { dtype, device, generator });
-  let { labels = null } = batch;
-  let { t } = batch;
-  if (!t) {
-    t = tensor(Float64Array.from(logitNormal(size, times, generator)), { dtype, device });
-    if (labels) labels = dropClasses('flowMatchingLoss', labels, labelDropout, generator);
-  }
+  const { x, noise, labels, t } = drawFlowMatchingBatch(batch, options);
   const F = net.forward(interpolate(x, noise, t), t, t, { labels });
   const flowMatching = checkFinite(sampleMean(sub(F, sub(noise, x)).square()), 'flow matching loss');
   return { loss: mean(flowMatching), flowMatching };

@@ -7,9 +7,11 @@ import type { Tensor } from '../tensor';
 export class Batches {
   private readonly ofClass: Map<number, number[]> | null;
   private readonly labels: ArrayLike<number>;
+  private readonly device: string;
 
   /** @param grouped read the labels, so that groups can be drawn */
   constructor(labels: Tensor, grouped: boolean) {
+    this.device = labels.device;
     this.labels = grouped ? (labels.dataSync() as Int32Array) : { length: labels.shape[0]! };
     this.ofClass = grouped ? new Map() : null;
     for (let row = 0; grouped && row < this.labels.length; row++) {
@@ -20,10 +22,11 @@ export class Batches {
     }
   }
 
-  /** int32 [count] */
+  /** int32 [count], on the device of the labels */
   draw(count: number, group: number, generator: Generator): Tensor {
     const all = this.labels.length;
-    if (!this.ofClass || group === 1) return randint(0, all, [count], { generator });
+    const { device } = this;
+    if (!this.ofClass || group === 1) return randint(0, all, [count], { generator, device });
     let fellows: readonly number[] = [];
     const rows = generator.uniform(count).map((u, i) => {
       if (i % group !== 0) return fellows[Math.floor(u * fellows.length)]!;
@@ -31,6 +34,6 @@ export class Batches {
       fellows = this.ofClass!.get(this.labels[first]!)!;
       return first;
     });
-    return tensor(Int32Array.from(rows));
+    return tensor(Int32Array.from(rows), { device });
   }
 }

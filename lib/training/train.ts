@@ -27,6 +27,7 @@ import { Batches } from './batches';
 import { groupSize, type Stage, type TrainConfig, validateConfig } from './config';
 import { lossOf } from './losses';
 
+/** On the device to train on. */
 export interface Dataset {
   /** [N, C, H, W], float32, unit standard deviation. */
   images: Tensor;
@@ -170,9 +171,11 @@ class Means {
   private sums = new Map<string, Tensor>();
   private count = 0;
 
+  constructor(private readonly device: string) {}
+
   add(terms: Record<string, Tensor>): void {
     for (const [name, term] of Object.entries(terms)) {
-      const before = this.sums.get(name) ?? keep(zeros([]));
+      const before = this.sums.get(name) ?? keep(zeros([], { device: this.device }));
       this.sums.set(name, keep(tidy(() => before.add(term))));
       before.dispose();
       term.dispose();
@@ -192,26 +195,46 @@ class Means {
     }
     return means;
   }
+
+  dispose(): void {
+    dispose(this.sums);
+  }
 }
 
 /**
- * Trains a {@link DiT} on `data` as `config` says.
+ * Trains a {@link DiT} on `data` as `config` says, on the device that holds the data. Its random numbers are those of any device.
  *
  * @throws ArgumentError for a bad configuration; FormatError if the checkpoint to resume from is not this run's;
  * NumericalError, with the last checkpoint intact, if a loss is not finite
  */
 export async function train(given: TrainConfig, data: Dataset, options: TrainOptions): Promise<TrainResult> {
   const config = validateConfig(given);
-  const { checkpointEvery = 1000, logEvery = 20 } = config;
-  const { out, signal, onMetrics } = options;
-  await mkdir(out, { recursive: true });
-  const checkpoint = join(out, 'checkpoint.safetensors');
+  await mkdir(options.out, { recursive: true });
   const generator = new Generator(config.seed);
   const net = new DiT({ ...config.model, generator });
+  try {
+    return await trainNetwork(net.to({ device: data.images.device }), generator, config, data, options);
+  } catch (error) {
+    net.dispose();
+    throw error;
+  }
+}
+
+async function trainNetwork(
+  net: DiT,
+  generator: Generator,
+  config: TrainConfig,
+  data: Dataset,
+  options: TrainOptions,
+): Promise<TrainResult> {
+  const { checkpointEvery = 1000, logEvery = 20 } = config;
+  const { out, signal, onMetrics } = options;
+  const checkpoint = join(out, 'checkpoint.safetensors');
   const total = config.stages.reduce((sum, stage) => sum + stage.steps, 0);
   const resumed = options.resume ? await loadCheckpoint(checkpoint) : null;
   const saved = resumed ? (resumed.state as unknown as SavedState) : null;
   if (saved && essence(saved.config) !== essence(config)) {
+    dispose(Object.values(resumed!.tensors));
     throw new FormatError('train', `${checkpoint} is of a run with another configuration`);
   }
   const firstStage = saved?.stage ?? 0;
@@ -228,71 +251,75 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
   for (let index = firstStage; index < config.stages.length && finished; index++) {
     const stage = config.stages[index]!;
     const state = new StageState(net, stage, generator, data.labels);
-    const stageStarted = performance.now();
-    let at = 0;
-    if (resumed && saved && index === firstStage) {
-      at = saved.step;
-      state.restore(resumed.tensors, at);
-      generator.state = saved.generator;
-      dispose(Object.values(resumed.tensors));
-    }
-    const save = (stageIndex: number, step: number, groups: Record<string, ReadonlyMap<string, Tensor>>) => {
-      const snapshot: SavedState = { config, stage: stageIndex, step, generator: generator.state };
-      return saveCheckpoint(checkpoint, { tensors: groups, state: snapshot as unknown as JsonValue });
-    };
-    const means = new Means();
-    let lr = 0;
-    const log = async () => {
-      const terms = (await means.take()) as { loss: number };
-      const line: StepMetrics = {
-        step: done,
-        stage: index,
-        ...terms,
-        lr,
-        seconds: (performance.now() - started) / 1000,
+    const means = new Means(data.images.device);
+    try {
+      const stageStarted = performance.now();
+      let at = 0;
+      if (resumed && saved && index === firstStage) {
+        at = saved.step;
+        state.restore(resumed.tensors, at);
+        generator.state = saved.generator;
+        dispose(Object.values(resumed.tensors));
+      }
+      const save = (stageIndex: number, step: number, groups: Record<string, ReadonlyMap<string, Tensor>>) => {
+        const snapshot: SavedState = { config, stage: stageIndex, step, generator: generator.state };
+        return saveCheckpoint(checkpoint, { tensors: groups, state: snapshot as unknown as JsonValue });
       };
-      metrics.append(line);
-      onMetrics?.(line);
-      progress.update(done, `${stage.objective} ${line.loss.toFixed(4)}`);
-    };
-    while (at < stage.steps) {
-      const result = state.step(data, at);
-      lr = result.lr;
-      means.add(result.terms);
-      at += 1;
-      done += 1;
-      await nextTick(); // signals are heard, and what was dropped is collected
-      const stopping = signal?.aborted ?? false;
-      if (at % logEvery === 0 || at === stage.steps) await log();
-      if (at === stage.steps) break;
-      if (stopping || at % checkpointEvery === 0) {
-        await metrics.flush(); // first: what comes after a checkpoint is written again, what came before is not
-        await save(index, at, state.groups());
+      let lr = 0;
+      const log = async () => {
+        const terms = (await means.take()) as { loss: number };
+        const line: StepMetrics = {
+          step: done,
+          stage: index,
+          ...terms,
+          lr,
+          seconds: (performance.now() - started) / 1000,
+        };
+        metrics.append(line);
+        onMetrics?.(line);
+        progress.update(done, `${stage.objective} ${line.loss.toFixed(4)}`);
+      };
+      while (at < stage.steps) {
+        const result = state.step(data, at);
+        lr = result.lr;
+        means.add(result.terms);
+        at += 1;
+        done += 1;
+        await nextTick(); // signals are heard, and what was dropped is collected
+        const stopping = signal?.aborted ?? false;
+        if (at % logEvery === 0 || at === stage.steps) await log();
+        if (at === stage.steps) break;
+        if (stopping || at % checkpointEvery === 0) {
+          await metrics.flush(); // first: what comes after a checkpoint is written again, what came before is not
+          await save(index, at, state.groups());
+        }
+        if (stopping) {
+          finished = false;
+          break;
+        }
       }
-      if (stopping) {
-        finished = false;
-        break;
+      seconds[index] = (performance.now() - stageStarted) / 1000;
+      if (finished) {
+        for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
+        const last = index === config.stages.length - 1;
+        const groups = { model: net.stateDict(), ema: state.ema.tensors };
+        await metrics.flush();
+        await saveCheckpoint(join(out, `stage${index}.safetensors`), {
+          tensors: groups,
+          state: { config, stage: index, step: at } as unknown as JsonValue,
+        });
+        if (last) {
+          await save(index + 1, 0, groups);
+        } else {
+          const next = new StageState(net, config.stages[index + 1]!, generator, data.labels);
+          await save(index + 1, 0, next.groups());
+          next.dispose();
+        }
       }
+    } finally {
+      state.dispose();
+      means.dispose();
     }
-    seconds[index] = (performance.now() - stageStarted) / 1000;
-    if (finished) {
-      for (const [name, target] of net.namedParameters()) copyInto(target, state.ema.tensors.get(name)!);
-      const last = index === config.stages.length - 1;
-      const groups = { model: net.stateDict(), ema: state.ema.tensors };
-      await metrics.flush();
-      await saveCheckpoint(join(out, `stage${index}.safetensors`), {
-        tensors: groups,
-        state: { config, stage: index, step: at } as unknown as JsonValue,
-      });
-      if (last) {
-        await save(index + 1, 0, groups);
-      } else {
-        const next = new StageState(net, config.stages[index + 1]!, generator, data.labels);
-        await save(index + 1, 0, next.groups());
-        next.dispose();
-      }
-    }
-    state.dispose();
   }
   progress.finish();
   await metrics.close();

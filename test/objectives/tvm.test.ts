@@ -2,6 +2,8 @@
 // laws of the times, guards.
 import {
   AdamW,
+  drawFlowMatchingBatch,
+  drawTvmBatch,
   Ema,
   flowMatchingLoss,
   functionalCall,
@@ -132,6 +134,22 @@ describe('tvmLoss', () => {
     expect(draw(3)).not.toBe(draw(4));
   });
 
+  it.each([{ cfg: 2 }, { cfg: 1 }, 'beta'] as const)(
+    'gives the same bits for a batch drawn beforehand, guidance %j',
+    (guidance) => {
+      const net = makeNet('float32');
+      for (const labels of [makeBatch('float32').labels, null]) {
+        const { x } = makeBatch('float32');
+        const draws = () => ({ generator: new Generator(8), guidance, labelDropout: 0.5, times: { startShare: 0.5 } });
+        const batch = drawTvmBatch({ x, labels }, draws());
+        expect(batch.guided).toBe(labels !== null && guidance !== 'beta' ? guidance.cfg !== 1 : labels !== null);
+        const [drawn, given] = [tvmLoss(net, net, { x, labels }, draws()), tvmLoss(net, net, batch)];
+        expect(given.terminal.dataSync()).toEqual(drawn.terminal.dataSync());
+        expect(given.flowMatching.dataSync()).toEqual(drawn.flowMatching.dataSync());
+      }
+    },
+  );
+
   it('names the row that is not finite, and leaves the parameters as they were', () => {
     const net = makeNet('float32');
     const batch = makeBatch('float32');
@@ -152,6 +170,17 @@ describe('tvmLoss', () => {
 });
 
 describe('flowMatchingLoss', () => {
+  it('gives the same bits for a batch drawn beforehand', () => {
+    const net = makeNet('float32');
+    const { x, labels } = makeBatch('float32');
+    const draws = () => ({ generator: new Generator(8), labelDropout: 0.5 });
+    const [drawn, given] = [
+      flowMatchingLoss(net, { x, labels }, draws()),
+      flowMatchingLoss(net, drawFlowMatchingBatch({ x, labels }, draws())),
+    ];
+    expect(given.flowMatching.dataSync()).toEqual(drawn.flowMatching.dataSync());
+  });
+
   it('regresses the velocity', () => {
     const net = makeNet('float64');
     const { x, noise, labels, t } = makeBatch('float64');

@@ -1,18 +1,7 @@
-// RMS normalisation, modulation, gating and QKV splits: values in every dtype, derivatives to second order
+// RMS normalisation, modulation and QKV splits: values in every dtype, derivatives to second order
 // against differences, to third through the compositions, the fused passes against plain ops.
-import {
-  gatedResidual,
-  grad,
-  jvp,
-  ones,
-  rmsNorm,
-  rmsNormModulate,
-  splitQkv,
-  type Tensor,
-  tensor,
-  zeros,
-} from '../../lib';
-import { gatedResidual as gated, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
+import { grad, jvp, ones, rmsNorm, rmsNormModulate, splitQkv, type Tensor, tensor, zeros } from '../../lib';
+import { rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
 import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
 
 const f32 = (values: ArrayLike<number>, shape: number[]) => tensor(Float32Array.from(Array.from(values)), { shape });
@@ -70,11 +59,6 @@ describe('rmsNorm', () => {
       /scale must have shape \[2, 4\]/,
     ],
     [
-      'a gate of another width',
-      () => gatedResidual(ones([2, 3, 4]), ones([2, 3]), ones([2, 3, 4])),
-      /gate must have shape \[2, 4\]/,
-    ],
-    [
       'heads that do not divide',
       () => splitQkv(ones([1, 2, 12]), null, null, { heads: 5 }),
       /divisible by 3 · heads = 15/,
@@ -103,14 +87,6 @@ describe('rmsNormModulate', () => {
       .mul(scale!.reshape([batch, 1, width]).add(1))
       .add(shift!.reshape([batch, 1, width]));
     expect(relativeError(rmsNormModulate(x!, shift!, scale!).dataSync(), plain.dataSync())).toBeLessThan(1e-14);
-  });
-});
-
-describe('gatedResidual', () => {
-  it('adds what the gate lets through', () => {
-    checkOp((x, gate, z) => gated(x!, gate!, z!), [sample([3, 5, 7], 1), sample([3, 7], 2), sample([3, 5, 7], 3)], {
-      reference: (x, gate, z) => x.map((v, i) => v + gate[Math.floor(i / 35) * 7 + (i % 7)]! * z[i]!),
-    });
   });
 });
 
@@ -152,11 +128,6 @@ describe('third derivatives', () => {
       (a, shift, scale) => mixed([rmsNormModulate(a!, shift!, scale!)]),
       [sample([2, 3, 4], 16), sample([2, 4], 17), sample([2, 4], 18)],
     ],
-    [
-      'gatedResidual',
-      (a, gate, z) => mixed([gatedResidual(a!, gate!, z!)]),
-      [sample([2, 3, 4], 19), sample([2, 4], 20), sample([2, 3, 4], 21)],
-    ],
     ['splitQkv with weights', (a, q, k) => mixed(splitQkv(a!, q!, k!, { heads })), [x, ...weights]],
     ['splitQkv without weights', (a) => mixed(splitQkv(a!, null, null, { heads })), [x]],
     ['splitQkv that does not normalise', (a) => mixed(splitQkv(a!, null, null, { heads, normalize: false })), [x]],
@@ -177,7 +148,7 @@ describe('third derivatives', () => {
     for (const second of [reversed, pushed]) checkOp(second, samples, { dtypes: ['float64'], tolerance: 1e-5 });
   });
 
-  it.each(cases.slice(3))('of %s are those of plain ops', (name, f, samples) => {
+  it.each(cases.slice(2))('of %s are those of plain ops', (name, f, samples) => {
     const normalize = !name.includes('not normalise');
     const plain = (a: Tensor, w1: Tensor | null, w2: Tensor | null) => {
       const part = (i: number) =>

@@ -117,6 +117,32 @@ describeOnDevices('shapes', (device) => {
       expect(values(y.permute(back))).toEqual(values(x));
     });
 
+    // Images to patches [B, tokens, C p p] and back from [B, tokens, p p C], as the transformers do.
+    it.each([
+      [3, 4, 6, 8, 2],
+      [2, 3, 5, 7, 1],
+      [1, 1, 9, 15, 3],
+      [2, 5, 10, 15, 5],
+      [3, 2, 16, 24, 8],
+    ])('takes images [%i, %i, %i, %i] apart into patches of %i, and puts them together', (...sizes) => {
+      const [batch, channels, height, width, p] = sizes as [number, number, number, number, number];
+      const [down, across] = [height / p, width / p];
+      for (const dtype of ['int32', 'float64', 'bfloat16'] as const) {
+        const images = counting([batch, channels, height, width]).to({ dtype });
+        const flat = values(images);
+        const split = images.reshape([batch, channels, down, p, across, p]).permute([0, 2, 4, 1, 3, 5]);
+        const patches = split.reshape([batch, down * across, -1]);
+        expect(values(patches)).toEqual(
+          build([batch, down, across, channels, p, p], ([b, i, j, c, y, x]) => {
+            const from = [b!, c!, i! * p + y!, j! * p + x!];
+            return flat[flatten(from, [batch, channels, height, width])]!;
+          }),
+        );
+        const channelsLast = split.permute([0, 1, 2, 4, 5, 3]);
+        expect(values(channelsLast.permute([0, 5, 1, 3, 2, 4]).reshape(images.shape))).toEqual(flat);
+      }
+    });
+
     it('differentiates, and refuses what is not an order of the axes', () => {
       checkOp((x) => fm.permute(x, [2, 0, 1]), [sample([2, 3, 4], 1)]);
       checkOp((x) => fm.transpose(x), [sample([2, 9, 11], 1)]);

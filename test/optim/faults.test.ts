@@ -54,6 +54,33 @@ describeOnDevices('a step after a fault', (device) => {
     expect(everything(struck)).not.toEqual(before);
   });
 
+  it.each(['the loss', 'something else'])(
+    'changes nothing where %s was being read, but nobody told yet',
+    async (what) => {
+      const w = tensor([1, 2, 3]);
+      const step = (grad: Tensor) => new AdamW(new Map([['w', w]]), { lr: 1 }).update(new Map([['w', grad]]));
+      const loss = checkFinite(tensor(Number.NaN), 'the loss');
+      const read = (what === 'the loss' ? loss : device === 'cpu' ? loss : w).data();
+      step(mul(w, loss));
+      await expect(read).rejects.toThrow(NumericalError);
+      expect(values(w)).toEqual([1, 2, 3]);
+      step(ones([3]));
+      for (const [i, value] of values(w).entries()) expect(value).toBeCloseTo(i, 5);
+    },
+  );
+
+  it('changes nothing, be it told on another device', async () => {
+    const w = tensor([1, 2, 3]);
+    const step = (grad: Tensor) => new AdamW(new Map([['w', w]]), { lr: 1 }).update(new Map([['w', grad]]));
+    const loss = checkFinite(tensor(Number.NaN), 'the loss').to({ device: 'cpu' });
+    step(mul(w, Number.NaN));
+    expect(() => loss.dataSync()).toThrow(NumericalError);
+    if (device === 'cpu') return; // a gradient that is not finite is no fault there
+    expect(values(w)).toEqual([1, 2, 3]);
+    step(ones([3]));
+    for (const [i, value] of values(w).entries()) expect(value).toBeCloseTo(i, 5);
+  });
+
   it('changes nothing after an index out of range', () => {
     const w = tensor([1, 2, 3]);
     const optimizer = new AdamW(new Map([['w', w]]), { lr: 1 });

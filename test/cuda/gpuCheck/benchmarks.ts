@@ -1,13 +1,13 @@
 // benchmarks/gpu.ts in a process of its own; its figures go into the report.
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import type { GpuFigures } from '../../../benchmarks/gpu';
+import type { GpuFigures } from '../../../benchmarks/gpu/figures';
 import { describeEnd, runChild, typescript } from './child';
 import type { Context, Result } from './step';
 
 export async function benchmarks({ emulated, left, file }: Context): Promise<Result> {
   const json = file('benchmarks.json');
   rmSync(json, { force: true });
-  const ended = await runChild(process.execPath, typescript('benchmarks/gpu.ts', '--json', json), {
+  const ended = await runChild(process.execPath, typescript('benchmarks/gpu.ts', '--short', '--json', json), {
     milliseconds: left(),
     env: { FLOWMAP_CUDA: emulated ? 'emulated' : undefined },
   });

@@ -18,6 +18,7 @@ import {
   flip,
   full,
   Generator,
+  gatedResidual,
   gelu,
   grad,
   jvp,
@@ -92,6 +93,29 @@ export const families: Readonly<Record<string, Family>> = {
           grad((y: Tensor) => sum(add(...jvp((z: Tensor) => f(z), [y], [tx]))))(x) as Tensor,
         ]);
       }),
+  // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
+  gated_residual: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) =>
+        [
+          [3, 17, 131],
+          [2, 9, 72],
+          [1, 700, 40],
+        ].flatMap(([batch, tokens, features]) => {
+          const [x, tx] = [1, 0.5].map((c) => mul(matrix(device, d, [batch!, tokens!, features!]), c));
+          const [gate, tgate] = [1, -1].map((c) => mul(matrix(device, d, [batch!, features!]), c));
+          const tangents = [tx!, tgate!, x!];
+          const inputs = [x!, gate!, tx!];
+          const f = (...[a, b, c]: Tensor[]) => gatedResidual(a!, b!, c!);
+          const both = (...at: Tensor[]) => sum(add(...jvp(f, at, tangents)));
+          return [
+            ...jvp(f, inputs, tangents),
+            ...(grad(both, { argnums: [0, 1, 2] })(...inputs) as Tensor[]),
+            ...(grad((...at: Tensor[]) => sum(mul(f(...at), x!)), { argnums: [0, 1, 2] })(...inputs) as Tensor[]),
+          ];
+        }),
+      ),
   // Rows in registers, and rows cut into parts.
   softmax: (device) => [softmax(matrix(device)), softmax(reshape(concat([matrix(device), matrix(device)]), [1, -1]))],
   cast: (device) => widths.flatMap((from) => widths.map((to) => cast(matrix(device, from), to))),

@@ -1,0 +1,68 @@
+// What the families of GPU benchmarks are made of: groups of subjects that share their inputs.
+import { type DType, dispose, Generator, isTensor, randn, reshape, slice, type Tensor, tidy, vjp } from '../../lib';
+import type { Subject } from '../support/measure';
+
+export interface Scale {
+  device: string;
+  /** Sizes that an emulator runs in no time. */
+  toy: boolean;
+}
+
+export interface Group {
+  family: string;
+  title: string;
+  /** Bytes on the device: inputs, and the results of the subject that has most. */
+  memory: number;
+  /** Belongs to the short selection of gpu:check. */
+  short: boolean;
+  /** Too small for its bytes to say anything: launching is all. */
+  tiny?: boolean;
+  /** Makes inputs on the device. */
+  make(): { subjects: Subject[]; held: readonly Disposable[] };
+}
+
+export interface Disposable {
+  dispose(): void;
+}
+
+export const dtypes = ['float32', 'bfloat16'] as const satisfies readonly DType[];
+export type BenchmarkDType = (typeof dtypes)[number];
+export const bytesOf: Readonly<Record<BenchmarkDType, number>> = { float32: 4, bfloat16: 2 };
+
+export interface Maker {
+  /** Everything made, to be disposed of by the caller of `make`. */
+  held: Disposable[];
+  normal(shape: readonly number[]): Tensor;
+  keep<T extends Disposable>(made: T): T;
+  /** The function that pulls cotangents back through `f` at `primals`. */
+  pullback<R>(f: (...inputs: Tensor[]) => R, primals: readonly Tensor[]): (cotangents: R) => Tensor[];
+}
+
+/** Makes tensors of one dtype on one device and holds them. */
+export function maker(device: string, dtype: DType): Maker {
+  const generator = new Generator(1);
+  const held: Disposable[] = [];
+  const keep = <T extends Disposable>(made: T): T => {
+    held.push(made);
+    return made;
+  };
+  return {
+    held,
+    keep,
+    normal: (shape) => keep(randn(shape, { device, dtype, generator })),
+    pullback: (f, primals) => {
+      const [out, pull] = vjp(f, [...primals]);
+      dispose(out);
+      return keep(pull) as (cotangents: unknown) => Tensor[];
+    },
+  };
+}
+
+/** Runs a subject and reads from each of its results: a kernel that fails does so where its result is read. */
+export function runOnce(subject: Subject): void {
+  const read = (made: unknown): void => {
+    if (Array.isArray(made)) for (const item of made) read(item);
+    else if (isTensor(made) && made.size > 0) slice(reshape(made, [-1]), [0], [1]).dataSync();
+  };
+  tidy(() => read(subject.run!()));
+}
