@@ -5,6 +5,7 @@ import {
   add,
   arange,
   argmax,
+  attention,
   cast,
   checkFinite,
   clamp,
@@ -25,7 +26,9 @@ import {
   layerNorm,
   layerNormModulate,
   less,
+  matmul,
   max,
+  mmd,
   mul,
   neg,
   oneHot,
@@ -48,9 +51,12 @@ import {
   tanh,
   tensor,
   transpose,
+  vjp,
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
+import { mmdVjp } from '../../../lib/ops/mmd';
+import { linearJvp, linearJvpVjp } from '../../../lib/ops/matmul';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -137,6 +143,21 @@ export const families: Readonly<Record<string, Family>> = {
       ) as Tensor[]),
     ];
   },
+  // Values with tangents, and the backward of both: grouped heads in both layouts, masks, tiles partly idle.
+  attention_composed: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d, i) => {
+        const inner = i % 2 === 0;
+        const draw = (heads: number, tokens: number) =>
+          matrix(device, d, inner ? [2, tokens, heads, 20] : [2, heads, tokens, 20]);
+        const [q, k, keyLengths] = [draw(4, 9), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
+        const f = (a: Tensor, b: Tensor) =>
+          attention(a, b, neg(b), { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+        const tangents: [Tensor, Tensor] = [mul(q, 0.5), mul(k, -0.3)];
+        const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
+        return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
+      }),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths
@@ -183,6 +204,35 @@ export const families: Readonly<Record<string, Family>> = {
     for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
     return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
   },
+  // One block for a group, in all its forms; groups that no block has room for; tangents.
+  mmd: (device) => {
+    const group = (dtype: DType, m: number, n: number, dim: number) =>
+      [m, n].map((count) => matrix(device, dtype, [2, count, dim])) as [Tensor, Tensor];
+    const one = [1, 2, 4, 9].flatMap((m) =>
+      widths
+        .filter((d) => d !== 'int32')
+        .flatMap((d) => mmdVjp(...group(d, m, m, 70), null, { kernel: 'laplace' }) as Tensor[]),
+    );
+    const wide = mmdVjp(...group('float32', 4, 4, 9001), null, { kernel: 'rbf' }) as Tensor[];
+    const many = mmdVjp(...group('bfloat16', 11, 9, 5001), null, { kernel: 'imq' }) as Tensor[];
+    const [x, y] = group('float32', 3, 5, 1030);
+    return [...one, ...wide, ...many, ...jvp((at: Tensor) => mmd(at, y, { kernel: 'energy' }), [x], [x])];
+  },
+  // Not kernels of ours, but what is handed to cuBLAS: batches, transposes, value and tangent, gradients.
+  matmul: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [a, b] = [matrix(device, d, [2, 1, 7, 65]), matrix(device, d, [3, 5, 65])];
+        const [x, weight, bias] = [matrix(device, d), matrix(device, d, [19, width]), matrix(device, d, [19])];
+        const g = matrix(device, d, [rows, 19]);
+        return [
+          matmul(a, b, { transposeB: true }),
+          matmul(x, x, { transposeA: true }),
+          ...linearJvp([x, weight, bias], [x, weight, bias]),
+          ...linearJvpVjp([x, weight, x, weight], g, g, new Array<boolean>(6).fill(true)).map((t) => t!),
+        ];
+      }),
   random: (device) => {
     const generator = new Generator(5);
     return [
