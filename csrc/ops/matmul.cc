@@ -118,4 +118,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> linearJvpVjp(
   return {gx, gweight, gbias, gtx, gtweight, gtbias};
 }
 
+void allowTf32(Device& device, bool allowed) {
+  device.stream().enqueue(makeJob([&device, allowed]() noexcept { device.backend().allowTf32(allowed); }));
+}
+
 }  // namespace flowmap::ops
