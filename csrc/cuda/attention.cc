@@ -7,7 +7,7 @@ namespace flowmap::cuda {
 namespace {
 
 constexpr int64_t kMostFusedDim = 128;
-constexpr int64_t kMostTokens = int64_t{1} << 30;
+constexpr int64_t kMostTokens = int64_t{1} << 30, kMostHeads = (int64_t{1} << 31) - 1;
 
 bool aligned(const Tensor& x) { return !x || reinterpret_cast<uintptr_t>(x.data<const void>()) % 16 == 0; }
 
@@ -16,7 +16,7 @@ bool fusedForward(const AttentionGeometry& g, const AttentionResults& out, const
   const DType dtype = in.q.dtype();
   if (dtype != DType::BFloat16 && dtype != DType::Float16) return false;
   if (g.dim > kMostFusedDim || g.dim % 8 != 0 || g.queries >= kMostTokens || g.keys >= kMostTokens) return false;
-  if (g.batch * g.queryHeads * g.queries == 0) return false;
+  if (g.batch * g.queryHeads * g.queries == 0 || g.batch * g.queryHeads > kMostHeads) return false;
   for (const Tensor* x : {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &out.o, &out.to}) {
     if (!aligned(*x)) return false;
   }

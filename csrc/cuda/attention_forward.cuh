@@ -32,11 +32,40 @@ struct ForwardParams {
   float *lse, *mu;
   const int32_t* keyLengths;
   int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
-  int64_t firstBlock, blocksPerHead, heads;
-  int group, queries, keys, dim;
+  int firstHead, heads, group, queries, keys, dim;
   bool causal;
   float scale;
 };
+
+// Which queries a block has.
+struct ForwardPlace {
+  int head, batch, headOfBatch, firstQuery;  // head through the batch
+
+  template <class T>
+  __device__ __forceinline__ int64_t queryAt(const ForwardParams<T>& p) const {
+    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
+  }
+  template <class T>
+  __device__ __forceinline__ int64_t keyAt(const ForwardParams<T>& p) const {
+    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ ForwardPlace forwardPlace(const ForwardParams<T>& p, int tileRows) {
+  const int head = p.firstHead + static_cast<int>(blockIdx.y);
+  // Under a causal mask the longest first.
+  const int tile = p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x);
+  return {head, head / p.heads, head % p.heads, tile * tileRows};
+}
+
+// How many keys count; -1 where the length given is none.
+template <class T>
+__device__ __forceinline__ int keyLengthOf(const ForwardParams<T>& p, int batch) {
+  if (p.keyLengths == nullptr) return p.keys;
+  const int length = p.keyLengths[batch];
+  return length < 0 || length > p.keys ? -1 : length;
+}
 
 // Where the tiles lie in shared memory.
 template <class Tile, Tangents kTangents>
@@ -58,30 +87,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;  // accumulators of a strip
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
-  const int64_t block = p.firstBlock + blockIdx.x, head = block / p.blocksPerHead;
-  int64_t queryTile = block % p.blocksPerHead;
-  if (p.causal) queryTile = p.blocksPerHead - 1 - queryTile;  // the longest first
-  const int64_t batch = head / p.heads, headOfBatch = head % p.heads;
-  const int firstQuery = static_cast<int>(queryTile) * Tile::kRows, rows = p.queries - firstQuery;
-  const int given = p.keyLengths == nullptr ? p.keys : p.keyLengths[batch];
-  const bool known = given >= 0 && given <= p.keys;
-  const int length = known ? given : 0;
-  // The row sees a prefix of the keys.
-  const auto visibleTo = [&](int row) {
-    return p.causal ? min(length, firstQuery + row + 1 + p.keys - p.queries) : length;
-  };
+  const ForwardPlace place = forwardPlace(p, Tile::kRows);
+  const int length = keyLengthOf(p, place.batch), rows = p.queries - place.firstQuery;
+  // A row sees a prefix of the keys; of an unknown length none.
+  const int reach = p.causal ? place.firstQuery + 1 + p.keys - p.queries : p.keys;
+  const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
-  const int64_t queryAt = batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
-  const int64_t keyAt = batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
 
   const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
-    const int64_t from = keyAt + tile * (kKeys * p.keyRow);
+    // Made anew each time: registers are worth more.
+    const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
     loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, left, p.dim);
     if constexpr (kAll)
       loadTile<kKeys, kDim, kThreads>(shared + stage + tangentAt, tx + from, p.keyRow, tx == nullptr ? 0 : left, p.dim);
   };
   if (tiles > 0) {
+    const int64_t queryAt = place.queryAt(p);
     loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, p.q + queryAt, p.queryRow, rows, p.dim);
     if constexpr (kMoving)
       loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kTq, p.tq + queryAt, p.queryRow,
@@ -96,7 +118,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
-  const uint32_t ownRows = byRows + warpRow * TileLayout<kDim>::kRowBytes;
+  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
   const float scale2 = p.scale * kLog2E;
   float o[kStrips][kColumns][4] = {}, to[kMoving ? kStrips : 1][kMoving ? kColumns : 1][4] = {};
   SoftmaxRow state[kStrips][2];
@@ -117,8 +139,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       uint32_t q[kStrips][4], tq[kStrips][4];
 #pragma unroll
       for (int m = 0; m < kStrips; ++m) {
-        loadPiece<kDim>(q[m], ownRows + Shared::kQ, 16 * m, d);
-        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows + Shared::kTq, 16 * m, d);
+        loadPiece<kDim>(q[m], ownRows(Shared::kQ), 16 * m, d);
+        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows(Shared::kTq), 16 * m, d);
       }
 #pragma unroll
       for (int n = 0; n < kScores; n += 2) {
@@ -182,7 +204,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 
-  const int64_t statisticsAt = head * p.queries + firstQuery;
+  // All of it once more: registers are worth more in the loop.
+  const ForwardPlace end = forwardPlace(p, Tile::kRows);
+  const int64_t queryAt = end.queryAt(p), statisticsAt = int64_t{end.head} * p.queries + end.firstQuery;
+  const int left = p.queries - end.firstQuery, seen = keyLengthOf(p, end.batch);
+  const bool known = seen >= 0;
+  const auto seenBy = [&](int row) {
+    return p.causal ? min(seen, end.firstQuery + row + 1 + p.keys - p.queries) : seen;
+  };
 #pragma unroll
   for (int m = 0; m < kStrips; ++m) {
     const int strip = warpRow + 16 * m;
@@ -190,7 +219,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     for (int half = 0; half < 2; ++half) {
       const SoftmaxRow& x = state[m][half];
       const int row = strip + lane / 4 + 8 * half;
-      const bool sees = visibleTo(row) > 0;
+      const bool sees = seenBy(row) > 0;
       const float sum = quadSum(x.sum);
       // Rows that see nothing are zero, unless it is unknown what they see.
       const float inverse = !known ? NAN : sees ? 1 / sum : 0;
@@ -204,23 +233,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
           if constexpr (kMoving) to[m][n][i] = to[m][n][i] * inverse - mean * o[m][n][i];
         }
       }
-      if (lane % 4 == 0 && row < rows) {
+      if (lane % 4 == 0 && row < left) {
         p.lse[statisticsAt + row] = !known ? NAN : sees ? x.top * kLn2 + logf(sum) : INFINITY;
         if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
       }
     }
-    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
+    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, left - strip,
                      p.dim);
     if constexpr (kMoving) {
       storeStrip<kDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                       rows - strip, p.dim);
+                       left - strip, p.dim);
     } else if (p.to != nullptr) {  // zeros, but for what is not finite
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
       }
-      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
+      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, left - strip,
                        p.dim);
     }
   }
@@ -231,11 +260,12 @@ void launchForwardTile(const Runtime& runtime, ForwardParams<T> p, int64_t heads
   constexpr int kShared = ForwardShared<Tile, kTangents>::kBytes;
   auto kernel = attentionForwardKernel<T, Tile, kTangents>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
-  p.blocksPerHead = (p.queries + Tile::kRows - 1) / Tile::kRows;
-  constexpr int64_t kMost = (int64_t{1} << 31) - 1;
-  for (int64_t blocks = heads * p.blocksPerHead; p.firstBlock < blocks; p.firstBlock += kMost) {
-    const auto count = static_cast<unsigned>(std::min(kMost, blocks - p.firstBlock));
-    launchKernel(runtime, kernel, Grid{dim3(count), dim3(Tile::kThreads), kShared}, p);
+  constexpr int64_t kMost = 65535;
+  const auto blocks = static_cast<unsigned>((p.queries + Tile::kRows - 1) / Tile::kRows);
+  for (int64_t first = 0; first < heads; first += kMost) {
+    p.firstHead = static_cast<int>(first);
+    const dim3 grid(blocks, static_cast<unsigned>(std::min(kMost, heads - first)));
+    launchKernel(runtime, kernel, Grid{grid, dim3(Tile::kThreads), kShared}, p);
   }
 }
 
@@ -287,7 +317,7 @@ void launchAttentionForward(const Runtime& runtime, const AttentionGeometry& g, 
   p.keyBatch = g.headOffset(1, 0, g.keyHeads, g.keys);
   p.keyHead = g.headOffset(0, 1, g.keyHeads, g.keys);
   p.keyRow = g.rowStride(g.keyHeads);
-  p.heads = g.queryHeads;
+  p.heads = static_cast<int>(g.queryHeads);
   p.group = static_cast<int>(g.queryHeads / g.keyHeads);
   p.queries = static_cast<int>(g.queries), p.keys = static_cast<int>(g.keys), p.dim = static_cast<int>(g.dim);
   p.causal = g.causal;
