@@ -1,6 +1,7 @@
 // Attention and its tangent in one pass over the keys, on tensor cores. A warp owns strips of 16 queries and keeps two
-// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is T's mean over the first tile and
-// keeps the second sum small where keys share a large offset. K, tK, V and tV come through shared memory, a tile ahead.
+// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights and
+// keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through shared
+// memory, a tile ahead.
 #pragma once
 
 #include <algorithm>
@@ -164,20 +165,26 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll
     for (int m = 0; m < kStrips; ++m) {
       const int row = warpRow + 16 * m + lane / 4;
-      const float factors[2] = {softmaxTile<0, kMoving>(state[m][0], s[m], t[m], scale2, p.scale, masked,
-                                                        visibleTo(row) - firstKey, tile == 0),
-                                softmaxTile<1, kMoving>(state[m][1], s[m], t[m], scale2, p.scale, masked,
-                                                        visibleTo(row + 8) - firstKey, tile == 0)};
-      if (factors[0] != 1 || factors[1] != 1) {
+      const SoftmaxStep steps[2] = {
+          softmaxTile<0, kMoving>(state[m][0], s[m], t[m], scale2, masked, visibleTo(row) - firstKey),
+          softmaxTile<1, kMoving>(state[m][1], s[m], t[m], scale2, masked, visibleTo(row + 8) - firstKey)};
+      if (__any_sync(0xffffffffu, steps[0].factor != 1 || steps[1].factor != 1)) {
+        float by[2];
+        if constexpr (kMoving) {
+          by[0] = moveShift<0>(state[m][0], steps[0], s[m], t[m], p.scale);
+          by[1] = moveShift<1>(state[m][1], steps[1], s[m], t[m], p.scale);
+        }
 #pragma unroll
         for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            o[m][n][i] *= factors[i / 2];
-            if constexpr (kMoving) to[m][n][i] *= factors[i / 2];
+            o[m][n][i] = __fmul_rn(o[m][n][i], steps[i / 2].factor);
+            if constexpr (kMoving) to[m][n][i] = to[m][n][i] * steps[i / 2].factor - by[i / 2] * o[m][n][i];
           }
         }
       }
+      finishTile<0, kMoving>(state[m][0], steps[0], s[m], t[m], p.scale);
+      finishTile<1, kMoving>(state[m][1], steps[1], s[m], t[m], p.scale);
 #pragma unroll
       for (int j = 0; j < kKeys / 16; ++j) {
         packOperand<T>(weights[m][j], s[m][2 * j], s[m][2 * j + 1]);

@@ -27,19 +27,23 @@ __device__ __forceinline__ float quadSum(float x) {
   return __fadd_rn(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
-// What is known of a row: the largest score so far, the sum of exponentials of the distances to it, the sum of those
-// times T − shift, where shift is T's mean over the first tile; sums are this lane's share.
+// What is known of a row: the largest score so far, the sum of exponentials of the distances to it, and the sum of
+// those times T − shift, where shift is near T's mean under the weights; sums are this lane's share.
 struct SoftmaxRow {
   float top, sum, moment, shift;
 };
 
-// Takes a tile's scores of one row, multiplied by scale · log2 e here, which become their exponentials, and where
-// kMoving T's values, which become (scale · T − shift) times those. kHalf is the row of the accumulators. The row sees
-// the first `visible` columns of the tile, or where not `masked` all.
-// -> the factor for what was summed before.
+// What a tile changes about a row: the factor for what was summed before, and the tile's own sum of exponentials.
+struct SoftmaxStep {
+  float factor, sum;
+};
+
+// Takes a tile's scores of one row, multiplied by scale · log2 e here, which become their exponentials. kHalf is the
+// row of the accumulators. The row sees the first `visible` columns of the tile, or where not `masked` all; in the
+// others T becomes 0. row.sum is left to the caller's finishTile.
 template <int kHalf, bool kMoving, int kTiles, int kMovingTiles>
-__device__ __forceinline__ float softmaxTile(SoftmaxRow& row, float (&s)[kTiles][4], float (&t)[kMovingTiles][4],
-                                             float scale2, float scale, bool masked, int visible, bool first) {
+__device__ __forceinline__ SoftmaxStep softmaxTile(SoftmaxRow& row, float (&s)[kTiles][4], float (&t)[kMovingTiles][4],
+                                                   float scale2, bool masked, int visible) {
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
@@ -64,30 +68,58 @@ __device__ __forceinline__ float softmaxTile(SoftmaxRow& row, float (&s)[kTiles]
   const float base = top == -INFINITY ? 0 : top;
   const float factor = exp2Fast(__fsub_rn(row.top, base));
   row.top = top;
-  if constexpr (kMoving) {
-    if (first) {
-      float mean = 0;
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) mean += t[n][2 * kHalf] + t[n][2 * kHalf + 1];
-      row.shift = quadSum(mean) * scale / static_cast<float>(masked ? max(1, min(visible, 8 * kTiles)) : 8 * kTiles);
-    }
-  }
-  float sum = 0, moment = 0;
+  float sum = 0;
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
     for (int i = 2 * kHalf; i < 2 * kHalf + 2; ++i) {
       s[n][i] = exp2Fast(__fsub_rn(s[n][i], base));
       sum = __fadd_rn(sum, s[n][i]);
-      if constexpr (kMoving) {
-        t[n][i] = __fmul_rn(__fmaf_rn(t[n][i], scale, -row.shift), s[n][i]);
-        moment = __fadd_rn(moment, t[n][i]);
-      }
     }
   }
-  row.sum = __fmaf_rn(row.sum, factor, sum);
-  if constexpr (kMoving) row.moment = __fmaf_rn(row.moment, factor, moment);
-  return factor;
+  return {factor, sum};
+}
+
+// Where the largest score rose: moves the shift to T's mean under the weights up to this tile, since what leads may
+// have a T far from all before it, and its product with a weight near 1 would be rounded. Every lane of the warp calls
+// it.
+// -> by how much; what was summed with T − shift is to lose that times the sum without.
+template <int kHalf, int kTiles>
+__device__ __forceinline__ float moveShift(SoftmaxRow& row, const SoftmaxStep& step, const float (&s)[kTiles][4],
+                                           const float (&t)[kTiles][4], float scale) {
+  const float before = row.moment * step.factor, mass = row.sum * step.factor;
+  float moment = before;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 2 * kHalf; i < 2 * kHalf + 2; ++i) moment += (t[n][i] * scale - row.shift) * s[n][i];
+  }
+  moment = quadSum(moment);
+  const float total = quadSum(mass + step.sum);
+  const float by = step.factor != 1 && total > 0 ? moment / total : 0;
+  row.shift += by;
+  // finishTile multiplies by the factor
+  row.moment -= by * row.sum;
+  return by;
+}
+
+// T's values become (scale · T − shift) times the exponentials.
+template <int kHalf, bool kMoving, int kTiles, int kMovingTiles>
+__device__ __forceinline__ void finishTile(SoftmaxRow& row, const SoftmaxStep& step, const float (&s)[kTiles][4],
+                                           float (&t)[kMovingTiles][4], float scale) {
+  row.sum = __fmaf_rn(row.sum, step.factor, step.sum);
+  if constexpr (kMoving) {
+    float moment = 0;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 2 * kHalf; i < 2 * kHalf + 2; ++i) {
+        t[n][i] = (t[n][i] * scale - row.shift) * s[n][i];
+        moment += t[n][i];
+      }
+    }
+    row.moment = row.moment * step.factor + moment;
+  }
 }
 
 }  // namespace flowmap::cuda
