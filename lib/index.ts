@@ -22,6 +22,7 @@ export {
 } from './device';
 export type { DType, TypedArray } from './dtype';
 export * from './errors';
+export { type CapturedStep, captureGraph } from './graph';
 // io
 export { type Checkpoint, type JsonValue, loadCheckpoint, saveCheckpoint } from './io/checkpoint';
 export { encodePng, type GridOptions, type Image, imageGrid } from './io/png';

@@ -6,10 +6,23 @@ import type { Tensor } from './tensor';
 import { leaves } from './tree';
 
 let scope: Tensor[] | null = null;
+let witnessed: Set<Tensor> | null = null;
 
 /** @internal Called for every tensor that owns a native handle. */
 export function track(tensor: Tensor): void {
   scope?.push(tensor);
+  witnessed?.add(tensor);
+}
+
+/** @internal Runs `fn`; all tensors with a handle of their own that are made meanwhile are added to `made`. */
+export function witness<T>(made: Set<Tensor>, fn: () => T): T {
+  const outer = witnessed;
+  witnessed = made;
+  try {
+    return fn();
+  } finally {
+    witnessed = outer;
+  }
 }
 
 /**

@@ -4,6 +4,7 @@ import type { TensorOptions } from './create';
 import type { DType } from './dtype';
 import { ArgumentError } from './errors';
 import { native } from './native';
+import { isRecording, refuseWhileRecording, vary } from './recording';
 import { Tensor } from './tensor';
 
 /** All there is to a {@link Generator}: JSON-serialisable. */
@@ -11,6 +12,8 @@ export interface GeneratorState {
   seed: number;
   offset: number;
 }
+
+const drawnOnce = 'replays would repeat these numbers; draw them before the step and pass them as a tensor';
 
 function checkWhole(argument: string, value: number): number {
   if (!Number.isSafeInteger(value) || value < 0) {
@@ -31,6 +34,7 @@ export class Generator {
 
   /** Starts the sequence of `seed` from its beginning. */
   manualSeed(seed: number): this {
+    refuseWhileRecording('Generator', 'a replay would not seed it again; do it before the step');
     this.seed = checkWhole('seed', seed);
     this.offset = 0;
     return this;
@@ -41,6 +45,7 @@ export class Generator {
   }
 
   set state({ seed, offset }: GeneratorState) {
+    refuseWhileRecording('Generator', 'a replay would not set its state again; do it before the step');
     this.seed = checkWhole('seed', seed);
     this.offset = checkWhole('offset', offset);
   }
@@ -54,11 +59,13 @@ export class Generator {
 
   /** `n` numbers uniform on [0, 1), in double precision, on the host and at once: for schedules. */
   uniform(n: number): number[] {
+    refuseWhileRecording('Generator.uniform', drawnOnce);
     return native.hostUniform(...this._take(n, 'float64'), n);
   }
 
   /** `n` standard normal numbers, likewise. */
   normal(n: number): number[] {
+    refuseWhileRecording('Generator.normal', drawnOnce);
     return native.hostNormal(...this._take(n, 'float64'), n);
   }
 }
@@ -115,9 +122,23 @@ export function randperm(n: number, options: Omit<RandomOptions, 'dtype'> = {}):
   return draw(generator, n, 'float64', (seed, offset) => native.randomPermutation(device, n, seed, offset));
 }
 
-// A refused draw leaves the generator where it was.
+// A refused draw leaves the generator where it was. One that is recorded takes its numbers when it is replayed.
 function draw(generator: Generator, n: number, dtype: DType, run: (seed: number, offset: number) => number): Tensor {
   const before = generator.state;
+  if (isRecording()) {
+    const drawn = new Tensor(run(before.seed, before.offset));
+    let last = before;
+    vary({
+      numbers: () => {
+        last = generator.state;
+        return generator._take(n, dtype);
+      },
+      undo: () => {
+        generator.state = last;
+      },
+    });
+    return drawn;
+  }
   try {
     const [seed, offset] = Number.isSafeInteger(n) && n >= 0 ? generator._take(n, dtype) : [before.seed, before.offset];
     return new Tensor(run(seed, offset));

@@ -467,4 +467,13 @@ export interface NativeAddon {
     needX: boolean,
     needY: boolean,
   ): [value: Handle, gx: Optional, gy: Optional];
+
+  // graph
+  requireGraphs(device: string): string;
+  /** Begins to record; the number names the recording, the handles are its inputs. */
+  graphBegin(device: string, examples: readonly Handle[]): [recording: number, ...inputs: Handle[]];
+  graphEnd(recording: number, outputs: readonly Handle[]): void;
+  graphReplay(recording: number, inputs: readonly Handle[], numbers: readonly number[]): Handle[];
+  /** Undone where it has not ended. */
+  graphDispose(recording: number): void;
 }

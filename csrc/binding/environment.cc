@@ -94,6 +94,9 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
 Environment::Environment(Napi::Env env) : env_(env), mailbox_(std::make_shared<Mailbox>(env)) { ++liveEnvironments; }
 
 Environment::~Environment() {
+  // A thread that is ended in the middle of a recording leaves it to this to let the others go on.
+  if (Recording* unfinished = Recording::ofThread()) unfinished->abandon();
+  for (const auto& [number, recording] : recordings_) recording->dispose();
   mailbox_->close();
   if (--liveEnvironments == 0) stopDevices();
 }
@@ -114,6 +117,26 @@ bool Environment::erase(double handle) {
   const bool erased = handles_.erase(handle);
   reportMemory();
   return erased;
+}
+
+double Environment::insert(std::shared_ptr<Recording> recording) {
+  recordings_.emplace(nextRecording_, std::move(recording));
+  return nextRecording_++;
+}
+
+std::shared_ptr<Recording> Environment::recording(double number) const {
+  const auto found = recordings_.find(number);
+  if (found == recordings_.end()) fail(ErrorCode::Disposed, "captureGraph", "the step has been disposed");
+  return found->second;
+}
+
+void Environment::eraseRecording(double number) {
+  const auto found = recordings_.find(number);
+  if (found == recordings_.end()) return;
+  const std::shared_ptr<Recording> recording = std::move(found->second);
+  recordings_.erase(found);
+  if (Recording::ofThread() == recording.get()) recording->abandon();
+  recording->dispose();
 }
 
 // Tells V8 how much its small wrappers hold, in steps, so that its collector runs often enough to be a safety net.

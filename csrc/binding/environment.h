@@ -3,11 +3,13 @@
 
 #include <napi.h>
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "binding/handle_table.h"
+#include "core/recording.h"
 
 namespace flowmap::binding {
 
@@ -40,6 +42,18 @@ class Mailbox {
   int expected_ = 0;  // JavaScript thread only
 };
 
+// What a blocking call asks now and then: whether this JavaScript thread is told to end meanwhile (`process.exit` on
+// the main thread, `worker.terminate`), which would otherwise wait for the whole queue. Calls into JavaScript fail from
+// then on.
+inline auto toldToEnd(napi_env env) {
+  napi_value undefined;
+  napi_get_undefined(env, &undefined);
+  return [env, undefined] {
+    napi_value ignored;
+    return napi_coerce_to_bool(env, undefined, &ignored) != napi_ok;
+  };
+}
+
 class Environment {
  public:
   explicit Environment(Napi::Env env);
@@ -53,6 +67,12 @@ class Environment {
   double insert(Tensor tensor);
   bool erase(double handle);
 
+  // Recordings by number; a number is never used again.
+  double insert(std::shared_ptr<Recording> recording);
+  // Throws Error(Disposed).
+  std::shared_ptr<Recording> recording(double number) const;
+  void eraseRecording(double number);
+
   void setErrorFactory(Napi::Function factory) { errorFactory_ = Napi::Persistent(factory); }
   // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes. Null where the
   // thread is being terminated and runs no JavaScript any more.
@@ -65,6 +85,8 @@ class Environment {
   HandleTable handles_;
   std::shared_ptr<Mailbox> mailbox_;
   std::vector<std::unique_ptr<BoundBase>> bound_;
+  std::map<double, std::shared_ptr<Recording>> recordings_;
+  double nextRecording_ = 1;
   Napi::FunctionReference errorFactory_;
   int64_t reportedBytes_ = 0;
 };

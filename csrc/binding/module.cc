@@ -4,6 +4,7 @@
 #include "binding/bind.h"
 #include "binding/environment.h"
 #include "binding/features.h"
+#include "binding/graph.h"
 #include "binding/transfer.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
@@ -251,6 +252,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindShape(exports);
   bindGather(exports);
   bindMmd(exports);
+  bindGraph(exports);
   return exports;
 }
 

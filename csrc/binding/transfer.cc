@@ -47,9 +47,12 @@ std::pair<const void*, size_t> toBytes(napi_env env, ArgumentName name, napi_val
   failArgument(env, name, "a typed array or an ArrayBuffer", value);
 }
 
+constexpr char kNothingToRead[] = "nothing is computed until it is replayed, so nothing can be read or waited for";
+
 // A promise that `start`, called on the stream's thread with what settles it, is to keep.
 template <class Start>
 napi_value promiseOf(napi_env env, const char* op, Device& device, Start start) {
+  Recording::refuse(op, kNothingToRead);
   Environment& environment = Environment::of(env);
   auto read = std::make_shared<PendingRead>();
   read->op = op;
@@ -72,21 +75,10 @@ napi_value readAsync(napi_env env, const Tensor& x) {
                    [x](const Arrival& settle) { startDownload("data", x.device().transfer(), x, settle); });
 }
 
-// What a blocking call asks now and then: whether this JavaScript thread is told to end meanwhile (`process.exit` on
-// the main thread, `worker.terminate`), which would otherwise wait for the whole queue. Calls into JavaScript fail from
-// then on.
-auto toldToEnd(napi_env env) {
-  napi_value undefined;
-  napi_get_undefined(env, &undefined);
-  return [env, undefined] {
-    napi_value ignored;
-    return napi_coerce_to_bool(env, undefined, &ignored) != napi_ok;
-  };
-}
-
 // Blocks until what `start` begins on the stream's thread has arrived. Null when the thread is told to end meanwhile.
 template <class Start>
-std::shared_ptr<Handover> waitFor(napi_env env, Device& device, Start start) {
+std::shared_ptr<Handover> waitFor(napi_env env, const char* op, Device& device, Start start) {
+  Recording::refuse(op, kNothingToRead);
   auto handover = std::make_shared<Handover>();
   device.stream().enqueue(makeJob([start = std::move(start), handover]() noexcept {
     start([handover](std::shared_ptr<HostBuffer> values, std::shared_ptr<const Error> error) {
@@ -99,12 +91,13 @@ std::shared_ptr<Handover> waitFor(napi_env env, Device& device, Start start) {
 }
 
 napi_value readSync(napi_env env, const Tensor& x) {
+  Recording::refuse("dataSync", kNothingToRead);
   std::shared_ptr<Handover> copied;  // where the device's memory is not the host's
   if (x.device().transfer().direct()) {
     if (!x.device().stream().synchronize(toldToEnd(env))) return nullptr;
     if (x.storage()->error()) throw *x.storage()->error();
   } else {
-    copied = waitFor(env, x.device(),
+    copied = waitFor(env, "dataSync", x.device(),
                      [x](const Arrival& done) { startDownload("dataSync", x.device().transfer(), x, done); });
     if (!copied) return nullptr;
   }
@@ -146,7 +139,10 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
     throw Error(error.code(), "tensor", error.detail());
   }
   if (length) std::memcpy(copy->data(), bytes, length);
-  launch("tensor", device, {out}, {}, [out, copy](Backend&) { out.device().transfer().upload(out, copy); });
+  // The values of a recording are those of this call, uploaded in each replay.
+  launchVarying("tensor", device, {out}, {}, {}, nullptr, [copy](Backend&, const Operands& of, const Numbers&) {
+    of.outputs[0].device().transfer().upload(of.outputs[0], copy);
+  });
   return out;
 }
 
@@ -195,11 +191,12 @@ napi_value synchronize(napi_env env, Device& device) {
 }
 
 void synchronizeSync(napi_env env, Device& device) {
-  waitFor(env, device, [&device](const Arrival& done) { flush("synchronizeSync", device, done); });
+  waitFor(env, "synchronizeSync", device, [&device](const Arrival& done) { flush("synchronizeSync", device, done); });
 }
 
 // Freeing a device's memory waits for the device, so where that is not the host it happens on the stream's thread.
 void emptyCache(Device& device) {
+  Recording::refuse("emptyCache", "memory cannot be given back meanwhile");
   if (device.transfer().direct()) return device.allocator().emptyCache();
   device.stream().enqueue(makeJob([&device]() noexcept { device.allocator().emptyCache(); }));
 }

@@ -7,12 +7,14 @@
 #include <string>
 
 #include "core/allocator.h"
+#include "core/graphs.h"
 #include "core/stream.h"
 #include "core/transfer.h"
 
 namespace flowmap {
 
 class Backend;
+class Recording;
 
 // What a kind of device brings; the stream is common to all.
 struct DeviceParts {
@@ -21,6 +23,7 @@ struct DeviceParts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transfer> transfer;
   std::function<void()> prepareThread;  // runs on the stream's thread each time one starts
+  std::unique_ptr<Graphs> graphs;       // null where work cannot be recorded
 };
 
 class Device {
@@ -33,10 +36,16 @@ class Device {
   Backend& backend() { return *parts_.backend; }
   Transfer& transfer() { return *parts_.transfer; }
   Stream& stream() { return stream_; }
+  Graphs* graphs() { return parts_.graphs.get(); }
+
+  // On the stream's thread: what ops are recorded into now; null where they run.
+  Recording* recording() const { return recording_; }
+  void setRecording(Recording* recording) { recording_ = recording; }
 
  private:
   std::string name_;
   DeviceParts parts_;
+  Recording* recording_ = nullptr;
   Stream stream_;  // last: its thread must end before what its jobs use
 };
 

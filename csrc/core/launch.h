@@ -1,52 +1,51 @@
 // Enqueues one kernel call. Contracts in csrc/ops check, create outputs, and end in a launch.
 #pragma once
 
-#include <array>
-#include <exception>
-#include <memory>
-#include <new>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
+#include "core/recording.h"
 #include "core/tensor.h"
 
 namespace flowmap {
+
+// On the calling thread: throws where the device has failed, or where this thread records on another device.
+void admit(const char* op, Device& device);
+
+// One op on the stream's thread: gives outputs memory and calls `body` with the recording in progress, if any. A
+// failure marks the outputs; a failed input marks them without running.
+void perform(const char* op, Device& device, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+             const std::function<void(Recording*)>& body) noexcept;
 
 // Runs `run(backend)` on the stream of `device` once all earlier jobs have run. Outputs get memory just before.
 // `run` must hold its tensors by value. A failure marks the outputs; a failed input marks them without running.
 template <class Run>
 void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
-  device.backend().refuse(op);
+  admit(op, device);
   device.stream().enqueue(
       makeJob([op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
-        const auto failWith = [&](std::shared_ptr<const Error> error) {
-          for (const Tensor& output : outputs) {
-            if (output) output.storage()->setError(error);
-          }
-        };
-        for (const Tensor& input : inputs) {
-          if (!input || !input.storage()->error()) continue;
-          // An in-place op (an optimiser's step) given a failed input leaves its targets as they were: nothing is lost,
-          // and the error is read where it arose.
-          if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;
-          return failWith(input.storage()->error());
-        }
-        try {
-          device.backend().enter(op);
-          for (const Tensor& output : outputs) {
-            if (output) output.storage()->materialize();
-          }
+        perform(op, device, outputs, inputs, [&](Recording* recording) {
+          if (recording) recording->capture(op, outputs, inputs);
           run(device.backend());
-          device.backend().leave();
-        } catch (const DeviceLost& error) {
-          failWith(std::make_shared<const Error>(error));
-        } catch (const Error& error) {
-          failWith(std::make_shared<const Error>(error.code(), op, error.detail()));
-        } catch (const std::bad_alloc&) {
-          failWith(std::make_shared<const Error>(ErrorCode::OutOfMemory, op, "the system allocator failed"));
-        } catch (const std::exception& error) {
-          failWith(std::make_shared<const Error>(ErrorCode::Internal, op, error.what()));
-        }
+        });
+      }));
+}
+
+// The same for an op with numbers that change from step to step: a recording runs it anew in each replay, with the
+// numbers of that replay. `check` throws where they do not fit; `run` may hold nothing but what never changes.
+inline void launchVarying(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs,
+                          Numbers numbers, NumbersCheck check, VaryingRun run) {
+  admit(op, device);
+  if (check) check(numbers);
+  device.stream().enqueue(
+      makeJob([op, &device, operands = Operands{std::move(outputs), std::move(inputs)}, numbers = std::move(numbers),
+               check = std::move(check), run = std::move(run)]() noexcept {
+        perform(op, device, operands.outputs, operands.inputs, [&](Recording* recording) {
+          if (recording) return recording->defer(op, operands.outputs, operands.inputs, numbers, check, run);
+          run(device.backend(), operands, numbers);
+        });
       }));
 }
 

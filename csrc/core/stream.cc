@@ -10,7 +10,7 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
     worker_ = std::thread([this] { loop(); });  // throws where the system has no thread left
     running_ = true;
   }
-  progress_.wait(lock, [this] { return queue_.size() < kMaxQueued || stopping_; });
+  progress_.wait(lock, [this] { return (queue_.size() < kMaxQueued && !heldByAnother()) || stopping_; });
   if (stopping_) return;
   queue_.push_back(std::move(job));
   ++enqueued_;
@@ -20,10 +20,37 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
 bool Stream::post(std::unique_ptr<Job> job) {
   std::lock_guard lock(mutex_);
   if (!running_ || stopping_) return false;
+  if (holder_ != std::thread::id()) {
+    posted_.push_back(std::move(job));
+    return true;
+  }
   queue_.push_back(std::move(job));
   ++enqueued_;
   wake_.notify_one();
   return true;
+}
+
+bool Stream::hold(const std::function<bool()>& abandon) {
+  std::unique_lock lock(mutex_);
+  while (!progress_.wait_for(lock, std::chrono::milliseconds(20), [this] { return !heldByAnother(); })) {
+    lock.unlock();
+    if (abandon()) return false;
+    lock.lock();
+  }
+  holder_ = std::this_thread::get_id();
+  return true;
+}
+
+void Stream::unhold() {
+  {
+    std::lock_guard lock(mutex_);
+    holder_ = {};
+    enqueued_ += posted_.size();
+    for (std::unique_ptr<Job>& job : posted_) queue_.push_back(std::move(job));
+    posted_.clear();
+  }
+  wake_.notify_one();
+  progress_.notify_all();
 }
 
 bool Stream::synchronize(const std::function<bool()>& abandon) {
@@ -39,12 +66,13 @@ bool Stream::synchronize(const std::function<bool()>& abandon) {
 }
 
 void Stream::abandon() {
-  std::deque<std::unique_ptr<Job>> dropped;  // ends outside the lock: jobs may release tensors
+  std::deque<std::unique_ptr<Job>> dropped, posted;  // end outside the lock: jobs may release tensors
   {
     std::lock_guard lock(mutex_);
     if (!running_) return;
     stopping_ = true;
     dropped.swap(queue_);
+    posted.swap(posted_);
   }
   wake_.notify_one();
   progress_.notify_all();

@@ -31,6 +31,11 @@ class Stream {
   // where no thread runs.
   virtual bool post(std::unique_ptr<Job> job);
 
+  // From `hold` to `unhold`, both on one thread, jobs of other threads wait in `enqueue`, and posted ones, of any
+  // thread, until it ends. `hold` waits for its turn; false when `abandon` says so.
+  bool hold(const std::function<bool()>& abandon);
+  void unhold();
+
   // Returns true when everything enqueued before the call has run, or false when `abandon`, asked now and then, says
   // so.
   bool synchronize(const std::function<bool()>& abandon);
@@ -46,13 +51,16 @@ class Stream {
  private:
   static constexpr size_t kMaxQueued = 8192;
   void loop();
+  bool heldByAnother() const { return holder_ != std::thread::id() && holder_ != std::this_thread::get_id(); }
 
   const std::function<void()> prepare_;
   std::mutex mutex_;
   std::condition_variable wake_;      // for the worker
   std::condition_variable progress_;  // for those who wait for it
   std::deque<std::unique_ptr<Job>> queue_;
+  std::deque<std::unique_ptr<Job>> posted_;  // while held
   std::thread worker_;
+  std::thread::id holder_;
   uint64_t enqueued_ = 0;
   uint64_t finished_ = 0;
   bool running_ = false;

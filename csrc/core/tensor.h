@@ -16,8 +16,10 @@ namespace flowmap {
 class Storage {
  public:
   Storage(Device& device, size_t bytes) : device_(device), bytes_(bytes) {}
+  // Of memory that something else owns: a recording.
+  Storage(Device& device, size_t bytes, void* data) : device_(device), bytes_(bytes), data_(data), owned_(false) {}
   ~Storage() {
-    if (data_) device_.allocator().release(data_, bytes_);
+    if (data_ && owned_) device_.allocator().release(data_, bytes_);
   }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -38,6 +40,7 @@ class Storage {
   Device& device_;
   size_t bytes_;
   void* data_ = nullptr;
+  bool owned_ = true;
   std::shared_ptr<const Error> error_;
 };
 

@@ -8,6 +8,7 @@
 #include "cuda/allocator.h"
 #include "cuda/backend.h"
 #include "cuda/cublas.h"
+#include "cuda/graphs.h"
 #include "cuda/transfer.h"
 
 namespace flowmap::cuda {
@@ -75,9 +76,14 @@ DeviceParts open(int ordinal, const std::string& name) {
     auto allocator = std::make_unique<CudaAllocator>(*runtime);
     auto backend = std::make_unique<CudaBackend>(*runtime);
     auto transfer = std::make_unique<CudaTransfer>(*runtime);
+    auto graphs = std::make_unique<CudaGraphs>(*runtime, *allocator);
     Runtime* const adopted = runtime.get();
-    return {std::move(runtime), std::move(allocator), std::move(backend), std::move(transfer),
-            [adopted] { adopted->startStream(); }};
+    return {std::move(runtime),
+            std::move(allocator),
+            std::move(backend),
+            std::move(transfer),
+            [adopted] { adopted->startStream(); },
+            std::move(graphs)};
   } catch (const Error& error) {
     throw Error(ErrorCode::DeviceUnavailable, name, error.detail());
   }

@@ -37,6 +37,9 @@ class Runtime {
   int ordinal() const { return ordinal_; }
   const std::string& name() const { return name_; }
   cudaStream_t stream() const { return stream_; }
+  // While the stream records: what waits for the device is better left. Set on the stream's thread.
+  bool capturing() const { return capturing_.load(std::memory_order_relaxed); }
+  void setCapturing(bool capturing) { capturing_.store(capturing, std::memory_order_relaxed); }
   int multiprocessors() const { return multiprocessors_; }
   int major() const { return major_; }
   int minor() const { return minor_; }
@@ -84,6 +87,7 @@ class Runtime {
   size_t sharedMemoryPerBlock_ = 0;
   FaultRecord* fault_ = nullptr;
   bool blocking_ = false;
+  std::atomic<bool> capturing_ = false;
   std::atomic<bool> forget_ = false;
 
   struct FaultText {

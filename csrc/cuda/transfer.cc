@@ -116,7 +116,7 @@ void CudaTransfer::loop() {
       next.fault.reset();
       next.abandoned.clear();
       next.arrival = nullptr;
-      pinned_->trim();
+      if (!runtime_.capturing()) pinned_->trim();  // freeing waits for the device
       lock.lock();
       if (next.done) events_.push_back(next.done);
     }

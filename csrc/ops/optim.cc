@@ -15,7 +15,27 @@ void checkCount(const char* op, const char* argument, const std::vector<Tensor>&
 
 void append(std::vector<Tensor>& to, const std::vector<Tensor>& from) { to.insert(to.end(), from.begin(), from.end()); }
 
-// Checks and launches a step with two moments; `run` is the backend's part.
+// What a step with two moments works on.
+struct MomentTensors {
+  std::vector<Tensor> params, grads, m, v, masters;
+  Tensor gradScale;
+};
+
+// The reverse of how momentStep lists them.
+MomentTensors momentTensors(const Operands& of, bool withMasters) {
+  const size_t count = of.outputs.size() / (withMasters ? 4 : 3);
+  const auto part = [count](const std::vector<Tensor>& list, size_t which) {
+    return std::vector<Tensor>(list.begin() + which * count, list.begin() + (which + 1) * count);
+  };
+  return {part(of.outputs, 0),
+          part(of.inputs, 0),
+          part(of.outputs, 1),
+          part(of.outputs, 2),
+          withMasters ? part(of.outputs, 3) : std::vector<Tensor>(),
+          of.inputs[count]};
+}
+
+// Checks and launches a step with two moments; `run` is the backend's part. The learning rate and the step vary.
 template <class Run>
 void momentStep(const char* op, const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                 const std::vector<Tensor>& m, const std::vector<Tensor>& v, const std::vector<Tensor>& masters,
@@ -25,14 +45,17 @@ void momentStep(const char* op, const std::vector<Tensor>& params, const std::ve
   checkCount(op, "m", m, params.size());
   checkCount(op, "v", v, params.size());
   if (!masters.empty()) checkCount(op, "masters", masters, params.size());
-  checkNonNegative(op, "learningRate", learningRate);
   checkNonNegative(op, "weightDecay", weightDecay);
   checkPositive(op, "eps", eps);
   for (const auto& [argument, beta] : {std::pair{"beta1", beta1}, std::pair{"beta2", beta2}}) {
     if (!(beta >= 0 && beta < 1)) fail(ErrorCode::Argument, op, argument, " must be in [0, 1), got ", beta);
   }
-  if (step < 1) fail(ErrorCode::Argument, op, "step must be at least 1, got ", step);
-  if (params.empty()) return;
+  const auto checkNumbers = [op](const Numbers& numbers) {
+    checkNonNegative(op, "learningRate", numbers[0]);
+    if (!(numbers[1] >= 1)) fail(ErrorCode::Argument, op, "step must be at least 1, got ", numbers[1]);
+  };
+  const Numbers numbers{learningRate, static_cast<double>(step)};
+  if (params.empty()) return checkNumbers(numbers);
   Device& device = params[0].device();
   for (size_t i = 0; i < params.size(); ++i) {
     checkFloating(op, "params", params[i]);
@@ -60,7 +83,10 @@ void momentStep(const char* op, const std::vector<Tensor>& params, const std::ve
   append(outputs, masters);
   inputs.push_back(gradScale);
   append(inputs, outputs);
-  launch(op, device, outputs, inputs, std::move(run));
+  launchVarying(op, device, std::move(outputs), std::move(inputs), numbers, checkNumbers,
+                [run, withMasters = !masters.empty()](Backend& backend, const Operands& of, const Numbers& varying) {
+                  run(backend, momentTensors(of, withMasters), varying[0], static_cast<int64_t>(varying[1]));
+                });
 }
 
 }  // namespace
@@ -69,9 +95,9 @@ void adamwStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
                const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const OptionalTensor& gradScale,
                double learningRate, double beta1, double beta2, double eps, double weightDecay, int64_t step) {
   momentStep("adamwStep", params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay, step,
-             [=](Backend& backend) {
-               backend.adamwStep(params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay,
-                                 step);
+             [=](Backend& backend, const MomentTensors& of, double rate, int64_t count) {
+               backend.adamwStep(of.params, of.grads, of.m, of.v, of.masters, of.gradScale, rate, beta1, beta2, eps,
+                                 weightDecay, count);
              });
 }
 
@@ -80,9 +106,9 @@ void radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
                double learningRate, double beta1, double beta2, double eps, double weightDecay, bool decoupled,
                int64_t step) {
   momentStep("radamStep", params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay, step,
-             [=](Backend& backend) {
-               backend.radamStep(params, grads, m, v, masters, gradScale, learningRate, beta1, beta2, eps, weightDecay,
-                                 decoupled, step);
+             [=](Backend& backend, const MomentTensors& of, double rate, int64_t count) {
+               backend.radamStep(of.params, of.grads, of.m, of.v, of.masters, of.gradScale, rate, beta1, beta2, eps,
+                                 weightDecay, decoupled, count);
              });
 }
 

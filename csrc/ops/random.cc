@@ -18,6 +18,23 @@ void checkHost(const char* op, int64_t seed, int64_t offset, int64_t n) {
   if (n < 0 || n > kMost) fail(ErrorCode::Argument, op, "n must be in [0, ", kMost, "], got ", n);
 }
 
+// Seed and offset vary from step to step. Both are below 2^53, as JavaScript gave them.
+template <class Draw>
+void launchDraw(const char* op, const Tensor& out, int64_t seed, int64_t offset, Draw draw) {
+  launchVarying(
+      op, out.device(), {out}, {}, {static_cast<double>(seed), static_cast<double>(offset)},
+      [op](const Numbers& numbers) {
+        for (const double number : numbers) {
+          if (!(number >= 0 && number <= 0x1p53)) {
+            fail(ErrorCode::Argument, op, "seed and offset must be in [0, 2^53], got ", number);
+          }
+        }
+      },
+      [draw](Backend& backend, const Operands& of, const Numbers& numbers) {
+        draw(backend, of.outputs[0], static_cast<int64_t>(numbers[0]), static_cast<int64_t>(numbers[1]));
+      });
+}
+
 }  // namespace
 
 double randomBlocks(int64_t n, DType dtype) {
@@ -36,7 +53,9 @@ Tensor randomUniform(Device& device, const Shape& shape, DType dtype, int64_t se
   checkFinite(op, "high", high);
   if (low > high) fail(ErrorCode::Argument, op, "low must not exceed high, got ", low, " and ", high);
   const Tensor out = Tensor::empty(device, shape, dtype);
-  launch(op, device, {out}, {}, [=](Backend& backend) { backend.randomUniform(out, seed, offset, low, high); });
+  launchDraw(op, out, seed, offset, [=](Backend& backend, const Tensor& to, int64_t from, int64_t at) {
+    backend.randomUniform(to, from, at, low, high);
+  });
   return out;
 }
 
@@ -46,7 +65,8 @@ Tensor randomNormal(Device& device, const Shape& shape, DType dtype, int64_t see
   checkSizes(op, "shape", shape, dtype);
   checkSequence(op, seed, offset);
   const Tensor out = Tensor::empty(device, shape, dtype);
-  launch(op, device, {out}, {}, [=](Backend& backend) { backend.randomNormal(out, seed, offset); });
+  launchDraw(op, out, seed, offset,
+             [](Backend& backend, const Tensor& to, int64_t from, int64_t at) { backend.randomNormal(to, from, at); });
   return out;
 }
 
@@ -59,7 +79,9 @@ Tensor randomIntegers(Device& device, const Shape& shape, int64_t seed, int64_t 
     fail(ErrorCode::Argument, op, "[low, high) must be a range of 32-bit integers, got [", low, ", ", high, ")");
   }
   const Tensor out = Tensor::empty(device, shape, DType::Int32);
-  launch(op, device, {out}, {}, [=](Backend& backend) { backend.randomIntegers(out, seed, offset, low, high); });
+  launchDraw(op, out, seed, offset, [=](Backend& backend, const Tensor& to, int64_t from, int64_t at) {
+    backend.randomIntegers(to, from, at, low, high);
+  });
   return out;
 }
 
@@ -68,7 +90,9 @@ Tensor randomPermutation(Device& device, int64_t n, int64_t seed, int64_t offset
   checkSequence(op, seed, offset);
   if (n < 0 || n > INT32_MAX) fail(ErrorCode::Argument, op, "n must be in [0, ", INT32_MAX, "], got ", n);
   const Tensor out = Tensor::empty(device, {n}, DType::Int32);
-  launch(op, device, {out}, {}, [=](Backend& backend) { backend.randomPermutation(out, seed, offset); });
+  launchDraw(op, out, seed, offset, [](Backend& backend, const Tensor& to, int64_t from, int64_t at) {
+    backend.randomPermutation(to, from, at);
+  });
   return out;
 }
 

@@ -9,6 +9,7 @@ namespace flowmap::ops {
 Tensor toDevice(const Tensor& x, Device& device) {
   Device& from = x.device();
   if (&from == &device) return x;
+  Recording::refuse("to", "a copy from another device to it, or back, would not be repeated; do it before the step");
   from.backend().refuse("to");
   const Tensor out = Tensor::empty(device, x.shape(), x.dtype());
   Transfer& staging = from.transfer().direct() ? device.transfer() : from.transfer();

@@ -3,6 +3,7 @@ import { zeros } from '../create';
 import { ArgumentError, FormatError, ShapeError } from '../errors';
 import { keep } from '../memory';
 import { cast } from '../ops/elementwise';
+import { isRecording, refuseWhileRecording, vary } from '../recording';
 import type { Tensor } from '../tensor';
 import { copyInto } from './inPlace';
 
@@ -96,6 +97,9 @@ export abstract class MomentOptimizer {
    */
   update(grads: ReadonlyMap<string, Tensor>, options: { lr?: number; gradScale?: Tensor | null } = {}): void {
     const { lr = this.lr, gradScale = null } = options;
+    if (options.lr !== undefined) {
+      refuseWhileRecording(this.name, 'replays would repeat the option lr; set the property lr before the step');
+    }
     const list = this.names.map((name) => {
       const gradient = grads.get(name);
       if (!gradient) {
@@ -118,8 +122,25 @@ export abstract class MomentOptimizer {
         lr,
         step: this.steps + 1,
       });
+      if (isRecording()) vary({ numbers: () => [this.lr, this.steps + 1], undo: () => {} });
     }
-    this.steps += 1;
+    this.advance();
+  }
+
+  private advance(): void {
+    if (!isRecording()) {
+      this.steps += 1;
+      return;
+    }
+    vary({
+      numbers: () => {
+        this.steps += 1;
+        return [];
+      },
+      undo: () => {
+        this.steps -= 1;
+      },
+    });
   }
 
   /** The moments and masters themselves, not copies, under `m.<name>`, `v.<name>`, `master.<name>`. */

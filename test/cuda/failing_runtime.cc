@@ -1,6 +1,6 @@
 // Preloaded before the emulated runtime by a test: from the n-th kernel launch on (FAIL_AT_LAUNCH), waiting finds an
 // illegal address, and from then on every call does, as it is on a device whose context is lost. Page-locked memory
-// runs out at blocks of FAIL_HOST_ALLOC bytes.
+// runs out at blocks of FAIL_HOST_ALLOC bytes. The n-th end of a capture (FAIL_AT_END_CAPTURE) finds it invalid.
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
@@ -63,6 +63,23 @@ cudaError_t simtEnqueue(cudaStream_t stream, void (*work)(const void*, SimtDefec
   if (!lost) return real(stream, work, data, release);
   release(data);
   return cudaErrorIllegalAddress;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  static const int at = std::getenv("FAIL_AT_END_CAPTURE") ? std::atoi(std::getenv("FAIL_AT_END_CAPTURE")) : 0;
+  static std::atomic<int> ends{0};
+  static const auto real = next<decltype(&cudaStreamEndCapture)>("cudaStreamEndCapture");
+  const cudaError_t status = real(stream, graph);
+  if (++ends != at) return status;
+  *graph = nullptr;
+  return cudaErrorStreamCaptureInvalidated;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  if (lost) return cudaErrorIllegalAddress;
+  ++launches;
+  static const auto real = next<decltype(&cudaGraphLaunch)>("cudaGraphLaunch");
+  return real(graph, stream);
 }
 
 cudaError_t cudaHostAlloc(void** block, size_t bytes, unsigned int flags) {

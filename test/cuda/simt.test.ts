@@ -95,6 +95,12 @@ suite('the CUDA emulator', () => {
       ['failures stick until a reset', 'failuresStick'],
       ['a kernel that stops nothing is fine', 'noStop'],
       ['several host threads may use it', 'severalThreads'],
+      ['a capture collects work, and launching its graph runs it', 'captureRunsNothing'],
+      ['a graph copies what is there when it runs', 'replayReadsAnew'],
+      ['waiting for a capturing stream is refused and spoils the capture', 'captureRefusesWaits'],
+      ['the mode of a capture says what may be called beside it', 'captureModes'],
+      ['a capture and work outside of it do not depend on each other', 'captureIsolation'],
+      ['captures and graphs are refused in a wrong state', 'captureStates'],
     ])('%s', (_, name) => {
       expect(cases.get(name)).toEqual({ name, right: true, error: '' });
     });
@@ -106,6 +112,7 @@ suite('the CUDA emulator', () => {
         /read of 4 bytes .* never written .*copyOne.*runtime\.cu:\d+/,
       ],
       ['a trap', 'trap', /^trap, kernel .*stop.*runtime\.cu:\d+/],
+      ['a kernel of a graph that goes astray', 'graphFaults', /past the end of an allocation of 4 bytes/],
       ['a failed assertion', 'assertion', /runtime\.cu:\d+: .*assertion `how == 3` failed/],
     ])('%s is reported', (_, name, message) => {
       expect(cases.get(name)?.error).toMatch(message);

@@ -1,35 +1,15 @@
 // A device whose context is lost (here: the emulated one, behind a runtime that fails), and how processes with CUDA work
 // in their queues end. In processes of their own.
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { devices } from '../support/devices';
+import { runNode } from '../support/runNode';
 
 const root = join(__dirname, '..', '..');
 const failing = join(root, 'build', 'cuda-emulated', 'failing_runtime.so');
 const cuda = devices.find(({ label }) => label.startsWith('cuda'));
 const present = cuda !== undefined && cuda.missing === undefined;
 const emulated = cuda?.label === 'cuda-emulated' && present && existsSync(failing);
-
-function runNode(source: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: number | null; lines: string[] }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['-r', './scripts/typescript.cjs', '-e', source], {
-      cwd: root,
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 60_000,
-      killSignal: 'SIGKILL',
-    });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk) => {
-        output += chunk;
-      });
-    }
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, lines: output.trim().split('\n') }));
-  });
-}
 
 (emulated ? describe : describe.skip)('a CUDA device that fails', () => {
   const program = `

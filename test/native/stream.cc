@@ -40,6 +40,34 @@ void waitingCanBeAbandoned() {
   expect(stream.synchronize(never), "and the stream goes on");
 }
 
+void holdsForOneThread() {
+  Stream stream;
+  std::vector<int> seen;
+  expect(stream.hold(never), "a free stream can be held");
+  std::atomic<bool> waiting = false, given = false, held = false;
+  std::thread other([&] {
+    waiting = true;
+    stream.enqueue(makeJob([&seen] { seen.push_back(2); }));
+    given = true;
+    expect(stream.hold(never), "another thread holds it once it is free again");
+    held = true;
+    stream.unhold();
+  });
+  while (!waiting) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  expect(!given, "jobs of other threads wait");
+  expect(stream.post(makeJob([&seen] { seen.push_back(3); })), "posted jobs are taken");
+  stream.enqueue(makeJob([&seen] { seen.push_back(1); }));
+  stream.enqueue(makeJob([&seen] { seen.push_back(1); }));
+  expect(stream.synchronize(never) && seen == std::vector<int>{1, 1}, "those of the holder alone run");
+  stream.unhold();
+  other.join();
+  expect(held && stream.synchronize(never) && seen == std::vector<int>{1, 1, 3, 2}, "then the others follow");
+  std::thread([&] { expect(stream.hold(never), "held by a thread that ends"); }).join();
+  expect(!stream.hold([] { return true; }), "waiting to hold can be abandoned");
+  stream.abandon();
+}
+
 void stopsAndStartsAnew() {
   std::atomic<int> prepared = 0, ran = 0;
   Stream stream([&prepared] { ++prepared; });
@@ -84,6 +112,7 @@ void takesPostsWhileItIsFull() {
 int main() {
   runsJobsInOrder();
   waitingCanBeAbandoned();
+  holdsForOneThread();
   stopsAndStartsAnew();
   takesPostsWhileItIsFull();
   std::puts("stream: ok");

@@ -5,6 +5,7 @@
 
 #include "../report.h"
 #include "errors.h"
+#include "streams.h"
 
 namespace flowmap::simt {
 
@@ -13,6 +14,8 @@ cudaError_t guarded(Body&& body) {
   if (const cudaError_t broken = deviceError(); broken != cudaSuccess) return broken;
   try {
     return note(body());
+  } catch (const Refused& refused) {
+    return note(refused.error);
   } catch (const UnknownPtx& unknown) {
     return explain(cudaErrorInvalidPtx, unknown.what());
   } catch (const std::bad_alloc&) {

@@ -101,11 +101,17 @@ cudaError_t copy(void* to, const void* from, size_t size, cudaMemcpyKind kind, c
                       (kind == cudaMemcpyDeviceToDevice && deviceTo && deviceFrom) ||
                       (kind == cudaMemcpyHostToHost && !deviceTo && !deviceFrom);
   if (!agrees) return cudaErrorInvalidValue;
+  // CUDA records pageable copies, and reads and writes them at each launch; here nothing does that.
+  if (captureStatus(id) != cudaStreamCaptureStatusNone && !(deviceTo && deviceFrom) &&
+      !isPinned(deviceTo ? from : to, size)) {
+    return explain(cudaErrorNotSupported, "the emulator does not capture copies from or to pageable memory");
+  }
   if (deviceTo && deviceFrom) {
     enqueue(id, [=] { withinDevice(to, from, size); });
   } else if (deviceTo) {
     if (isPinned(from, size)) {
       const Ticket ticket = enqueue(id, [=] { toDevice(to, from, size); });
+      if (ticket.number == 0) return cudaSuccess;  // captured
       const std::lock_guard lock(host().mutex);
       host().readings.push_back({address(from), address(from) + size, ticket});
     } else {
@@ -116,7 +122,7 @@ cudaError_t copy(void* to, const void* from, size_t size, cudaMemcpyKind kind, c
     }
   } else {
     settleReadings(to, size);
-    if (isPinned(to, size)) std::memset(to, kPoison, size);
+    if (isPinned(to, size) && captureStatus(id) == cudaStreamCaptureStatusNone) std::memset(to, kPoison, size);
     const Ticket ticket =
         deviceFrom ? enqueue(id, [=] { toHost(to, from, size); }) : enqueue(id, [=] { std::memmove(to, from, size); });
     if (!isPinned(to, size)) runTo(ticket);  // pageable: the call returns when the copy is done
@@ -125,6 +131,7 @@ cudaError_t copy(void* to, const void* from, size_t size, cudaMemcpyKind kind, c
 }
 
 cudaError_t copyNow(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+  refuseUnsafeCall();
   const cudaError_t error = copy(to, from, size, kind, nullptr);
   if (error != cudaSuccess) return error;
   runTo(lastOf(0));
@@ -132,6 +139,7 @@ cudaError_t copyNow(void* to, const void* from, size_t size, cudaMemcpyKind kind
 }
 
 cudaError_t allocate(void** pointer, size_t size) {
+  refuseUnsafeCall();
   if (!pointer) return cudaErrorInvalidValue;
   *pointer = nullptr;
   if (size == 0) return cudaSuccess;
@@ -142,6 +150,7 @@ cudaError_t allocate(void** pointer, size_t size) {
 }
 
 cudaError_t pin(void** pointer, size_t size) {
+  refuseUnsafeCall();
   if (!pointer) return cudaErrorInvalidValue;
   *pointer = nullptr;
   if (size == 0) return cudaSuccess;
@@ -165,6 +174,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t size, cudaStream_t stream) {
   return guarded([&] {
     uint64_t id;
     if (!streamId(stream, id)) return cudaErrorInvalidResourceHandle;
+    refuseInCapture(id, cudaErrorNotSupported);
     cudaError_t error = allocate(pointer, size);
     if (error == cudaErrorMemoryAllocation) {
       runTo(lastOf(id));  // what the stream frees becomes usable
@@ -176,6 +186,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t size, cudaStream_t stream) {
 cudaError_t cudaFree(void* pointer) {
   return guarded([&] {
     if (!pointer) return cudaSuccess;
+    refuseUnsafeCall();
     runAll();
     if (deviceError() != cudaSuccess) return deviceError();
     return deviceMemory().free(address(pointer)) ? cudaSuccess : cudaErrorInvalidValue;
@@ -185,6 +196,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   return guarded([&] {
     uint64_t id;
     if (!streamId(stream, id)) return cudaErrorInvalidResourceHandle;
+    refuseInCapture(id, cudaErrorNotSupported);
     if (!pointer) return cudaSuccess;
     enqueue(id, [=] {
       if (!deviceMemory().free(address(pointer))) throw Defect("cudaFreeAsync of what is not an allocation");
@@ -201,6 +213,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t size, unsigned) {
 cudaError_t cudaFreeHost(void* pointer) {
   return guarded([&] {
     if (!pointer) return cudaSuccess;
+    refuseUnsafeCall();
     runAll();
     const std::lock_guard lock(host().mutex);
     if (host().pinned.erase(address(pointer)) == 0) return cudaErrorInvalidValue;

@@ -13,7 +13,7 @@ using namespace flowmap::simt;
 
 struct CUevent_st {
   std::mutex mutex;
-  bool timing = true, recorded = false;
+  bool timing = true, recorded = false, captured = false;
   Ticket ticket;
   // When the recording ran; shared, as the operation may outlive the event.
   std::shared_ptr<std::atomic<double>> time;
@@ -27,6 +27,7 @@ double now() {
 
 Ticket ticketOf(cudaEvent_t event) {
   const std::lock_guard lock(event->mutex);
+  if (event->captured) throw Refused{cudaErrorCapturedEvent};
   return event->recorded ? event->ticket : Ticket{};
 }
 
@@ -56,6 +57,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return guarded([&] {
     uint64_t id;
     if (!streamId(stream, id)) return cudaErrorInvalidResourceHandle;
+    refuseInCapture(id);
     runTo(lastOf(id));
     return deviceError();
   });
@@ -65,6 +67,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return guarded([&] {
     uint64_t id;
     if (!event || !streamId(stream, id)) return cudaErrorInvalidResourceHandle;
+    const bool capturing = captureStatus(id) != cudaStreamCaptureStatusNone;
+    if (event->captured) {
+      if (capturing) return cudaSuccess;  // of this capture: there is no other way in
+      return explain(cudaErrorNotSupported, "the emulator does not let a second stream join a capture");
+    }
+    if (capturing && event->recorded) refuseInCapture(id, cudaErrorStreamCaptureIsolation);
     enqueue(id, [] {}, {ticketOf(event)});
     return cudaSuccess;
   });
@@ -102,6 +110,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->ticket = ticket;
     event->time = time;
     event->recorded = true;
+    event->captured = captureStatus(id) != cudaStreamCaptureStatusNone;
     return cudaSuccess;
   });
 }

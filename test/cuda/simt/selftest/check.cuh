@@ -35,6 +35,13 @@ struct Device {
   size_t size;
 };
 
+struct Stream {
+  explicit Stream(unsigned flags = cudaStreamNonBlocking) { cudaStreamCreateWithFlags(&handle, flags); }
+  Stream(const Stream&) = delete;
+  ~Stream() { cudaStreamDestroy(handle); }
+  cudaStream_t handle;
+};
+
 /** Repeatable values: a linear congruence's upper bits. */
 struct Random {
   uint64_t state = 0x9e3779b97f4a7c15ull;

@@ -1,13 +1,14 @@
 // The fake runtime: streams that run only when waited for, events, memory limits, errors that stick, and errors that do
-// not.
+// not. Graphs: graphs.cuh.
 #include <cassert>
 #include <thread>
 
-#include "../check.cuh"
+#include "graphs.cuh"
 
 namespace {
 
 using selftest::Device;
+using selftest::Stream;
 
 __global__ void increment(int* values, int n) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -39,12 +40,6 @@ struct Pinned {
   explicit Pinned(int n) { cudaMallocHost(reinterpret_cast<void**>(&data), size_t(n) * sizeof(int)); }
   ~Pinned() { cudaFreeHost(data); }
   int* data = nullptr;
-};
-
-struct Stream {
-  Stream() { cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking); }
-  ~Stream() { cudaStreamDestroy(handle); }
-  cudaStream_t handle;
 };
 
 /** Nothing arrives before something waits; then everything has. */
@@ -240,6 +235,13 @@ int main(int count, char** arguments) {
                              {"noStop", runStop<0>},
                              {"trap", runStop<1>},
                              {"assertion", runStop<2>},
-                             {"severalThreads", severalThreads}},
+                             {"severalThreads", severalThreads},
+                             {"captureRunsNothing", selftest::captureRunsNothing},
+                             {"replayReadsAnew", selftest::replayReadsAnew},
+                             {"captureRefusesWaits", selftest::captureRefusesWaits},
+                             {"captureModes", selftest::captureModes},
+                             {"captureIsolation", selftest::captureIsolation},
+                             {"captureStates", selftest::captureStates},
+                             {"graphFaults", selftest::graphFaults}},
                             count, arguments);
 }

@@ -1,0 +1,61 @@
+#include "core/launch.h"
+
+#include <exception>
+#include <memory>
+#include <new>
+
+namespace flowmap {
+
+void admit(const char* op, Device& device) {
+  device.backend().refuse(op);
+  const Recording* recording = Recording::ofThread();
+  if (recording && &recording->device() != &device) {
+    fail(ErrorCode::Device, op, "a step is being recorded on ", recording->device(), ", and a replay would not repeat ",
+         "this on ", device, "; do it before the step");
+  }
+}
+
+void perform(const char* op, Device& device, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+             const std::function<void(Recording*)>& body) noexcept {
+  Recording* const recording = device.recording();
+  const auto failWith = [&](std::shared_ptr<const Error> error) {
+    if (recording) recording->setFailure(error);
+    for (const Tensor& output : outputs) {
+      // A recording fails as a whole, and what was there before it is as it was.
+      if (output && !(recording && output.storage()->data())) output.storage()->setError(error);
+    }
+  };
+  const auto failed = [&](const Error& error) { failWith(std::make_shared<const Error>(error)); };
+  if (recording && recording->failure()) return failWith(recording->failure());
+  for (const Tensor& input : inputs) {
+    if (!input || !input.storage()->error()) continue;
+    if (recording) return failWith(input.storage()->error());
+    // An in-place op (an optimiser's step) given a failed input leaves its targets as they were: nothing is lost,
+    // and the error is read where it arose.
+    if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;
+    return failWith(input.storage()->error());
+  }
+  try {
+    // Nothing runs while recording, so nothing is waited for and no op can be what fails the device.
+    if (recording) {
+      device.backend().refuse(op);
+      return body(recording);
+    }
+    device.backend().enter(op);
+    for (const Tensor& output : outputs) {
+      if (output) output.storage()->materialize();
+    }
+    body(nullptr);
+    device.backend().leave();
+  } catch (const DeviceLost& error) {
+    failed(error);
+  } catch (const Error& error) {
+    failed(Error(error.code(), op, error.detail()));
+  } catch (const std::bad_alloc&) {
+    failed(Error(ErrorCode::OutOfMemory, op, "the system allocator failed"));
+  } catch (const std::exception& error) {
+    failed(Error(ErrorCode::Internal, op, error.what()));
+  }
+}
+
+}  // namespace flowmap

@@ -1,0 +1,107 @@
+// A step of a program, recorded once and replayed: a list of items in order, each either a segment of device work that
+// is launched as one, or an op that is run anew because its numbers change from step to step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/graphs.h"
+#include "core/transfer.h"
+
+namespace flowmap {
+
+// The tensors of an op whose numbers vary: it is run again with those of the recording in place of those of the call.
+struct Operands {
+  std::vector<Tensor> outputs, inputs;
+};
+using Numbers = std::vector<double>;
+using VaryingRun = std::function<void(Backend&, const Operands&, const Numbers&)>;
+using NumbersCheck = std::function<void(const Numbers&)>;  // throws Error
+
+class Recording : public std::enable_shared_from_this<Recording> {
+ public:
+  using Abandon = std::function<bool()>;  // asked now and then while waiting
+
+  // ---- JavaScript's threads ----
+
+  // Throws Error(Device) where the device has no graphs.
+  static void requireGraphs(const std::string& op, Device& device);
+  // The calling thread's, while it records; else null.
+  static Recording* ofThread();
+  // Throws Error(Argument) while the calling thread records, which then fails: the error may go into a promise that
+  // nobody looks at.
+  static void refuse(const char* op, const char* why);
+
+  // From now on all ops of this thread are recorded and those of other threads on the device wait. `inputs` of the
+  // recording are tensors of its own like `examples`. Null where waiting for another recording was abandoned.
+  static std::shared_ptr<Recording> start(Device& device, const std::vector<Tensor>& examples, const Abandon& abandon);
+  // Ends it; throws what went wrong, with nothing left behind. False where waiting was abandoned.
+  bool finish(std::vector<Tensor> outputs, const Abandon& abandon);
+  // Ends it and undoes everything.
+  void abandon();
+
+  // One replay. `numbers` are those of all varying ops, in order.
+  std::vector<Tensor> replay(const std::vector<Tensor>& inputs, const Numbers& numbers);
+  // After this it is of no use. What it holds is released when the stream comes to it.
+  void dispose();
+
+  const std::vector<Tensor>& inputs() const { return inputs_; }
+  Device& device() const { return device_; }
+
+  // ---- the stream's thread, for core/launch.cc ----
+
+  // Why it is of no use any more; null while it is.
+  const std::shared_ptr<const Error>& failure() const { return failure_; }
+  void setFailure(std::shared_ptr<const Error> error);
+  // Gives outputs memory, keeps what was there before the recording, and records what follows on the stream.
+  void capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs);
+  // The same, but adds an item to be run in each replay instead.
+  void defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+             const Numbers& numbers, NumbersCheck check, VaryingRun run);
+
+  explicit Recording(Device& device) : device_(device) {}
+  ~Recording();
+
+ private:
+  struct Item {
+    std::unique_ptr<GraphSegment> segment;  // or else:
+    const char* op = nullptr;
+    Operands operands;
+    size_t numbers = 0;
+    NumbersCheck check;
+    VaryingRun run;
+  };
+  // What goes when it is disposed of; left to the system where no stream runs any more to do it.
+  struct Contents {
+    std::unique_ptr<GraphMemory> memory;  // first: ends last
+    std::vector<Item> items;
+    std::vector<Tensor> inputs, outputs;
+    std::unordered_map<const Storage*, std::shared_ptr<Storage>> kept;  // from before, read or written
+  };
+
+  void begin();
+  void end(std::vector<Tensor> outputs);
+  void closeSegment();
+  void undo();
+  void release();
+  void checkTargets(const char* op, const std::vector<Tensor>& outputs) const;  // throws
+  void adopt(const std::vector<Tensor>& tensors);
+  Tensor alias(const Tensor& x) const;
+  void run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const Numbers& numbers);
+  void leaveThread();
+
+  Device& device_;
+  std::vector<Tensor> inputs_;
+  std::shared_ptr<const Error> refused_;  // on the thread that records
+  std::unique_ptr<Contents> contents_ = std::make_unique<Contents>();
+  // Made while recording, whether they still exist or not.
+  std::unordered_map<const Storage*, std::weak_ptr<Storage>> born_;
+  std::vector<std::weak_ptr<Storage>> escaped_;  // those of them that outlived it
+  std::shared_ptr<const Error> failure_;
+  bool capturing_ = false;
+};
+
+}  // namespace flowmap
