@@ -1,5 +1,6 @@
 // All groups of GPU benchmarks, by family.
 import { activation } from './activation';
+import { attention } from './attention';
 import { basics } from './basics';
 import { embedding } from './embedding';
 import { gatedResidual } from './gatedResidual';
@@ -11,7 +12,7 @@ import { optim } from './optim';
 import { patches } from './patches';
 import { softmax } from './softmax';
 
-const families = [basics, norm, gatedResidual, mmd, activation, softmax, embedding, patches, optim, matmul];
+const families = [basics, norm, gatedResidual, mmd, activation, softmax, embedding, patches, optim, matmul, attention];
 
 export function groupsOf(scale: Scale): Group[] {
   return families.flatMap((family) => family(scale));

@@ -1,14 +1,15 @@
 // Attention, its tangent and the backward of both as the plain composition, for correctness: it writes the matrices of
-// all scores to memory, some heads at a time; fused kernels take its place. The backward pass computes everything again
-// from the operands and takes nothing from the forward pass, so it can serve as an oracle.
+// all scores to memory, some heads at a time; fused kernels take its place where they can (attention.cc). The backward
+// pass computes everything again from the operands and takes nothing from the forward pass, so it can serve as an
+// oracle.
 #include <cmath>
 #include <initializer_list>
 #include <sstream>
 
 #include "core/attention_args.h"
+#include "cuda/attention.h"
 #include "cuda/attention_product.cuh"
 #include "cuda/attention_rows.cuh"
-#include "cuda/backend.h"
 #include "cuda/scratch.h"
 
 namespace flowmap::cuda {
@@ -55,7 +56,7 @@ class Composition {
   }
 
   void forward(const AttentionResults& out) {
-    checkKeyLengths(out.o);
+    checkKeyLengths(runtime_, g_, in_.keyLengths, out.o);
     const bool moving = in_.tq || in_.tk;
     forSlices(moving ? 2 : 1, [&](C* const* matrices, int64_t firstRow) {
       C *s = matrices[0], *t = moving ? matrices[1] : nullptr;
@@ -70,7 +71,7 @@ class Composition {
   void backward(const AttentionGradients& out, const Tensor& g, const Tensor& h) {
     for (const Tensor* x : {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv}) {
       if (!*x) continue;
-      checkKeyLengths(*x);
+      checkKeyLengths(runtime_, g_, in_.keyLengths, *x);
       break;
     }
     const bool moving = h && (in_.tq || in_.tk);
@@ -102,13 +103,6 @@ class Composition {
     at.member = group == 1 ? 0 : g_.headOffset(0, 1, heads, tokens);
     at.row = g_.rowStride(heads);
     return at;
-  }
-
-  void checkKeyLengths(const Tensor& out) {
-    if (!in_.keyLengths || g_.batch == 0) return;
-    const FaultName name = runtime_.nameFault("attention", ErrorCode::Argument, describeLength, out);
-    launchKernel(runtime_, checkKeyLengthsKernel, gridFor(runtime_, g_.batch), heads_.keyLengths, g_.batch, g_.keys,
-                 runtime_.fault(), name);
   }
 
   // Calls body(matrices, first row) for slices of the units, with `count` matrices of scores for each.
@@ -180,14 +174,21 @@ class Composition {
 
 }  // namespace
 
-void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
-                            const AttentionOperands& in) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime_, geometry, in).forward(out); });
+void checkKeyLengths(Runtime& runtime, const AttentionGeometry& geometry, const Tensor& keyLengths, const Tensor& out) {
+  if (!keyLengths || geometry.batch == 0) return;
+  const FaultName name = runtime.nameFault("attention", ErrorCode::Argument, describeLength, out);
+  launchKernel(runtime, checkKeyLengthsKernel, gridFor(runtime, geometry.batch), keyLengths.data<const int32_t>(),
+               geometry.batch, geometry.keys, runtime.fault(), name);
 }
 
-void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
-                               const AttentionOperands& in, const AttentionResults&, const Tensor& g, const Tensor& h) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime_, geometry, in).backward(out, g, h); });
+void attentionComposed(Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
+                       const AttentionOperands& in) {
+  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime, geometry, in).forward(out); });
+}
+
+void attentionVjpComposed(Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
+                          const AttentionOperands& in, const Tensor& g, const Tensor& h) {
+  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime, geometry, in).backward(out, g, h); });
 }
 
 }  // namespace flowmap::cuda

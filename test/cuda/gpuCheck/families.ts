@@ -55,8 +55,8 @@ import {
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
-import { mmdVjp } from '../../../lib/ops/mmd';
 import { linearJvp, linearJvpVjp } from '../../../lib/ops/matmul';
+import { mmdVjp } from '../../../lib/ops/mmd';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -75,6 +75,24 @@ const indices = (device: string, n: number, below: number) =>
     Array.from({ length: n }, (_, i) => (i * 7919) % below),
     { dtype: 'int32', device },
   );
+
+// Every kernel of the fused forward: all paddings of the head size, no tangent, that of the queries, all; with masks.
+function fusedForward(device: string, dtype: DType): Tensor[] {
+  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+    const inner = i % 2 === 0;
+    const draw = (heads: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
+    const [q, k, keyLengths] = [draw(4, 35), draw(2, 71), tensor([71, 40], { dtype: 'int32', device })];
+    const f = (a: Tensor, b: Tensor, c: Tensor) =>
+      attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+    const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
+    return [
+      f(q, k, v),
+      ...(jvp((a: Tensor) => f(a, k, v), [q], [tq]) as Tensor[]),
+      ...(jvp((a: Tensor, b: Tensor, c: Tensor) => f(a, b, c), [q, k, v], [tq, tk, k]) as Tensor[]),
+    ];
+  });
+}
 
 export const families: Readonly<Record<string, Family>> = {
   elementwise: (device) =>
@@ -158,6 +176,8 @@ export const families: Readonly<Record<string, Family>> = {
         const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
         return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
       }),
+  attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
+  attention_forward_float16: (device) => fusedForward(device, 'float16'),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths

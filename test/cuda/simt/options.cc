@@ -33,4 +33,11 @@ const Options& options() {
   return all;
 }
 
+uint32_t maxShared() {
+  const int sm = options().sm;
+  if (sm == 80 || sm == 87) return 163 * 1024;
+  if (sm >= 90 && sm < 120) return 227 * 1024;
+  return 99 * 1024;
+}
+
 }  // namespace flowmap::simt

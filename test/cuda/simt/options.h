@@ -16,4 +16,7 @@ struct Options {
 
 const Options& options();
 
+/** Bytes of shared memory that a block may ask for, by compute capability. */
+uint32_t maxShared();
+
 }  // namespace flowmap::simt

@@ -15,7 +15,6 @@ using namespace flowmap::simt;
 namespace {
 
 constexpr int kMultiprocessors = 4;
-int maxShared() { return options().sm >= 90 ? 227 * 1024 : 163 * 1024; }
 
 }  // namespace
 

@@ -18,9 +18,8 @@ using namespace flowmap::simt;
 
 namespace {
 
-// Shared memory of a block: by default, and at most, for sm_80 and sm_90.
+// Shared memory of a block by default.
 constexpr uint32_t kDefaultShared = 48 * 1024;
-uint32_t maxShared() { return options().sm >= 90 ? 227 * 1024 : 163 * 1024; }
 
 struct Limits {
   std::mutex mutex;
@@ -149,7 +148,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
     if (!kernel) return cudaErrorInvalidDeviceFunction;
     if (threads <= 0) return cudaErrorInvalidValue;
     const size_t bytes = kernel->sharedBytes + shared + 1024;
-    const size_t byThreads = 2048 / ((size_t(threads) + 31) / 32 * 32), byShared = (maxShared() + 1024) / bytes;
+    const size_t byThreads = 2048 / ((size_t(threads) + 31) / 32 * 32), byShared = size_t(maxShared() + 1024) / bytes;
     *blocks = int(std::min<size_t>({byThreads, byShared, 32}));
     return cudaSuccess;
   });

@@ -1,0 +1,341 @@
+// Attention and its tangent in one pass over the keys, on tensor cores. A warp owns strips of 16 queries and keeps two
+// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights and
+// keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through shared
+// memory, a tile ahead.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/attention_args.h"
+#include "cuda/attention_softmax.cuh"
+#include "cuda/attention_tiles.cuh"
+#include "cuda/launch.cuh"
+
+namespace flowmap::cuda {
+
+// Which tangents a kernel knows: what else is absent is read as zeros.
+enum class Tangents { None, Queries, All };
+
+// The tile of keys depends on the head size alone, for a result's bits to be the same with and without tangents, on
+// every device.
+template <int kDim_, int kWarps, int kStrips_, int kKeys_>
+struct ForwardTile {
+  static constexpr int kDim = kDim_, kStrips = kStrips_, kKeys = kKeys_;  // strips of 16 queries for a warp
+  static constexpr int kThreads = 32 * kWarps, kRows = 16 * kWarps * kStrips;
+  static constexpr int kStages = 2;
+};
+
+template <class T>
+struct ForwardParams {
+  const T *q, *k, *v, *tq, *tk, *tv;
+  T *o, *to;  // to may be null where there are no tangents
+  float *lse, *mu;
+  const int32_t* keyLengths;
+  int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
+  int firstHead, heads, group, queries, keys, dim;
+  bool causal;
+  float scale;
+};
+
+// Which queries a block has.
+struct ForwardPlace {
+  int head, batch, headOfBatch, firstQuery;  // head through the batch
+
+  template <class T>
+  __device__ __forceinline__ int64_t queryAt(const ForwardParams<T>& p) const {
+    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
+  }
+  template <class T>
+  __device__ __forceinline__ int64_t keyAt(const ForwardParams<T>& p) const {
+    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ ForwardPlace forwardPlace(const ForwardParams<T>& p, int tileRows) {
+  const int head = p.firstHead + static_cast<int>(blockIdx.y);
+  // Under a causal mask the longest first.
+  const int tile = p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x);
+  return {head, head / p.heads, head % p.heads, tile * tileRows};
+}
+
+// How many keys count; -1 where the length given is none.
+template <class T>
+__device__ __forceinline__ int keyLengthOf(const ForwardParams<T>& p, int batch) {
+  if (p.keyLengths == nullptr) return p.keys;
+  const int length = p.keyLengths[batch];
+  return length < 0 || length > p.keys ? -1 : length;
+}
+
+// Where the tiles lie in shared memory.
+template <class Tile, Tangents kTangents>
+struct ForwardShared {
+  static constexpr int kQueries = kTileBytes<Tile::kRows, Tile::kDim>, kKeys = kTileBytes<Tile::kKeys, Tile::kDim>;
+  static constexpr bool kMoving = kTangents != Tangents::None, kAll = kTangents == Tangents::All;
+  static constexpr int kQ = 0, kTq = kQueries, kK = kMoving ? 2 * kQueries : kQueries, kTk = kK + kKeys;
+  static constexpr int kV = kK + (kAll ? 2 : 1) * kKeys, kTv = kV + kKeys;
+  static constexpr int kStage = (kAll ? 4 : 2) * kKeys;
+  static constexpr int kBytes = kK + Tile::kStages * kStage;
+};
+
+template <class T, class Tile, Tangents kTangents>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    attentionForwardKernel(const __grid_constant__ ForwardParams<T> p) {
+  using Shared = ForwardShared<Tile, kTangents>;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
+  constexpr int kDim = Tile::kDim, kStrips = Tile::kStrips, kKeys = Tile::kKeys, kThreads = Tile::kThreads;
+  constexpr int kColumns = kDim / 8, kScores = kKeys / 8;  // accumulators of a strip
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+
+  const ForwardPlace place = forwardPlace(p, Tile::kRows);
+  const int length = keyLengthOf(p, place.batch), rows = p.queries - place.firstQuery;
+  // A row sees a prefix of the keys; of an unknown length none.
+  const int reach = p.causal ? place.firstQuery + 1 + p.keys - p.queries : p.keys;
+  const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
+  const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
+
+  const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
+    // Made anew each time: registers are worth more.
+    const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
+    const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
+    loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, left, p.dim);
+    if constexpr (kAll)
+      loadTile<kKeys, kDim, kThreads>(shared + stage + tangentAt, tx + from, p.keyRow, tx == nullptr ? 0 : left, p.dim);
+  };
+  if (tiles > 0) {
+    const int64_t queryAt = place.queryAt(p);
+    loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, p.q + queryAt, p.queryRow, rows, p.dim);
+    if constexpr (kMoving)
+      loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kTq, p.tq + queryAt, p.queryRow,
+                                            p.tq == nullptr ? 0 : rows, p.dim);
+    loadKeys(0, p.k, p.tk, Shared::kK, Shared::kTk);
+    ptx::cpAsyncCommit();
+    loadKeys(0, p.v, p.tv, Shared::kV, Shared::kTv);
+    ptx::cpAsyncCommit();
+  }
+
+  const int lane = threadIdx.x % 32, warpRow = static_cast<int>(threadIdx.x) / 32 * 16 * kStrips;
+  const uint32_t base = ptx::sharedAddress(shared);
+  const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
+  const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
+  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
+  const float scale2 = p.scale * kLog2E;
+  float o[kStrips][kColumns][4] = {}, to[kMoving ? kStrips : 1][kMoving ? kColumns : 1][4] = {};
+  SoftmaxRow state[kStrips][2];
+#pragma unroll
+  for (int m = 0; m < kStrips; ++m) state[m][0] = state[m][1] = {-INFINITY, 0, 0, 0};
+
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int stage = tile % Tile::kStages * Shared::kStage;
+    // Nobody reads the other stage of K since the last barrier, nor that of V since the next.
+    if (tile + 1 < tiles) loadKeys(tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
+    ptx::cpAsyncCommit();
+    ptx::cpAsyncWait<2>();
+    __syncthreads();
+
+    float s[kStrips][kScores][4] = {}, t[kStrips][kMoving ? kScores : 1][4] = {};
+#pragma unroll
+    for (int d = 0; d < kDim; d += 16) {
+      uint32_t q[kStrips][4], tq[kStrips][4];
+#pragma unroll
+      for (int m = 0; m < kStrips; ++m) {
+        loadPiece<kDim>(q[m], ownRows(Shared::kQ), 16 * m, d);
+        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows(Shared::kTq), 16 * m, d);
+      }
+#pragma unroll
+      for (int n = 0; n < kScores; n += 2) {
+        uint32_t k[4], tk[4];
+        loadPiece<kDim>(k, byColumns + stage + Shared::kK, 8 * n, d);
+        if constexpr (kAll) loadPiece<kDim>(tk, byColumns + stage + Shared::kTk, 8 * n, d);
+#pragma unroll
+        for (int m = 0; m < kStrips; ++m) {
+          multiplyPiece<T>(s[m][n], s[m][n + 1], q[m], k);
+          if constexpr (kMoving) multiplyPiece<T>(t[m][n], t[m][n + 1], tq[m], k);
+          if constexpr (kAll) multiplyPiece<T>(t[m][n], t[m][n + 1], q[m], tk);
+        }
+      }
+    }
+
+    if (tile + 1 < tiles) loadKeys(tile + 1, p.v, p.tv, Shared::kV, Shared::kTv);
+    ptx::cpAsyncCommit();
+    const int firstKey = tile * kKeys;
+    const bool masked = visibleTo(warpRow) < firstKey + kKeys;
+    uint32_t weights[kStrips][kKeys / 16][4], moved[kStrips][kKeys / 16][4];
+#pragma unroll
+    for (int m = 0; m < kStrips; ++m) {
+      const int row = warpRow + 16 * m + lane / 4;
+      const SoftmaxStep steps[2] = {
+          softmaxTile<0, kMoving>(state[m][0], s[m], t[m], scale2, masked, visibleTo(row) - firstKey),
+          softmaxTile<1, kMoving>(state[m][1], s[m], t[m], scale2, masked, visibleTo(row + 8) - firstKey)};
+      if (__any_sync(0xffffffffu, steps[0].factor != 1 || steps[1].factor != 1)) {
+        float by[2];
+        if constexpr (kMoving) {
+          by[0] = moveShift<0>(state[m][0], steps[0], s[m], t[m], p.scale);
+          by[1] = moveShift<1>(state[m][1], steps[1], s[m], t[m], p.scale);
+        }
+#pragma unroll
+        for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            o[m][n][i] = __fmul_rn(o[m][n][i], steps[i / 2].factor);
+            if constexpr (kMoving) to[m][n][i] = to[m][n][i] * steps[i / 2].factor - by[i / 2] * o[m][n][i];
+          }
+        }
+      }
+      finishTile<0, kMoving>(state[m][0], steps[0], s[m], t[m], p.scale);
+      finishTile<1, kMoving>(state[m][1], steps[1], s[m], t[m], p.scale);
+#pragma unroll
+      for (int j = 0; j < kKeys / 16; ++j) {
+        packOperand<T>(weights[m][j], s[m][2 * j], s[m][2 * j + 1]);
+        if constexpr (kMoving) packOperand<T>(moved[m][j], t[m][2 * j], t[m][2 * j + 1]);
+      }
+    }
+
+    ptx::cpAsyncWait<2>();
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < kKeys / 16; ++j) {
+#pragma unroll
+      for (int n = 0; n < kColumns; n += 2) {
+        uint32_t v[4], tv[4];
+        loadPiece<kDim, true>(v, byRows + stage + Shared::kV, 16 * j, 8 * n);
+        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage + Shared::kTv, 16 * j, 8 * n);
+#pragma unroll
+        for (int m = 0; m < kStrips; ++m) {
+          multiplyPiece<T>(o[m][n], o[m][n + 1], weights[m][j], v);
+          if constexpr (kMoving) multiplyPiece<T>(to[m][n], to[m][n + 1], moved[m][j], v);
+          if constexpr (kAll) multiplyPiece<T>(to[m][n], to[m][n + 1], weights[m][j], tv);
+        }
+      }
+    }
+  }
+
+  // All of it once more: registers are worth more in the loop.
+  const ForwardPlace end = forwardPlace(p, Tile::kRows);
+  const int64_t queryAt = end.queryAt(p), statisticsAt = int64_t{end.head} * p.queries + end.firstQuery;
+  const int left = p.queries - end.firstQuery, seen = keyLengthOf(p, end.batch);
+  const bool known = seen >= 0;
+  const auto seenBy = [&](int row) {
+    return p.causal ? min(seen, end.firstQuery + row + 1 + p.keys - p.queries) : seen;
+  };
+#pragma unroll
+  for (int m = 0; m < kStrips; ++m) {
+    const int strip = warpRow + 16 * m;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const SoftmaxRow& x = state[m][half];
+      const int row = strip + lane / 4 + 8 * half;
+      const bool sees = seenBy(row) > 0;
+      const float sum = quadSum(x.sum);
+      // Rows that see nothing are zero, unless it is unknown what they see.
+      const float inverse = !known ? NAN : sees ? 1 / sum : 0;
+      float mean = 0;
+      if constexpr (kMoving) mean = quadSum(x.moment) * inverse;
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+          o[m][n][i] = __fmul_rn(o[m][n][i], inverse);
+          if constexpr (kMoving) to[m][n][i] = to[m][n][i] * inverse - mean * o[m][n][i];
+        }
+      }
+      if (lane % 4 == 0 && row < left) {
+        p.lse[statisticsAt + row] = !known ? NAN : sees ? x.top * kLn2 + logf(sum) : INFINITY;
+        if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
+      }
+    }
+    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+                     p.dim);
+    if constexpr (kMoving) {
+      storeStrip<kDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
+                       left - strip, p.dim);
+    } else if (p.to != nullptr) {  // zeros, but for what is not finite
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
+      }
+      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+                       p.dim);
+    }
+  }
+}
+
+template <class T, class Tile, Tangents kTangents>
+void launchForwardTile(const Runtime& runtime, ForwardParams<T> p, int64_t heads) {
+  constexpr int kShared = ForwardShared<Tile, kTangents>::kBytes;
+  auto kernel = attentionForwardKernel<T, Tile, kTangents>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
+  constexpr int64_t kMost = 65535;
+  const auto blocks = static_cast<unsigned>((p.queries + Tile::kRows - 1) / Tile::kRows);
+  for (int64_t first = 0; first < heads; first += kMost) {
+    p.firstHead = static_cast<int>(first);
+    const dim3 grid(blocks, static_cast<unsigned>(std::min(kMost, heads - first)));
+    launchKernel(runtime, kernel, Grid{grid, dim3(Tile::kThreads), kShared}, p);
+  }
+}
+
+// The first of the tiles that the device has shared memory for; the last fits every device.
+template <class T, Tangents kTangents, class Tile, class... Smaller>
+void launchForwardFitting(const Runtime& runtime, const ForwardParams<T>& p, int64_t heads) {
+  if constexpr (sizeof...(Smaller) > 0) {
+    if (ForwardShared<Tile, kTangents>::kBytes > static_cast<int64_t>(runtime.sharedMemoryPerBlock()))
+      return launchForwardFitting<T, kTangents, Smaller...>(runtime, p, heads);
+  } else {
+    static_assert(ForwardShared<Tile, kTangents>::kBytes <= 99 * 1024);
+  }
+  launchForwardTile<T, Tile, kTangents>(runtime, p, heads);
+}
+
+template <class T, Tangents kTangents>
+void launchForwardSize(const Runtime& runtime, const ForwardParams<T>& p, int64_t heads) {
+  if (p.dim <= 32)
+    launchForwardFitting<T, kTangents, ForwardTile<32, 4, 1, 64>>(runtime, p, heads);
+  else if (p.dim <= 64)
+    launchForwardFitting<T, kTangents, ForwardTile<64, 4, 2, 32>>(runtime, p, heads);
+  else if (p.dim <= 80)
+    launchForwardFitting<T, kTangents, ForwardTile<80, 8, 1, 32>>(runtime, p, heads);
+  else if (p.dim <= 96)
+    launchForwardFitting<T, kTangents, ForwardTile<96, 8, 1, 32>>(runtime, p, heads);
+  else if constexpr (kTangents == Tangents::All)
+    launchForwardFitting<T, kTangents, ForwardTile<128, 8, 1, 32>, ForwardTile<128, 4, 1, 32>>(runtime, p, heads);
+  else
+    launchForwardFitting<T, kTangents, ForwardTile<128, 8, 1, 32>>(runtime, p, heads);
+}
+
+// Element is BFloat16 or Float16.
+template <class Element>
+void launchAttentionForward(const Runtime& runtime, const AttentionGeometry& g, const AttentionResults& out,
+                            const AttentionOperands& in) {
+  using T = TensorCore<Element>;
+  const auto read = [](const Tensor& x) { return x ? reinterpret_cast<const T*>(x.data<const Element>()) : nullptr; };
+  const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
+  ForwardParams<T> p{};
+  p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
+  p.tq = read(in.tq), p.tk = read(in.tk), p.tv = read(in.tv);
+  p.o = write(out.o), p.to = write(out.to);
+  p.lse = out.lse.data<float>();
+  p.mu = out.mu ? out.mu.data<float>() : nullptr;
+  p.keyLengths = in.keyLengths ? in.keyLengths.data<const int32_t>() : nullptr;
+  p.queryBatch = g.headOffset(1, 0, g.queryHeads, g.queries);
+  p.queryHead = g.headOffset(0, 1, g.queryHeads, g.queries);
+  p.queryRow = g.rowStride(g.queryHeads);
+  p.keyBatch = g.headOffset(1, 0, g.keyHeads, g.keys);
+  p.keyHead = g.headOffset(0, 1, g.keyHeads, g.keys);
+  p.keyRow = g.rowStride(g.keyHeads);
+  p.heads = static_cast<int>(g.queryHeads);
+  p.group = static_cast<int>(g.queryHeads / g.keyHeads);
+  p.queries = static_cast<int>(g.queries), p.keys = static_cast<int>(g.keys), p.dim = static_cast<int>(g.dim);
+  p.causal = g.causal;
+  p.scale = static_cast<float>(g.scale);
+  const int64_t heads = g.batch * g.queryHeads;
+  if (in.tk || in.tv)
+    launchForwardSize<T, Tangents::All>(runtime, p, heads);
+  else if (in.tq)
+    launchForwardSize<T, Tangents::Queries>(runtime, p, heads);
+  else
+    launchForwardSize<T, Tangents::None>(runtime, p, heads);
+}
+
+}  // namespace flowmap::cuda

@@ -1,0 +1,283 @@
+// The fused forward of attention with its tangent, on 16-bit data: errors against float64 beside those of eager 16-bit
+// mathematics, what must hold to the bit, what must not be seen, and the emulator's count of bank conflicts.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { Tensor } from '../../lib';
+import { native } from '../../lib/native';
+import {
+  type AttentionMasks,
+  type AttentionSizes,
+  type AttentionValues,
+  attentionOf,
+  type Narrow,
+  rounding,
+} from '../support/attentionOracle';
+import { sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
+
+type Presence = readonly [q: boolean, k: boolean, v: boolean];
+const all: Presence = [true, true, true];
+const narrow: readonly Narrow[] = ['bfloat16', 'float16'];
+const epsilon: Readonly<Record<Narrow, number>> = { bfloat16: 2 ** -8, float16: 2 ** -11 };
+// Relative errors of whole results: a rounding of the result, one of the weights, and room.
+const relative: Readonly<Record<Narrow, number>> = { bfloat16: 3.5e-3, float16: 4.5e-4 };
+
+const shapesOf = ({ batch, heads, keyHeads, queries, keys, dim }: AttentionSizes, layout = 'BHSD') =>
+  [0, 1, 1, 0, 1, 1].map((ofKeys) => {
+    const [h, s] = ofKeys ? [keyHeads, keys] : [heads, queries];
+    return layout === 'BHSD' ? [batch, h, s, dim] : [batch, s, h, dim];
+  });
+
+/** q, k, v, tq, tk, tv. */
+function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string): Float64Array[] {
+  const round = rounding(dtype);
+  return shapesOf(sizes, layout).map((shape, i) => round(Float64Array.from(sample(shape, i + 1).values)));
+}
+
+const sizesOf = (queries: number, keys: number, dim: number, more: Partial<AttentionSizes> = {}): AttentionSizes => {
+  const heads = more.heads ?? 1;
+  return { batch: 1, heads, keyHeads: heads, queries, keys, dim, ...more };
+};
+
+function worst(got: Float64Array, expected: Float64Array): number {
+  return got.reduce((most, x, i) => (x === expected[i] ? most : Math.max(most, Math.abs(x - expected[i]!))), 0);
+}
+
+function relativeNorm(got: Float64Array, expected: Float64Array): number {
+  const squares = expected.reduce((sum, x) => sum + x * x, 0);
+  return Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / Math.max(squares, 1e-30));
+}
+
+describeOnDevices('fused attention with its tangent', (device, label) => {
+  const { tensor } = on(device);
+  const numbers = (handle: unknown) =>
+    Float64Array.from(new Tensor(handle as never).dataSync() as ArrayLike<number>, Number);
+
+  function run(
+    operands: readonly Float64Array[],
+    sizes: AttentionSizes,
+    dtype: Narrow,
+    masks: AttentionMasks = {},
+    present: Presence = all,
+    plain = false,
+  ): AttentionValues {
+    const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(sizes.dim), lengths } = masks;
+    const shapes = shapesOf(sizes, layout);
+    const upload = (i: number) => tensor(operands[i]!, { shape: shapes[i]!, dtype })._handle;
+    const [q, k, v] = [0, 1, 2].map(upload) as [never, never, never];
+    const keyLengths = lengths ? tensor(Int32Array.from(lengths))._handle : null;
+    if (plain) {
+      const [o, lse] = native.attention(q, k, v, keyLengths, layout, causal, scale).map(numbers) as Float64Array[];
+      return { o: o!, lse: lse!, to: new Float64Array(0), mu: new Float64Array(0) };
+    }
+    const [tq, tk, tv] = present.map((given, i) => (given ? upload(3 + i) : null)) as [never, never, never];
+    const results = native.attentionJvp(q, k, v, tq, tk, tv, keyLengths, layout, causal, scale);
+    const [o, to, lse, mu] = results.map(numbers) as [Float64Array, Float64Array, Float64Array, Float64Array];
+    return { o, to, lse, mu };
+  }
+
+  function check(sizes: AttentionSizes, dtype: Narrow, masks: AttentionMasks = {}, given = operandsOf(sizes, dtype)) {
+    const expected = attentionOf(given, sizes, masks);
+    const eager = attentionOf(given, sizes, masks, rounding(dtype));
+    const got = run(given, sizes, dtype, masks);
+    for (const name of ['o', 'to'] as const) {
+      const largest = worst(new Float64Array(expected[name].length), expected[name]);
+      const most = 2 * worst(eager[name], expected[name]) + 2 * epsilon[dtype] * largest;
+      expect(worst(got[name], expected[name])).toBeLessThanOrEqual(most);
+      const room = Math.max(relative[dtype], 1.2 * relativeNorm(eager[name], expected[name]));
+      expect(relativeNorm(got[name], expected[name])).toBeLessThanOrEqual(room);
+    }
+    const spread = worst(new Float64Array(expected.mu.length), expected.mu);
+    for (const [i, lse] of expected.lse.entries()) {
+      if (lse === Number.POSITIVE_INFINITY) expect([got.lse[i], got.mu[i]]).toEqual([lse, 0]);
+      else expect(Math.abs(got.lse[i]! - lse)).toBeLessThanOrEqual(1e-5 * (1 + Math.abs(lse)));
+      expect(Math.abs(got.mu[i]! - expected.mu[i]!)).toBeLessThanOrEqual(1e-5 * (1 + spread));
+    }
+  }
+
+  const dims = [8, 24, 32, 40, 64, 72, 80, 96, 104, 128];
+  it.each(
+    (
+      [
+        [1, 1],
+        [2, 17],
+        [15, 16],
+        [16, 31],
+        [17, 33],
+        [31, 64],
+        [33, 2],
+        [63, 65],
+        [64, 15],
+        [65, 63],
+        [113, 32],
+        [127, 1],
+        [128, 70],
+        [129, 33],
+        [5, 257],
+        [257, 5],
+      ] as const
+    ).map(([queries, keys], i) => [queries, keys, dims[(3 * i) % 10]!, narrow[i % 2]!] as const),
+  )('errs no more than eager mathematics: %i queries, %i keys, %i wide, %s', (queries, keys, dim, dtype) => {
+    check(sizesOf(queries, keys, dim), dtype);
+  });
+
+  it.each(dims)('errs no more than eager mathematics %i wide, in both types', (dim) => {
+    for (const dtype of narrow) check(sizesOf(20, 75, dim), dtype);
+  });
+
+  it.each([
+    ['a causal mask', sizesOf(80, 80, 64), { causal: true }],
+    ['a causal mask over a longer past', sizesOf(20, 100, 72), { causal: true }],
+    ['a causal mask with more queries than keys', sizesOf(150, 40, 32), { causal: true }],
+    ['grouped query heads', sizesOf(18, 40, 40, { batch: 2, heads: 4, keyHeads: 2 }), {}],
+    [
+      'one key head for all, heads inside',
+      sizesOf(18, 40, 80, { heads: 3, keyHeads: 1 }),
+      { layout: 'BSHD', causal: true },
+    ],
+    ['heads inside', sizesOf(33, 37, 128, { batch: 2, heads: 2 }), { layout: 'BSHD' }],
+    ['a number of keys per row, none included', sizesOf(9, 70, 64, { batch: 4 }), { lengths: [70, 1, 0, 33] }],
+    [
+      'all of it',
+      sizesOf(40, 70, 96, { batch: 4, heads: 2, keyHeads: 1 }),
+      { lengths: [70, 3, 0, 65], causal: true, layout: 'BSHD', scale: 0.3 },
+    ],
+    ['a negative scale', sizesOf(17, 33, 8), { scale: -0.7 }],
+    ['a scale of zero', sizesOf(17, 33, 8), { scale: 0 }],
+    ['no key at all', sizesOf(17, 0, 64), {}],
+  ] as [string, AttentionSizes, AttentionMasks][])('errs no more than eager mathematics with %s', (_, sizes, masks) => {
+    for (const dtype of narrow) check(sizes, dtype, masks, operandsOf(sizes, dtype, masks.layout));
+  });
+
+  it.each(['key offset', 'sharp', 'one dominant key', 'identical keys', 'large tangents'] as const)(
+    'errs no more than eager mathematics on adversarial data: %s',
+    (adversary) => {
+      for (const [dtype, dim] of [
+        ['bfloat16', 64],
+        ['float16', 72],
+      ] as const) {
+        const sizes = sizesOf(20, 90, dim);
+        const given = operandsOf(sizes, dtype);
+        const change = (i: number, f: (value: number, at: number) => number) => {
+          given[i] = rounding(dtype)(given[i]!.map(f));
+        };
+        if (adversary === 'key offset') change(1, (x, at) => x + 8 * Math.sin(1 + (at % dim)));
+        if (adversary === 'sharp') change(0, (x) => 8 * x);
+        if (adversary === 'one dominant key') {
+          change(0, (x) => 1 + 0.1 * x);
+          change(1, (x, at) => (Math.floor(at / dim) === 40 ? 3 : 0.1 * x));
+        }
+        if (adversary === 'identical keys') change(1, (_, at) => Math.sin(at % dim));
+        if (adversary === 'large tangents') for (const i of [3, 4, 5]) change(i, (x) => 50 * x);
+        check(sizes, dtype, {}, given);
+      }
+    },
+  );
+
+  it.each(dims.filter((_, i) => i % 2 === 0))(
+    'gives the same bits with tangents of zero as without, %i wide',
+    (dim) => {
+      const sizes = sizesOf(37, 75, dim);
+      const given = operandsOf(sizes, 'bfloat16').map((x, i) => (i < 3 ? x : x.map(() => 0)));
+      const masks = { causal: true };
+      const without = run(given, sizes, 'bfloat16', masks, all, true);
+      const results = [
+        run(given, sizes, 'bfloat16', masks),
+        run(given, sizes, 'bfloat16', masks, [true, false, false]),
+        run(given, sizes, 'bfloat16', masks, [false, false, false]),
+      ];
+      for (const { o, to, lse, mu } of results) {
+        expect(worst(o, without.o)).toBe(0);
+        expect(worst(lse, without.lse)).toBe(0);
+        expect([...to, ...mu].filter((x) => x !== 0)).toEqual([]);
+      }
+    },
+  );
+
+  it('takes a tangent that is absent for zeros, to the bit', () => {
+    const sizes = sizesOf(20, 45, 64, { heads: 2, keyHeads: 1 });
+    const given = operandsOf(sizes, 'bfloat16');
+    for (let bits = 0; bits < 8; bits++) {
+      const present: Presence = [(bits & 1) !== 0, (bits & 2) !== 0, (bits & 4) !== 0];
+      const zeroed = given.map((x, i) => (i < 3 || present[i - 3] ? x : x.map(() => 0)));
+      const [got, expected] = [run(given, sizes, 'bfloat16', {}, present), run(zeroed, sizes, 'bfloat16')];
+      for (const name of ['o', 'to', 'lse', 'mu'] as const) expect(worst(got[name], expected[name])).toBe(0);
+    }
+  });
+
+  it('does not see what lies beyond the keys that count, be it NaN', () => {
+    const sizes = sizesOf(35, 70, 72, { batch: 2 });
+    const given = operandsOf(sizes, 'bfloat16');
+    const lengths = [37, 64];
+    const filled = (fill: number) =>
+      given.map((x, i) =>
+        i % 3 === 0
+          ? x
+          : x.map((value, at) => (Math.floor(at / 72) % 70 < lengths[Math.floor(at / 5040)]! ? value : fill)),
+      );
+    for (const causal of [false, true]) {
+      const [a, b] = [Number.NaN, 0].map((fill) => run(filled(fill), sizes, 'bfloat16', { lengths, causal }));
+      expect(a).toEqual(b);
+      expect([...a!.o, ...a!.to].every(Number.isFinite)).toBe(true);
+    }
+  });
+
+  it('shows NaN in the rows that see one, and in no others', () => {
+    const sizes = sizesOf(40, 40, 64);
+    const given = operandsOf(sizes, 'float16');
+    given[0]![17 * 64 + 5] = Number.NaN;
+    const rowsWith = (x: Float64Array) => [
+      ...new Set([...x.keys()].filter((i) => Number.isNaN(x[i])).map((i) => i >> 6)),
+    ];
+    const one = run(given, sizes, 'float16');
+    expect([rowsWith(one.o), rowsWith(one.to)]).toEqual([[17], [17]]);
+    given[1]![3 * 64] = Number.NaN;
+    const every = run(given, sizes, 'float16');
+    expect([rowsWith(every.o).length, rowsWith(every.to).length]).toEqual([40, 40]);
+    expect(rowsWith(run(given, sizes, 'float16', {}, [false, false, false]).to)).toHaveLength(40);
+  });
+
+  it('names a number of keys that is none, and makes nothing that looks right of it', () => {
+    const { attention, ones } = on(device);
+    const [q, k] = [ones([2, 1, 3, 8], { dtype: 'bfloat16' }), ones([2, 1, 4, 8], { dtype: 'bfloat16' })];
+    const out = attention(q, k, k, { keyLengths: tensor(Int32Array.of(4, 5)) });
+    expect(() => out.dataSync()).toThrow('attention: keyLengths must be in [0, 4], got 5 in row 1');
+  });
+
+  (label === 'cuda-emulated' ? it.skip : it)('takes more heads than a grid is high', () => {
+    const { attention, slice } = on(device);
+    const sizes = sizesOf(1, 2, 8, { batch: 33000, heads: 2 });
+    const [q, k, v] = operandsOf(sizes, 'bfloat16')
+      .slice(0, 3)
+      .map((x, i) => tensor(x, { shape: shapesOf(sizes)[i]!, dtype: 'bfloat16' })) as [Tensor, Tensor, Tensor];
+    const last = (x: Tensor) => slice(x, [32990, 0, 0, 0], [33000, 2, x.shape[2]!, 8]);
+    const few = attention(last(q), last(k), last(v));
+    expect([...last(attention(q, k, v)).dataSync()]).toEqual([...few.dataSync()]);
+  });
+});
+
+const emulated = process.env.FLOWMAP_CUDA === 'emulated';
+(emulated ? describe : describe.skip)('the fused forward on the emulator', () => {
+  const program = join(__dirname, 'support', 'attentionForwardBits.ts');
+  const results = (env: Record<string, string>) => {
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ['-r', join(__dirname, '..', '..', 'scripts', 'typescript.cjs'), program],
+      { encoding: 'utf8', env: { ...process.env, ...env } },
+    );
+    if (status !== 0) throw new Error(stderr);
+    return { bits: JSON.parse(stdout) as Record<string, string>, stderr };
+  };
+
+  it('gives the same bits on GPUs with more and less shared memory, in any schedule, without bank conflicts', () => {
+    const first = results({ SIMT_STATS: '1' });
+    const banks = first.stderr.split('\n').filter((line) => line.includes('attentionForwardKernel'));
+    expect(banks.length).toBeGreaterThan(10);
+    expect(banks.filter((line) => !line.endsWith('ldmatrix 1.00 passes per ideal, ld/st.shared 1.00'))).toEqual([]);
+    const small = results({ SIMT_SM: '86', SIMT_STATS: '1' });
+    expect(small.bits).toEqual(first.bits);
+    expect(small.stderr).toContain('ForwardTile<128, 4, 1, 32>');
+    expect(results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random' }).bits).toEqual(first.bits);
+  });
+});

@@ -1,0 +1,109 @@
+// Attention and its tangent by the definition, whole matrices in float64; and as eager 16-bit mathematics does it, every
+// matrix rounded before the next step: the measure of what a fused kernel may err.
+import { tensor } from '../../lib';
+
+export type Narrow = 'bfloat16' | 'float16';
+
+export interface AttentionSizes {
+  batch: number;
+  heads: number;
+  keyHeads: number;
+  queries: number;
+  keys: number;
+  dim: number;
+}
+
+export interface AttentionMasks {
+  layout?: 'BHSD' | 'BSHD';
+  causal?: boolean;
+  scale?: number;
+  lengths?: readonly number[];
+}
+
+export type Round = (values: Float64Array) => Float64Array;
+
+/** Rounds to the nearest value of a narrow type. */
+export const rounding =
+  (dtype: Narrow): Round =>
+  (values) => {
+    const narrow = tensor(values, { dtype });
+    const rounded = Float64Array.from(narrow.dataSync() as ArrayLike<number>, Number);
+    narrow.dispose();
+    return rounded;
+  };
+
+const exact: Round = (values) => values;
+
+export interface AttentionValues {
+  o: Float64Array;
+  to: Float64Array;
+  lse: Float64Array;
+  mu: Float64Array;
+}
+
+/** operands: q, k, v, tq, tk, tv in the layout of `masks`. */
+export function attentionOf(
+  operands: readonly Float64Array[],
+  { batch, heads, keyHeads, queries, keys, dim }: AttentionSizes,
+  { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(dim), lengths }: AttentionMasks,
+  round: Round = exact,
+): AttentionValues {
+  const [q, k, v, tq, tk, tv] = operands as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
+  const at = (b: number, h: number, i: number, total: number, rows: number) =>
+    (layout === 'BSHD' ? (b * rows + i) * total + h : (b * total + h) * rows + i) * dim;
+  const dot = (a: Float64Array, i: number, b: Float64Array, j: number) => {
+    let sum = 0;
+    for (let p = 0; p < dim; p++) sum += a[i + p]! * b[j + p]!;
+    return sum;
+  };
+  const out: AttentionValues = {
+    o: new Float64Array(q.length),
+    to: new Float64Array(q.length),
+    lse: new Float64Array(batch * heads * queries),
+    mu: new Float64Array(batch * heads * queries),
+  };
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < heads; h++) {
+      const kh = Math.floor(h / (heads / keyHeads));
+      for (let i = 0; i < queries; i++) {
+        const row = (b * heads + h) * queries + i;
+        const qi = at(b, h, i, heads, queries);
+        const n = Math.max(0, Math.min(lengths?.[b] ?? keys, causal ? i + 1 + keys - queries : keys));
+        const columns = Array.from({ length: n }, (_, j) => at(b, kh, j, keyHeads, keys));
+        const s = round(round(Float64Array.from(columns, (kj) => dot(q, qi, k, kj))).map((x) => scale * x));
+        const parts = [
+          round(Float64Array.from(columns, (kj) => dot(tq, qi, k, kj))),
+          round(Float64Array.from(columns, (kj) => dot(q, qi, tk, kj))),
+        ] as const;
+        const t = round(round(parts[0].map((x, j) => x + parts[1][j]!)).map((x) => scale * x));
+        const top = s.reduce((x, y) => Math.max(x, y), Number.NEGATIVE_INFINITY);
+        const total = s.reduce((sum, x) => sum + Math.exp(x - top), 0);
+        const p = round(s.map((x) => Math.exp(x - top) / total));
+        const mu = p.reduce((sum, x, j) => sum + x * t[j]!, 0);
+        const centred = round(t.map((x) => x - round(Float64Array.of(mu))[0]!));
+        const tp = round(p.map((x, j) => x * centred[j]!));
+        out.lse[row] = n === 0 ? Number.POSITIVE_INFINITY : top + Math.log(total);
+        out.mu[row] = mu;
+        const [o, moved, still] = [new Float64Array(dim), new Float64Array(dim), new Float64Array(dim)];
+        columns.forEach((kj, j) => {
+          for (let x = 0; x < dim; x++) {
+            o[x]! += p[j]! * v[kj + x]!;
+            moved[x]! += tp[j]! * v[kj + x]!;
+            still[x]! += p[j]! * tv[kj + x]!;
+          }
+        });
+        out.o.set(round(o), qi);
+        const [a, c] = [round(moved), round(still)];
+        out.to.set(round(a.map((x, d) => x + c[d]!)), qi);
+      }
+    }
+  }
+  return out;
+}
