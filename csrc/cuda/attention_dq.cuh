@@ -120,11 +120,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     loadTile<kRows, kDim, kThreads>(shared + at, x + queryAt, p.queryRow, x == nullptr ? 0 : rows, p.dim);
   };
   const auto loadKeys = [&](int tile) {
-    // Made anew each time: registers are worth more.
-    const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
+    // Made anew each time: registers are worth more. The compiler is not to know the stride of the tile before.
+    int64_t stride = p.keyRow;
+    asm volatile("" : "+l"(stride));
+    const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
     const auto load = [&](int at, const T* x) {
-      loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, x == nullptr ? 0 : left, p.dim);
+      loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, stride, x == nullptr ? 0 : left, p.dim);
     };
     load(Shared::kK, p.k);
     load(Shared::kV, p.v);
@@ -141,7 +143,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
-  const uint32_t own = byRows + warpRow * TileLayout<kDim>::kRowBytes;
+  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
   QueryRow* const known = reinterpret_cast<QueryRow*>(shared + Shared::kKnown) + warpRow;
   {
     const int64_t statisticsAt = int64_t{place.head} * p.queries + firstQuery + warpRow;
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
 
     const uint32_t columns = byColumns + stage, others = byRows + stage;
     float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
-    scoreProducts<T, kDim, kMoving>(s, t, own + Shared::kQ, own + Shared::kTq, columns + Shared::kK,
+    scoreProducts<T, kDim, kMoving>(s, t, ownRows(Shared::kQ), ownRows(Shared::kTq), columns + Shared::kK,
                                     columns + Shared::kTk);
     const int firstKey = tile * kKeys;
     const bool masked = visibleTo(warpRow) < firstKey + kKeys;
@@ -180,10 +182,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     }
     float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
     if constexpr (kMoving) {
-      scoreProducts<T, kDim, true>(d, r, own + Shared::kH, own + Shared::kG, columns + Shared::kV,
+      scoreProducts<T, kDim, true>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
                                    columns + Shared::kTv);
     } else {
-      scoreProducts<T, kDim, false>(r, d, own + Shared::kG, 0, columns + Shared::kV, 0);
+      scoreProducts<T, kDim, false>(r, d, ownRows(Shared::kG), 0, columns + Shared::kV, 0);
     }
 #pragma unroll
     for (int n = 0; n < kScores; ++n) {
