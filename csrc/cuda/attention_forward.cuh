@@ -96,7 +96,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
 
   const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
-    // Made anew each time: registers are worth more.
     const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
     loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, left, p.dim);
@@ -211,7 +210,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 
-  // All of it once more: registers are worth more in the loop.
+  // All of it once more: kept through the loop, it would spill.
   const ForwardPlace end = forwardPlace(p, Tile::kRows);
   const int64_t queryAt = end.queryAt(p), statisticsAt = int64_t{end.head} * p.queries + end.firstQuery;
   const int left = p.queries - end.firstQuery, seen = keyLengthOf(p, end.batch);
