@@ -1,7 +1,7 @@
 // Attention and its tangent in one pass over the keys, on tensor cores. A warp owns strips of 16 queries and keeps two
-// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights and
-// keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through shared
-// memory, a tile ahead.
+// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights
+// and keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through
+// shared memory, a tile ahead.
 #pragma once
 
 #include <algorithm>
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
-  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
+  const uint32_t ownRows = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const float scale2 = p.scale * kLog2E;
   float o[kStrips][kColumns][4] = {}, to[kMoving ? kStrips : 1][kMoving ? kColumns : 1][4] = {};
   SoftmaxRow state[kStrips][2];
@@ -139,14 +139,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       uint32_t q[kStrips][4], tq[kStrips][4];
 #pragma unroll
       for (int m = 0; m < kStrips; ++m) {
-        loadPiece<kDim>(q[m], ownRows(Shared::kQ), 16 * m, d);
-        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows(Shared::kTq), 16 * m, d);
+        loadPiece<kDim>(q[m], ownRows, 16 * m, d, Shared::kQ);
+        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows, 16 * m, d, Shared::kTq);
       }
 #pragma unroll
       for (int n = 0; n < kScores; n += 2) {
         uint32_t k[4], tk[4];
-        loadPiece<kDim>(k, byColumns + stage + Shared::kK, 8 * n, d);
-        if constexpr (kAll) loadPiece<kDim>(tk, byColumns + stage + Shared::kTk, 8 * n, d);
+        loadPiece<kDim>(k, byColumns + stage, 8 * n, d, Shared::kK);
+        if constexpr (kAll) loadPiece<kDim>(tk, byColumns + stage, 8 * n, d, Shared::kTk);
 #pragma unroll
         for (int m = 0; m < kStrips; ++m) {
           multiplyPiece<T>(s[m][n], s[m][n + 1], q[m], k);
@@ -198,8 +198,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll
       for (int n = 0; n < kColumns; n += 2) {
         uint32_t v[4], tv[4];
-        loadPiece<kDim, true>(v, byRows + stage + Shared::kV, 16 * j, 8 * n);
-        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage + Shared::kTv, 16 * j, 8 * n);
+        loadPiece<kDim, true>(v, byRows + stage, 16 * j, 8 * n, Shared::kV);
+        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage, 16 * j, 8 * n, Shared::kTv);
 #pragma unroll
         for (int m = 0; m < kStrips; ++m) {
           multiplyPiece<T>(o[m][n], o[m][n + 1], weights[m][j], v);
