@@ -210,14 +210,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 
-  // All of it once more: kept through the loop, it would spill.
-  const ForwardPlace end = forwardPlace(p, Tile::kRows);
-  const int64_t queryAt = end.queryAt(p), statisticsAt = int64_t{end.head} * p.queries + end.firstQuery;
-  const int left = p.queries - end.firstQuery, seen = keyLengthOf(p, end.batch);
-  const bool known = seen >= 0;
-  const auto seenBy = [&](int row) {
-    return p.causal ? min(seen, end.firstQuery + row + 1 + p.keys - p.queries) : seen;
-  };
+  const bool known = length >= 0;
+  const int64_t queryAt = place.queryAt(p), statisticsAt = int64_t{place.head} * p.queries + place.firstQuery;
 #pragma unroll
   for (int m = 0; m < kStrips; ++m) {
     const int strip = warpRow + 16 * m;
@@ -225,7 +219,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     for (int half = 0; half < 2; ++half) {
       const SoftmaxRow& x = state[m][half];
       const int row = strip + lane / 4 + 8 * half;
-      const bool sees = seenBy(row) > 0;
+      const bool sees = visibleTo(row) > 0;
       const float sum = quadSum(x.sum);
       // Rows that see nothing are zero, unless it is unknown what they see.
       const float inverse = !known ? NAN : sees ? 1 / sum : 0;
@@ -239,23 +233,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
           if constexpr (kMoving) to[m][n][i] = to[m][n][i] * inverse - mean * o[m][n][i];
         }
       }
-      if (lane % 4 == 0 && row < left) {
+      if (lane % 4 == 0 && row < rows) {
         p.lse[statisticsAt + row] = !known ? NAN : sees ? x.top * kLn2 + logf(sum) : INFINITY;
         if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
       }
     }
-    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
                      p.dim);
     if constexpr (kMoving) {
       storeStrip<kDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                       left - strip, p.dim);
+                       rows - strip, p.dim);
     } else if (p.to != nullptr) {  // zeros, but for what is not finite
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
       }
-      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
                        p.dim);
     }
   }
