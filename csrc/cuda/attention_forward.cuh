@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         }
       }
       if (lane % 4 == 0 && row < rows) {
-        p.lse[statisticsAt + row] = !known ? NAN : sees ? x.top * kLn2 + logf(sum) : INFINITY;
+        p.lse[statisticsAt + row] = !known ? NAN : sees ? __fmaf_rn(x.top, kLn2, logf(sum)) : INFINITY;
         if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
       }
     }
