@@ -106,13 +106,13 @@ set(FLOWMAP_FAILING_RUNTIME ${CMAKE_BINARY_DIR}/cuda-emulated/failing_runtime.so
 add_custom_command(OUTPUT ${FLOWMAP_FAILING_RUNTIME}
   COMMAND ${FLOWMAP_NVCC} -std=c++20 -shared -cudart none -ccbin ${CMAKE_CXX_COMPILER} -Xcompiler -fPIC
     ${CMAKE_SOURCE_DIR}/test/cuda/failing_runtime.cc -o ${FLOWMAP_FAILING_RUNTIME}
-  DEPENDS test/cuda/failing_runtime.cc
+  DEPENDS test/cuda/failing_runtime.cc test/cuda/simt/runtime/library.h
   VERBATIM)
 add_custom_target(flowmap_cuda ALL DEPENDS ${FLOWMAP_CUDA_LIBRARY} ${FLOWMAP_CUDA_EMULATED} ${FLOWMAP_FAILING_RUNTIME})
 
 # The emulator itself (test/cuda/simt), where this clone has it.
 if(TARGET simt_cudart)
-  add_dependencies(flowmap_cuda simt_cudart)
+  add_dependencies(flowmap_cuda simt_cudart simt_cublas)
 endif()
 
 # What a prebuild carries, made on demand: every target.

@@ -68,6 +68,26 @@ export function cudaFeatures(): CudaFeatures {
   };
 }
 
+export interface CublasFeatures {
+  /** Whether it could be opened. */
+  found: boolean;
+  /** Its file, and its version: '13.1.0'. */
+  library?: string;
+  version?: string;
+  /** Why it could not: where it was looked for, and what to install. */
+  reason?: string;
+}
+
+/**
+ * The cuBLAS library that multiplies matrices on CUDA devices, opened now if no product has before: the file or folder that
+ * `FLOWMAP_CUBLAS` names, else that of a CUDA toolkit, of the Python package nvidia-cublas, or on the dynamic linker's path.
+ */
+export function cublasFeatures(): CublasFeatures {
+  const [library, version, reason] = native.cublas();
+  if (library) return { found: true, library, version };
+  return { found: false, reason: reason || 'there is no CUDA library that could use it' };
+}
+
 /**
  * Threads of the CPU kernels: the environment variable `FLOWMAP_THREADS`, else as many as OpenMP picks within the
  * processors that this process may use.

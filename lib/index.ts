@@ -10,8 +10,10 @@ export { noGrad, Tape } from './autograd/tape';
 // tensors
 export * from './create';
 export {
+  type CublasFeatures,
   type CudaDevice,
   type CudaFeatures,
+  cublasFeatures,
   cudaFeatures,
   type Features,
   features,
@@ -100,7 +102,7 @@ export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';
 export { type LayerNormOptions, layerNorm } from './ops/layerNorm';
-export { linear, matmul } from './ops/matmul';
+export { linear, type MatmulPrecision, matmul, setMatmulPrecision } from './ops/matmul';
 export { type MmdKernel, type MmdOptions, mmd } from './ops/mmd';
 export {
   gatedResidual,

@@ -30,6 +30,7 @@ export interface NativeAddon {
   // features
   features(): [oneDnn: string, highway: string, simd: string];
   cuda(): CudaReport;
+  cublas(): [path: string, version: string, reason: string];
   threads(): number;
   setThreads(n: number): void;
 
@@ -147,6 +148,7 @@ export interface NativeAddon {
     needTweight: boolean,
     needTbias: boolean,
   ): [gx: Optional, gweight: Optional, gbias: Optional, gtx: Optional, gtweight: Optional, gtbias: Optional];
+  allowTf32(device: string, allowed: boolean): void;
 
   // norm
   rmsNorm(x: Handle, weight: Optional, eps: number): Handle;

@@ -1,6 +1,6 @@
 // Products at the sizes of DiT-XL/2, in floating-point operations: 2 per product of two elements; a linear layer's tangent by
 // its input costs as much again, and its backward of both twice that of the two values.
-import { linear, matmul as product, type Tensor } from '../../lib';
+import { linear, matmul as product, setMatmulPrecision, type Tensor } from '../../lib';
 import { linearJvp, linearJvpVjp } from '../../lib/ops/matmul';
 import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale } from './group';
 
@@ -55,6 +55,14 @@ function square({ device, toy }: Scale, dtype: BenchmarkDType): Group {
         run: () => product(a, b, { transposeB }),
         flops: 2 * n ** 3,
       }));
+      // The setting travels in the order of the stream, like the products.
+      const tf32 = () => {
+        setMatmulPrecision('tf32', device);
+        const out = product(a, b);
+        setMatmulPrecision('highest', device);
+        return out;
+      };
+      if (dtype === 'float32') subjects.push({ name: 'a b as tf32', run: tf32, flops: 2 * n ** 3 });
       return { subjects, held };
     },
   };

@@ -59,6 +59,14 @@ Napi::Value cuda(napi_env env) {
   return report;
 }
 
+// -> [path, version, reason] of cuBLAS, which is opened; empty without a CUDA library.
+std::tuple<std::string, std::string, std::string> cublas() {
+  const CudaLibrary& found = cudaLibrary();
+  if (!found.library) return {};
+  const ProductLibrary products = found.library->products();
+  return {products.path, products.version, products.reason};
+}
+
 void setThreads(int64_t count) {
   if (count < 1 || count > cpu::kMaxThreads) {
     fail(ErrorCode::Argument, "setThreads", "n must be an integer from 1 to ", cpu::kMaxThreads, ", got ", count);
@@ -73,6 +81,7 @@ void bindFeatures(Napi::Object exports) {
   bind(exports, "features", {}, &features);
   bind(exports, "cuda", {},
        [env = static_cast<napi_env>(exports.Env())] { return static_cast<napi_value>(cuda(env)); });
+  bind(exports, "cublas", {}, &cublas);
   bind(exports, "threads", {}, [] { return static_cast<double>(cpu::threads()); });
   bind(exports, "setThreads", {"n"}, &setThreads);
 }

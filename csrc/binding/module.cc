@@ -130,6 +130,7 @@ void bindMatmul(Napi::Object exports) {
        {"x", "weight", "tx", "tweight", "g", "h", "needX", "needWeight", "needBias", "needTx", "needTweight",
         "needTbias"},
        &ops::linearJvpVjp);
+  bind(exports, BoundName("allowTf32", "setMatmulPrecision"), {"device", "allowed"}, &ops::allowTf32);
 }
 
 void bindRandom(Napi::Object exports) {

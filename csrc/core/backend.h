@@ -55,6 +55,8 @@ class Backend {
                            const Shape& sizes) = 0;
 
   // matmul: see csrc/ops/matmul.h; an absent ty computes the value alone
+  // Whether products of float32 may round their factors to TF32. Where there is no such arithmetic it changes nothing.
+  virtual void allowTf32(bool allowed) {}
   virtual void matmul(const Tensor& out, const Tensor& a, const Tensor& b, bool transposeA, bool transposeB) = 0;
   virtual void linearJvp(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& weight, const Tensor& bias,
                          const Tensor& tx, const Tensor& tweight, const Tensor& tbias) = 0;

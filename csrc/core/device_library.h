@@ -15,6 +15,11 @@ struct DeviceFacts {
   int major = 0, minor = 0;  // compute capability
 };
 
+// The library of matrix products that the device library opens at run time; where there is none, `reason` says why.
+struct ProductLibrary {
+  std::string path, version, reason;
+};
+
 struct DeviceLibrary {
   const char* targets;     // what kernels were compiled for: "sm_80 compute_80"
   int runtimeVersion;      // of CUDA: 13000 is 13.0
@@ -22,6 +27,7 @@ struct DeviceLibrary {
   // How many devices there are; where none, `reason` says why.
   int (*count)(std::string& reason);
   DeviceFacts (*describe)(int ordinal);
+  ProductLibrary (*products)();  // opens it
   // Throws Error(DeviceUnavailable).
   DeviceParts (*open)(int ordinal, const std::string& name);
 };

@@ -1,15 +1,18 @@
-// The kernels of CUDA devices. Bodies live in one file per family: cuda/<family>.cu; what has no kernel yet says so in
-// cuda/missing.cc.
+// The kernels of CUDA devices. Bodies live in one file per family: cuda/<family>.cu.
 #pragma once
 
+#include <initializer_list>
+#include <utility>
+
 #include "core/backend.h"
+#include "cuda/gemm.h"
 #include "cuda/runtime.h"
 
 namespace flowmap::cuda {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(Runtime& runtime) : runtime_(runtime) {}
+  explicit CudaBackend(Runtime& runtime) : runtime_(runtime), gemms_(runtime) {}
 
   void refuse(const std::string& op) const override { runtime_.refuse(op); }
   void enter(const char* op) override { runtime_.enter(op); }
@@ -42,6 +45,7 @@ class CudaBackend final : public Backend {
                    const Shape& sizes) override;
 
   // matmul
+  void allowTf32(bool allowed) override;
   void matmul(const Tensor& out, const Tensor& a, const Tensor& b, bool transposeA, bool transposeB) override;
   void linearJvp(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& weight, const Tensor& bias,
                  const Tensor& tx, const Tensor& tweight, const Tensor& tbias) override;
@@ -102,7 +106,14 @@ class CudaBackend final : public Backend {
               const Tensor& g) override;
 
  private:
+  // The sum of the products whose factors are there, out = Σ a b + bias; zeros where there are none.
+  void sumProducts(Gemm gemm, const Tensor& out, const Tensor& bias,
+                   std::initializer_list<std::pair<Tensor, Tensor>> products);
+  void fillRows(const Tensor& out, const Tensor& bias, int64_t rows);
+
   Runtime& runtime_;
+  GemmRunner gemms_;
+  bool tf32_ = false;
 };
 
 }  // namespace flowmap::cuda

@@ -7,6 +7,7 @@
 #include "build_identity.h"
 #include "cuda/allocator.h"
 #include "cuda/backend.h"
+#include "cuda/cublas.h"
 #include "cuda/graphs.h"
 #include "cuda/transfer.h"
 
@@ -88,7 +89,10 @@ DeviceParts open(int ordinal, const std::string& name) {
   }
 }
 
-constexpr DeviceLibrary kLibrary{FLOWMAP_CUDA_TARGETS, CUDART_VERSION, &driverVersion, &count, &describe, &open};
+ProductLibrary products() { return {cublas().path, cublas().version, cublas().reason}; }
+
+constexpr DeviceLibrary kLibrary{
+    FLOWMAP_CUDA_TARGETS, CUDART_VERSION, &driverVersion, &count, &describe, &products, &open};
 
 }  // namespace
 }  // namespace flowmap::cuda

@@ -5,6 +5,7 @@
 #include "core/dispatch.h"
 #include "core/reduce_layout.h"
 #include "cuda/backend.h"
+#include "cuda/lane_groups.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 #include "cuda/scalar_lanes.cuh"
@@ -14,7 +15,6 @@
 namespace flowmap::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int64_t kEnoughUnits = 512;   // blocks that occupy any device we expect
 constexpr int64_t kLeastPerThread = 8;  // packets a thread adds up before more blocks are worth their join
 
@@ -204,8 +204,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The least power of two that is not below n, at most `most`.
 int powerOfTwo(int64_t n, int most) {
   int power = 1;
@@ -214,8 +212,6 @@ int powerOfTwo(int64_t n, int most) {
 }
 
 StridedAxes stridedAxes(const ReduceAxes& axes) { return {axes.rank, axes.sizes, axes.strides}; }
-
-Grid unitGrid(int64_t units) { return {dim3(static_cast<unsigned>(std::min<int64_t>(units, 1 << 20)))}; }
 
 template <class Reduction>
 void joinPartials(const Runtime& runtime, const Tensor& out, const typename Reduction::Total* partials, int64_t results,

@@ -5,6 +5,7 @@
 #include "core/dispatch.h"
 #include "cuda/backend.h"
 #include "cuda/divisor.h"
+#include "cuda/lane_groups.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/packet.cuh"
 #include "cuda/scalar_lanes.cuh"
@@ -13,8 +14,6 @@
 namespace flowmap::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr int kWarps = kThreads / kWarp;
 constexpr int64_t kEnoughParts = 512;   // blocks that occupy any device we expect
 constexpr int64_t kLeastPerThread = 8;  // packets a thread reads before more blocks are worth their join
 
@@ -33,28 +32,6 @@ struct Largest {
   __device__ __forceinline__ C operator()(C a, C b) const { return maximum(Lane<C>(), a, b); }
 };
 
-template <class C>
-struct Plus {
-  __device__ __forceinline__ C operator()(C a, C b) const { return a + b; }
-};
-
-// The total of a group of `lanes` neighbouring threads, a power of two up to the block, the same bits in all of them.
-// All threads of the block must call it; `join` commutes.
-template <class C, class Join>
-__device__ __forceinline__ C joinGroup(C total, int lanes, const Join& join, C (&warps)[kWarps]) {
-  for (int distance = min(lanes, kWarp) / 2; distance > 0; distance /= 2) {
-    total = join(total, static_cast<C>(__shfl_xor_sync(0xffffffffu, total, distance)));
-  }
-  if (lanes <= kWarp) return total;
-  const int warp = threadIdx.x / kWarp, count = lanes / kWarp, first = warp / count * count;
-  if (threadIdx.x % kWarp == 0) warps[warp] = total;
-  __syncthreads();
-  total = warps[first];
-  for (int i = 1; i < count; ++i) total = join(total, warps[first + i]);
-  __syncthreads();
-  return total;
-}
-
 struct RowsShape {
   int64_t rows, packets;  // packets of a row
   int lanes;              // threads that share a row
@@ -63,7 +40,7 @@ struct RowsShape {
 template <int kCount, int kSteps, class T>
 __global__ void __launch_bounds__(kThreads) softmaxRowsKernel(T* y, const T* x, RowsShape shape) {
   using C = Compute<T>;
-  __shared__ C warps[kWarps];
+  __shared__ WarpTotals<C> warps;
   const int lane = threadIdx.x % shape.lanes, group = threadIdx.x / shape.lanes, groups = kThreads / shape.lanes;
   for (int64_t begin = int64_t{blockIdx.x} * groups; begin < shape.rows; begin += int64_t{gridDim.x} * groups) {
     const int64_t row = begin + group, packets = row < shape.rows ? shape.packets : 0;
@@ -128,7 +105,7 @@ struct PartsShape {
 
 // The mass of what all threads of the block hold, the same bits in all of them.
 template <class C>
-__device__ __forceinline__ Mass<C> joinMass(Mass<C> mass, C (&warps)[kWarps]) {
+__device__ __forceinline__ Mass<C> joinMass(Mass<C> mass, WarpTotals<C>& warps) {
   const C top = joinGroup(mass.top, kThreads, Largest<C>(), warps);
   return {top, joinGroup(mass.sum * rescale(mass.top, top), kThreads, Plus<C>(), warps)};
 }
@@ -137,7 +114,7 @@ template <int kCount, class T>
 __global__ void __launch_bounds__(kThreads)
     softmaxMassKernel(Mass<Compute<T>>* masses, const T* x, const __grid_constant__ PartsShape shape) {
   using C = Compute<T>;
-  __shared__ C warps[kWarps];
+  __shared__ WarpTotals<C> warps;
   for (int64_t unit = blockIdx.x; unit < shape.rows * shape.parts; unit += gridDim.x) {
     int64_t row = unit;
     const int64_t part = shape.byParts.take(row);
@@ -163,7 +140,7 @@ template <int kCount, class T>
 __global__ void __launch_bounds__(kThreads)
     softmaxPartsKernel(T* y, const T* x, const Mass<Compute<T>>* masses, const __grid_constant__ PartsShape shape) {
   using C = Compute<T>;
-  __shared__ C warps[kWarps];
+  __shared__ WarpTotals<C> warps;
   for (int64_t unit = blockIdx.x; unit < shape.rows * shape.parts; unit += gridDim.x) {
     int64_t row = unit;
     const int64_t part = shape.byParts.take(row);
@@ -188,10 +165,6 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 }
-
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-Grid unitGrid(int64_t units) { return {dim3(static_cast<unsigned>(std::min<int64_t>(units, 1 << 20)))}; }
 
 template <int kCount, int kSteps, class T>
 void softmaxRows(const Runtime& runtime, T* y, const T* x, int64_t rows, int64_t packets) {

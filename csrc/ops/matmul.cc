@@ -118,4 +118,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> linearJvpVjp(
   return {gx, gweight, gbias, gtx, gtweight, gtbias};
 }
 
+void allowTf32(Device& device, bool allowed) {
+  Recording::refuse("setMatmulPrecision", "replays keep the precision of the recording; set it before the step");
+  device.stream().enqueue(makeJob([&device, allowed]() noexcept { device.backend().allowTf32(allowed); }));
+}
+
 }  // namespace flowmap::ops

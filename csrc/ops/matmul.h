@@ -26,4 +26,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> linearJvpVjp(
     const OptionalTensor& g, const OptionalTensor& h, bool needX, bool needWeight, bool needBias, bool needTx,
     bool needTweight, bool needTbias);
 
+// Whether products of float32 on the device may round their factors to TF32, from the next one on.
+void allowTf32(Device& device, bool allowed);
+
 }  // namespace flowmap::ops

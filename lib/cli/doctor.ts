@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { arch, cpus, platform, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { tensor } from '../create';
-import { type CudaFeatures, cudaFeatures, features } from '../device';
+import { type CublasFeatures, type CudaFeatures, cublasFeatures, cudaFeatures, features } from '../device';
 import { FlowmapError } from '../errors';
 import { memory } from '../memory';
 import type { Command } from './options';
@@ -26,6 +26,7 @@ interface Report {
   threads: number;
   memory: { totalBytes: number; limitBytes: number };
   cuda: CudaFeatures;
+  cublas: CublasFeatures;
   devices: Device[];
 }
 
@@ -53,6 +54,7 @@ function examine(): Report {
     ...features(),
     memory: { totalBytes: totalmem(), limitBytes: memory().limitBytes },
     cuda,
+    cublas: cublasFeatures(),
     devices: ['cpu', ...(cuda.devices.length > 0 ? cuda.devices.map(({ device }) => device) : ['cuda'])].map(probe),
   };
 }
@@ -63,6 +65,10 @@ function cudaText({ found, library, reason, emulated, targets, toolkit, driver }
     ['CUDA library', `${library}, CUDA ${toolkit}, for ${targets.join(', ')}${emulated ? ', emulated' : ''}`],
     ['CUDA driver', driver ? `serves CUDA ${driver}` : reason!],
   ];
+}
+
+function cublasText({ library, version, reason }: CublasFeatures): string {
+  return library ? `${library}, ${version}` : reason!;
 }
 
 function deviceText({ name, available, reason }: Device, { devices }: CudaFeatures): string {
@@ -90,6 +96,7 @@ function lines(report: Report): string[] {
     ['threads', String(report.threads)],
     ['memory', `${gigabytes(report.memory.totalBytes)}; tensors may use ${limitText(report.memory)}`],
     ...cudaText(report.cuda),
+    ...(report.cuda.found ? [['cuBLAS', cublasText(report.cublas)] as [string, string]] : []),
     ...report.devices.map((device): [string, string] => [`device ${device.name}`, deviceText(device, report.cuda)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));

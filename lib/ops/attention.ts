@@ -1,11 +1,12 @@
-// Scaled dot-product attention. The output and its tangent are one pass over the keys, the backward of both another; no
-// matrix of all scores ever exists.
+// Scaled dot-product attention. On the CPU the output and its tangent are one pass over the keys, the backward of both
+// another, and no matrix of all scores ever exists; on CUDA it does, until fused kernels take its place.
 import { type Apply, defineOp } from '../autograd/op';
+import { arange } from '../create';
 import { ArgumentError } from '../errors';
 import { native } from '../native';
 import { Tensor } from '../tensor';
-import { where } from './compare';
-import { add, exp, log, mul, sub } from './elementwise';
+import { less, where } from './compare';
+import { add, exp, log, minimum, mul, sub } from './elementwise';
 import { matmul } from './matmul';
 import { softmax } from './norm';
 import { max, sum } from './reduce';
@@ -56,7 +57,8 @@ const attentionOp: Apply<Attributes> = defineOp<Attributes>('attention', {
 
 /**
  * softmax(scale · q kᵀ) v, head by head. Query heads may be a multiple of the key heads (grouped-query attention). A query
- * that sees no key gives zeros.
+ * that sees no key gives zeros. On CUDA this is the plain composition, for correctness: it writes the matrices of all scores to
+ * memory; fused flash attention takes its place.
  *
  * q [B, H, Sq, D], k and v [B, Hk, Sk, D] (or, in layout 'BSHD', [B, Sq, H, D] and [B, Sk, Hk, D]) -> like q. D ≤ 256.
  *
@@ -143,20 +145,19 @@ function arranged(q: Tensor, k: Tensor, layout: AttentionLayout) {
   };
 }
 
-// [B, 1, Sq, Sk], true where a query sees a key; null where all see all.
+// [B or 1, 1, Sq or 1, Sk], true where a query sees a key; null where all see all.
 function visibility(q: Tensor, k: Tensor, keyLengths: MaybeTensor, { causal }: Attributes): Tensor | null {
   if (!causal && !keyLengths) return null;
-  const [batch, , queries] = q.shape as [number, number, number];
-  const keys = k.shape[2]!;
-  const lengths = keyLengths ? keyLengths.dataSync() : null;
-  const mask = new Uint8Array(batch * queries * keys);
-  for (let b = 0; b < batch; b++) {
-    for (let i = 0; i < queries; i++) {
-      const end = Math.min(lengths ? lengths[b]! : keys, causal ? i + 1 + keys - queries : keys);
-      mask.fill(1, (b * queries + i) * keys, (b * queries + i) * keys + Math.max(0, end));
-    }
+  const { device } = q;
+  const [queries, keys] = [q.shape[2]!, k.shape[2]!];
+  const position = reshape(arange(0, keys, 1, { device, dtype: 'int32' }), [1, 1, 1, keys]);
+  const counts: Tensor[] = []; // a query sees the keys before each of them
+  if (keyLengths) counts.push(reshape(keyLengths, [q.shape[0]!, 1, 1, 1]));
+  if (causal) {
+    const first = 1 + keys - queries;
+    counts.push(reshape(arange(first, first + queries, 1, { device, dtype: 'int32' }), [1, 1, queries, 1]));
   }
-  return new Tensor(native.fromBytes(mask, [batch, 1, queries, keys], 'bool', q.device));
+  return less(position, counts.reduce(minimum));
 }
 
 // The definition, with whole matrices: what third derivatives go through, and the tests' oracle.

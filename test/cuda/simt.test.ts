@@ -51,6 +51,30 @@ suite('the CUDA emulator', () => {
     expect(cases).toHaveLength(7);
   });
 
+  describe('stands in for cuBLAS', () => {
+    let cases: Map<string, Case>;
+    beforeAll(() => {
+      cases = run('cublas', { SIMT_MEMORY: `${64 << 20}` });
+    });
+
+    test.each([
+      ['products, sums and biases are right', 'multiplies'],
+      ['matrices are transposed and batched', 'transposesAndBatches'],
+      ['products are computed when their turn in the stream comes', 'worksInTheStreamsOrder'],
+      ['misuse is refused at the call', 'refusesMisuse'],
+      ['what was in the workspace is lost', 'usesUpTheWorkspace'],
+    ])('%s', (_, name) => {
+      expect(cases.get(name)).toEqual({ name, right: true, error: '' });
+    });
+
+    test.each([
+      ['a factor that was never written', 'readsUnwritten', /^A of cublasLtMatmul reads bytes that were never written/],
+      ['a result past the end of its memory', 'writesPastTheEnd', /^D of cublasLtMatmul, 12 bytes .* past the end of/],
+    ])('%s is reported', (_, name, message) => {
+      expect(cases.get(name)?.error).toMatch(message);
+    });
+  });
+
   describe('stands in for the runtime', () => {
     let cases: Map<string, Case>;
     beforeAll(() => {

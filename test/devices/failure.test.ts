@@ -65,6 +65,26 @@ const emulated = cuda?.label === 'cuda-emulated' && present && existsSync(failin
   });
 });
 
+(emulated ? describe : describe.skip)('a product on a CUDA device that has failed', () => {
+  it('tells the loss of the context, not what cuBLAS makes of it', async () => {
+    const { lines } = await runNode(
+      `const { tensor, matmul, sin, add } = require('./lib');
+      const tell = (error) => console.log(error.name + ' | ' + error.message);
+      (async () => {
+        const x = tensor([1, 2, 3, 4], { shape: [2, 2], device: 'cuda' });
+        await x.data();
+        await matmul(sin(x), x).data().catch(tell);
+        try { add(x, x); } catch (error) { tell(error); }
+      })()`,
+      { LD_PRELOAD: process.env.LD_PRELOAD ? `${process.env.LD_PRELOAD}:${failing}` : failing, FAIL_AT_LAUNCH: '1' },
+    );
+    expect(lines[0]).toMatch(
+      /^DeviceError \| matmul: cuda:0 failed: an illegal memory access .* in cublasLtMatmul\), in it or in an op before it that .*\(sin, matmul\)/,
+    );
+    expect(lines[1]).toMatch(/^DeviceError \| add: cuda:0 failed in matmul: an illegal memory access/);
+  });
+});
+
 (emulated ? describe : describe.skip)('page-locked memory that runs out', () => {
   it('is told by the op that wanted it, and all goes on', async () => {
     const { code, lines } = await runNode(

@@ -1,7 +1,12 @@
-// Matrix products and linear layers: values in every dtype against plain loops, derivatives to second order.
+// Matrix products and linear layers on every device: values in every dtype against plain loops, derivatives to second
+// order, gradients of values and tangents together against plain loops, absent operands, refusals.
 import fc from 'fast-check';
-import { linear, matmul, ones, type Tensor, tensor, zeros } from '../../lib';
-import { checkOp, relativeError, sample } from '../support/checkOp';
+import { ArgumentError, setMatmulPrecision, type Tensor } from '../../lib';
+import { linearJvp, linearJvpVjp } from '../../lib/ops/matmul';
+import { relativeError, type Sample, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
+import { floatingDTypes, tolerances } from '../support/tolerances';
 
 function product(a: Float64Array, b: Float64Array, m: number, n: number, k: number): Float64Array {
   const c = new Float64Array(m * n);
@@ -10,13 +15,54 @@ function product(a: Float64Array, b: Float64Array, m: number, n: number, k: numb
   return c;
 }
 
-describe('matmul', () => {
+const at = (x: Float64Array | null, i: number) => (x ? x[i]! : 0);
+
+/** The shape's strides in elements, 0 along axes of size 1, for `rank` axes. */
+function strides(shape: readonly number[], rank: number): number[] {
+  const steps = shape.map((size, axis) => (size === 1 ? 0 : shape.slice(axis + 1).reduce((a, b) => a * b, 1)));
+  return [...new Array<number>(rank - shape.length).fill(0), ...steps];
+}
+
+/** Batched products by plain loops, over factors that are not transposed. */
+function batched(a: Sample, b: Sample): (x: Float64Array, y: Float64Array) => Float64Array {
+  const rank = Math.max(a.shape.length, b.shape.length) - 2;
+  const [left, right] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const sizes = Array.from({ length: rank }, (_, i) =>
+    Math.max(left[i - rank + left.length] ?? 1, right[i - rank + right.length] ?? 1),
+  );
+  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
+  const [stepA, stepB] = [strides(left, rank), strides(right, rank)];
+  return (x, y) => {
+    const parts: number[] = [];
+    const count = sizes.reduce((p, q) => p * q, 1);
+    for (let batch = 0; batch < count; batch++) {
+      let [rest, atA, atB] = [batch, 0, 0];
+      for (let axis = rank - 1; axis >= 0; axis--) {
+        const index = rest % sizes[axis]!;
+        rest = (rest - index) / sizes[axis]!;
+        atA += index * stepA[axis]!;
+        atB += index * stepB[axis]!;
+      }
+      parts.push(
+        ...product(x.subarray(atA * m * k, (atA + 1) * m * k), y.subarray(atB * k * n, (atB + 1) * k * n), m, n, k),
+      );
+    }
+    return Float64Array.from(parts);
+  };
+}
+
+describeOnDevices('matmul', (device) => {
+  const { checkOp, linear, matmul, ones, tensor, zeros } = on(device);
+
   it.each([
     [1, 1, 1],
     [3, 5, 7],
     [17, 33, 9],
     [64, 65, 300],
     [4, 100, 513],
+    [1, 72, 100],
+    [7, 1, 1152],
+    [72, 100, 1],
   ])('multiplies %i × %i over %i', (m, n, k) => {
     checkOp((a, b) => matmul(a!, b!), [sample([m, k], 1), sample([k, n], 2)], {
       reference: (a, b) => product(a, b, m, n, k),
@@ -76,9 +122,64 @@ describe('matmul', () => {
     checkOp((x, y) => matmul(x!, y!), [sample(a, 1), sample(b, 2)]);
   });
 
+  it.each([
+    [
+      [2, 3, 7, 33],
+      [3, 33, 5],
+    ],
+    [
+      [1, 3, 2, 7, 5],
+      [4, 1, 2, 5, 3],
+    ],
+    [
+      [2, 3, 1, 5, 9],
+      [9, 7],
+    ],
+    [
+      [6, 5],
+      [2, 3, 5, 7],
+    ],
+    [
+      [2, 1, 2, 3, 5],
+      [3, 1, 5, 4],
+    ],
+    [
+      [5, 1, 1, 72],
+      [5, 1, 72, 1],
+    ],
+  ])('is right in every dtype over batches of %j and %j', (a, b) => {
+    const [x, y] = [sample(a, 1), sample(b, 2)];
+    checkOp((s, t) => matmul(s!, t!), [x, y], { reference: batched(x, y), differentiable: false });
+  });
+
+  it.each([
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ])('is right in every dtype with batches and transposes %s, %s', (transposeA, transposeB) => {
+    const [a, b] = [sample([2, 1, 7, 72], 1), sample([3, 72, 5], 2)];
+    checkOp(
+      (s, t) =>
+        matmul(transposeA ? s!.transpose(-2, -1) : s!, transposeB ? t!.transpose(-2, -1) : t!, {
+          transposeA,
+          transposeB,
+        }),
+      [a, b],
+      { reference: batched(a, b), differentiable: false },
+    );
+  });
+
   it('gives zeros over an empty inner axis, and nothing over empty outer ones', () => {
     expect([...matmul(zeros([2, 0]), zeros([0, 2])).dataSync()]).toEqual([0, 0, 0, 0]);
-    expect(matmul(zeros([0, 3]), zeros([3, 2])).shape).toEqual([0, 2]);
+    expect([...matmul(zeros([3, 1, 0]), zeros([3, 0, 1])).dataSync()]).toEqual([0, 0, 0]);
+    for (const [a, b] of [
+      [zeros([0, 3]), zeros([3, 2])],
+      [zeros([2, 3]), zeros([3, 0])],
+      [zeros([0, 2, 3]), zeros([3, 4])],
+    ] as const) {
+      expect(matmul(a, b).dataSync().length).toBe(0);
+    }
   });
 
   it('is the same on every run', () => {
@@ -108,7 +209,9 @@ describe('matmul', () => {
   });
 });
 
-describe('linear', () => {
+describeOnDevices('linear', (device) => {
+  const { checkOp, linear, matmul, tensor } = on(device);
+
   it.each([
     [[7], 5, 3],
     [[4, 3], 96, 33],
@@ -135,5 +238,154 @@ describe('linear', () => {
     ];
     for (const [f, at] of checks)
       checkOp((t) => f(t!), [{ shape: at.shape, values: at.dataSync() }], { dtypes: ['float64'] });
+  });
+});
+
+/** Value, tangent and gradients of a layer by plain loops, absent operands being zero. */
+function layer([rows, inputs, outputs]: readonly [number, number, number]) {
+  type Operand = Float64Array | null;
+  const result = (size: number, value: (i: number) => number) =>
+    Float64Array.from({ length: size }, (_, i) => value(i));
+  const dot = (n: number, term: (p: number) => number) => {
+    let sum = 0;
+    for (let p = 0; p < n; p++) sum += term(p);
+    return sum;
+  };
+  // [rows, inputs] by [outputs, inputs]ᵀ, [rows, outputs] by [outputs, inputs], [rows, outputs]ᵀ by [rows, inputs]
+  const forward = (x: Operand, w: Operand, r: number, o: number) =>
+    x && w ? dot(inputs, (p) => x[r * inputs + p]! * w[o * inputs + p]!) : 0;
+  const backward = (g: Operand, w: Operand, r: number, i: number) =>
+    g && w ? dot(outputs, (p) => g[r * outputs + p]! * w[p * inputs + i]!) : 0;
+  const outer = (g: Operand, x: Operand, o: number, i: number) =>
+    g && x ? dot(rows, (p) => g[p * outputs + o]! * x[p * inputs + i]!) : 0;
+  const onOutputs = (value: (r: number, o: number) => number) =>
+    result(rows * outputs, (i) => value(Math.floor(i / outputs), i % outputs));
+  const onInputs = (value: (r: number, i: number) => number) =>
+    result(rows * inputs, (i) => value(Math.floor(i / inputs), i % inputs));
+  const onWeights = (value: (o: number, i: number) => number) =>
+    result(outputs * inputs, (i) => value(Math.floor(i / inputs), i % inputs));
+  const sums = (g: Operand) => result(outputs, (o) => dot(rows, (p) => at(g, p * outputs + o)));
+  return {
+    jvp: ([x, w, b, tx, tw, tb]: Operand[]) => [
+      onOutputs((r, o) => forward(x!, w!, r, o) + at(b!, o)),
+      onOutputs((r, o) => forward(tx!, w!, r, o) + forward(x!, tw!, r, o) + at(tb!, o)),
+    ],
+    jvpVjp: ([x, w, tx, tw, g, h]: Operand[]) => [
+      onInputs((r, i) => backward(g!, w!, r, i) + backward(h!, tw!, r, i)),
+      onWeights((o, i) => outer(g!, x!, o, i) + outer(h!, tx!, o, i)),
+      sums(g!),
+      onInputs((r, i) => backward(h!, w!, r, i)),
+      onWeights((o, i) => outer(h!, x!, o, i)),
+      sums(h!),
+    ],
+  };
+}
+
+describeOnDevices('a linear layer with its tangent', (device) => {
+  const { tensor } = on(device);
+  const layers: [number, number, number][] = [
+    [1, 1, 1],
+    [7, 72, 100],
+    [1, 100, 7],
+    [5, 7, 1],
+    [5, 1152, 3],
+    [0, 3, 2],
+    [3, 0, 2],
+    [3, 2, 0],
+  ];
+
+  /** The tensors of samples, null where absent, and what their dtype stores. */
+  function make(samples: readonly (Sample | null)[], dtype: (typeof floatingDTypes)[number]) {
+    const tensors = samples.map((s) => s && tensor(Float64Array.from(Array.from(s.values)), { shape: s.shape, dtype }));
+    return { tensors, stored: tensors.map((t) => t && Float64Array.from(t.dataSync())) };
+  }
+
+  function compare(got: readonly (Tensor | null)[], expected: readonly Float64Array[], what: string) {
+    for (const [i, y] of got.entries()) {
+      if (!y) continue;
+      const error = relativeError(y.dataSync(), expected[i]!);
+      if (!(error <= tolerances[y.dtype as keyof typeof tolerances])) throw new Error(`${what}, result ${i}: ${error}`);
+    }
+  }
+
+  const present = (mask: number, samples: readonly Sample[]) => samples.map((s, i) => (mask & (1 << i) ? s : null));
+
+  it.each(layers)(
+    'is right in every dtype over %i rows, %i in, %i out, whatever is absent',
+    (rows, inputs, outputs) => {
+      const { jvp, jvpVjp } = layer([rows, inputs, outputs]);
+      const [x, weight, bias] = [sample([rows, inputs], 1), sample([outputs, inputs], 2), sample([outputs], 3)];
+      const tangents = [sample([rows, inputs], 4), sample([outputs, inputs], 5), sample([outputs], 6)];
+      const cotangents = [sample([rows, outputs], 7), sample([rows, outputs], 8)];
+      for (const dtype of floatingDTypes) {
+        for (let mask = 1; mask < 8; mask++) {
+          const { tensors, stored } = make([x, weight, mask & 4 ? bias : null, ...present(mask, tangents)], dtype);
+          const [a, w, b, tx, tw, tb] = tensors as [Tensor, Tensor, ...(Tensor | null)[]];
+          compare(linearJvp([a, w, b!], [tx!, tw!, tb!]), jvp(stored), `jvp in ${dtype}, present ${mask}`);
+        }
+        for (let mask = 1; mask < 16; mask++) {
+          if ((mask & 3) === 0) continue;
+          const given = [...present(mask >> 2, tangents.slice(0, 2)), ...present(mask & 3, cotangents)];
+          const { tensors, stored } = make([x, weight, ...given], dtype);
+          const [a, w, tx, tw, g, h] = tensors as [Tensor, Tensor, ...(Tensor | null)[]];
+          const needs = [true, true, true, true, true, true];
+          const got = linearJvpVjp([a, w, tx!, tw!], g!, h!, needs);
+          expect(got.every((t) => t !== null)).toBe(true);
+          compare(got, jvpVjp(stored), `jvpVjp in ${dtype}, present ${mask}`);
+        }
+      }
+    },
+  );
+
+  it('computes what is needed and nothing else', () => {
+    const { tensors } = make([sample([4, 3], 1), sample([2, 3], 2), sample([4, 2], 3)], 'float32');
+    const [x, weight, g] = tensors as [Tensor, Tensor, Tensor];
+    for (let needed = 0; needed < 6; needed++) {
+      const needs = Array.from({ length: 6 }, (_, i) => i === needed);
+      expect(linearJvpVjp([x, weight, null, null], g, g, needs).map((t) => t !== null)).toEqual(needs);
+    }
+  });
+
+  it('gives the same bits on every run', () => {
+    const { tensors } = make([sample([130, 300], 1), sample([50, 300], 2), sample([130, 50], 3)], 'float32');
+    const [x, weight, g] = tensors as [Tensor, Tensor, Tensor];
+    const run = () =>
+      linearJvpVjp([x, weight, x, null], g, g, [true, true, true, true, true, true]).map((t) => [...t!.dataSync()]);
+    expect(run()).toEqual(run());
+  });
+});
+
+describeOnDevices('setMatmulPrecision', (device, label) => {
+  const { matmul, tensor } = on(device);
+  const [m, n, k] = [24, 16, 64];
+  const [a, b] = [sample([m, k], 1), sample([k, n], 2)];
+  const error = (dtype: 'float32' | 'float64') => {
+    const [x, y] = [a, b].map(({ values, shape }) => tensor(Float64Array.from(Array.from(values)), { shape, dtype }));
+    return relativeError(
+      matmul(x!, y!).dataSync(),
+      product(Float64Array.from(x!.dataSync()), Float64Array.from(y!.dataSync()), m, n, k),
+    );
+  };
+  afterEach(() => setMatmulPrecision('highest', device));
+
+  it('lets float32 on CUDA round its factors until it is taken back, and nothing else', () => {
+    expect(error('float32')).toBeLessThan(tolerances.float32);
+    setMatmulPrecision('tf32', device);
+    const rounded = error('float32');
+    // A GPU may, and where a kernel without tensor cores is faster does not.
+    if (label === 'cpu') expect(rounded).toBeLessThan(tolerances.float32);
+    if (label === 'cuda-emulated') expect(rounded).toBeGreaterThan(10 * tolerances.float32);
+    expect(rounded).toBeLessThan(1e-3);
+    expect(error('float64')).toBeLessThan(tolerances.float64);
+    setMatmulPrecision('highest', device);
+    expect(error('float32')).toBeLessThan(tolerances.float32);
+  });
+
+  it('refuses other precisions and devices', () => {
+    expect(() => setMatmulPrecision('high' as 'tf32', device)).toThrow(ArgumentError);
+    expect(() => setMatmulPrecision('high' as 'tf32', device)).toThrow(
+      "setMatmulPrecision: precision must be 'highest' or 'tf32', got 'high'",
+    );
+    expect(() => setMatmulPrecision('tf32', 'gpu')).toThrow(/setMatmulPrecision: device must be/);
   });
 });

@@ -1,22 +1,10 @@
 // The maximum mean discrepancy against brute force in double precision: values, gradients and tangents of every kernel,
 // particles that nearly or wholly agree, and what is refused.
-import {
-  cast,
-  grad,
-  jvp,
-  type MmdKernel,
-  type MmdOptions,
-  mmd,
-  ones,
-  setThreads,
-  type Tensor,
-  tensor,
-  threads,
-  vjp,
-  zeros,
-} from '../../lib';
+import type { MmdKernel, MmdOptions, Tensor } from '../../lib';
 import { mmdVjp } from '../../lib/ops/mmd';
-import { checkOp, relativeError, type Sample, sample } from '../support/checkOp';
+import { relativeError, type Sample, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
 import type { FloatingDType } from '../support/tolerances';
 
 // Looked up once: jest's sandbox makes each use of a global slow.
@@ -111,18 +99,6 @@ function particles(shape: Particles['shape'], seed: number, apart?: number): Par
   return { x, y: apart === undefined ? other : other.map((v, i) => x[i]! + apart * v), shape };
 }
 
-function tensors({ x, y, shape: [groups, m, n, dim] }: Particles, dtype: FloatingDType) {
-  const made = [tensor(x, { shape: [groups, m, dim], dtype }), tensor(y, { shape: [groups, n, dim], dtype })] as const;
-  const stored = made.map((t) => Float64Array.from(t.dataSync())) as [Float64Array, Float64Array];
-  return { x: made[0], y: made[1], stored: { x: stored[0], y: stored[1], shape: [groups, m, n, dim] } as Particles };
-}
-
-function optionsOf({ weight, lossWeight, ...rest }: Case, dtype: FloatingDType): MmdOptions {
-  const perGroup = (values?: number[]) =>
-    values && tensor(Float64Array.from(values), { dtype: dtype === 'float64' ? 'float64' : 'float32' });
-  return { ...rest, weight: perGroup(weight), lossWeight: perGroup(lossWeight) };
-}
-
 // In float64 the brute force is no better: where x and y nearly agree, both lose the digits they share.
 const allowed = {
   float64: { value: 1e-12, gradient: 1e-9 },
@@ -132,34 +108,6 @@ const allowed = {
 };
 
 const norm = (values: Float64Array) => Math.sqrt(values.reduce((sum, v) => sum + v * v, 0));
-
-/**
- * The gradients' error is that of the group that is worst. Where one is zero but for rounding (energy over one feature
- * adds up signs), errors are relative to what it adds up.
- */
-function expectAgreement(given: Particles, options: Case, dtype: FloatingDType): void {
-  const { x, y, stored } = tensors(given, dtype);
-  const expected = bruteForce(stored, options);
-  // A power of two, so that float16 holds the gradients in its normal range.
-  const g = ones([given.shape[0]], { dtype: dtype === 'float64' ? dtype : 'float32' }).mul(1024);
-  const [value, gx, gy] = mmdVjp(x, y, g, optionsOf(options, dtype));
-  const alone = mmd(x, y, optionsOf(options, dtype)).dataSync();
-  expect([...alone]).toEqual([...value.dataSync()]);
-  for (const [group, v] of expected.value.entries()) {
-    expect(Math.abs(alone[group]! - v)).toBeLessThanOrEqual(allowed[dtype].value * Math.max(1, Math.abs(v)));
-  }
-  for (const [got, wanted, sizes] of [
-    [gx!, expected.gx, expected.sizeX],
-    [gy!, expected.gy, expected.sizeY],
-  ] as const) {
-    const [size, values] = [wanted.length / given.shape[0], Float64Array.from(got.dataSync(), (v) => v / 1024)];
-    for (let at = 0; at < wanted.length; at += size) {
-      const [mine, right] = [values.subarray(at, at + size), wanted.subarray(at, at + size)];
-      const scale = Math.max(norm(right), 1e-4 * norm(sizes.subarray(at, at + size)));
-      expect(norm(mine.map((v, i) => v - right[i]!)) / scale).toBeLessThanOrEqual(allowed[dtype].gradient);
-    }
-  }
-}
 
 const kernels: [title: string, Case][] = [
   ['laplace', { kernel: 'laplace' }],
@@ -175,31 +123,87 @@ const kernels: [title: string, Case][] = [
   ['unbiased energy', { kernel: 'energy', unbiased: true }],
 ];
 
-describe('mmd', () => {
-  describe.each(kernels)('with kernel %s', (_, options) => {
+describeOnDevices('mmd', (device, label) => {
+  const { cast, checkOp, grad, jvp, mmd, ones, setThreads, tensor, threads, vjp, zeros } = on(device);
+  // The emulator is slow: what takes the same path there is tested once.
+  const emulated = label === 'cuda-emulated';
+
+  function tensors({ x, y, shape: [groups, m, n, dim] }: Particles, dtype: FloatingDType) {
+    const made = [
+      tensor(x, { shape: [groups, m, dim], dtype }),
+      tensor(y, { shape: [groups, n, dim], dtype }),
+    ] as const;
+    const stored = made.map((t) => Float64Array.from(t.dataSync())) as [Float64Array, Float64Array];
+    return { x: made[0], y: made[1], stored: { x: stored[0], y: stored[1], shape: [groups, m, n, dim] } as Particles };
+  }
+
+  function optionsOf({ weight, lossWeight, ...rest }: Case, dtype: FloatingDType): MmdOptions {
+    const perGroup = (values?: number[]) =>
+      values && tensor(Float64Array.from(values), { dtype: dtype === 'float64' ? 'float64' : 'float32' });
+    return { ...rest, weight: perGroup(weight), lossWeight: perGroup(lossWeight) };
+  }
+
+  /**
+   * The gradients' error is that of the group that is worst. Where one is zero but for rounding (energy over one feature
+   * adds up signs), errors are relative to what it adds up.
+   */
+  function expectAgreement(given: Particles, options: Case, dtype: FloatingDType): void {
+    const { x, y, stored } = tensors(given, dtype);
+    const expected = bruteForce(stored, options);
+    // A power of two, so that float16 holds the gradients in its normal range.
+    const g = ones([given.shape[0]], { dtype: dtype === 'float64' ? dtype : 'float32' }).mul(1024);
+    const [value, gx, gy] = mmdVjp(x, y, g, optionsOf(options, dtype));
+    const alone = mmd(x, y, optionsOf(options, dtype)).dataSync();
+    expect([...alone]).toEqual([...value.dataSync()]);
+    for (const [group, v] of expected.value.entries()) {
+      expect(Math.abs(alone[group]! - v)).toBeLessThanOrEqual(allowed[dtype].value * Math.max(1, Math.abs(v)));
+    }
+    for (const [got, wanted, sizes] of [
+      [gx!, expected.gx, expected.sizeX],
+      [gy!, expected.gy, expected.sizeY],
+    ] as const) {
+      const [size, values] = [wanted.length / given.shape[0], Float64Array.from(got.dataSync(), (v) => v / 1024)];
+      for (let at = 0; at < wanted.length; at += size) {
+        const [mine, right] = [values.subarray(at, at + size), wanted.subarray(at, at + size)];
+        const scale = Math.max(norm(right), 1e-4 * norm(sizes.subarray(at, at + size)));
+        expect(norm(mine.map((v, i) => v - right[i]!)) / scale).toBeLessThanOrEqual(allowed[dtype].gradient);
+      }
+    }
+  }
+
+  // The features of all kernels; the emulator sees the many of the first alone.
+  const featuresOf = (title: string, few: number[], many: number[]) =>
+    emulated && title !== kernels[0]![0] ? few : [...few, ...many];
+
+  describe.each(kernels)('with kernel %s', (title, options) => {
     const weighted = { ...options, weight: [0.5, 12, 1], lossWeight: [1, 0.25, -2] };
 
-    it.each([1, 7, 100, 4097])('agrees with brute force over %i features, in every dtype', (dim) => {
-      for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
-        expectAgreement(particles([3, 4, 3, dim], dim), weighted, dtype);
-      }
-    });
+    it.each(featuresOf(title, [1, 7, 72, 100], [1152, 4097]))(
+      'agrees with brute force over %i features, in every dtype',
+      (dim) => {
+        for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
+          expectAgreement(particles([3, 4, 3, dim], dim), weighted, dtype);
+        }
+      },
+    );
 
     it.each([1e-1, 1e-3])('keeps its precision where x and y are %d apart', (apart) => {
-      for (const dim of [1, 7, 100, 1000, 1029, 4096]) {
+      for (const dim of featuresOf(title, [1, 7, 100, 1029], [1000, 4096])) {
         expectAgreement(particles([3, 4, 4, dim], dim, apart), weighted, 'float32');
         expectAgreement(particles([3, 4, 4, dim], dim, apart), weighted, 'float64');
       }
     });
 
     it('takes any numbers of particles', () => {
-      const sizes = options.unbiased ? [2, 3, 5, 8, 33, 64] : [1, 2, 3, 5, 8, 33, 64];
-      for (const m of sizes) for (const n of sizes) expectAgreement(particles([1, m, n, 19], m), options, 'float32');
+      const few = [2, 3, 4, 5, 8, 17];
+      const sizes = [...(options.unbiased ? [] : [1]), ...few, ...featuresOf(title, [], [33, 64])];
+      const dim = emulated ? 5 : 19;
+      for (const m of sizes) for (const n of sizes) expectAgreement(particles([1, m, n, dim], m), options, 'float32');
     });
 
     it('carries tangents of x, of y and of both', () => {
       for (const dtype of ['float64', 'float32', 'bfloat16'] as const) {
-        for (const dim of [33, 1029]) {
+        for (const dim of featuresOf(title, [33], [1029])) {
           const given = particles([3, 4, 3, dim], dim);
           const { x, y, stored } = tensors(given, dtype);
           const t = tensors(particles([3, 4, 3, dim], dim + 5), dtype);
@@ -263,7 +267,8 @@ describe('mmd', () => {
   });
 
   it('splits the features of few groups without a change in what is computed', () => {
-    expectAgreement(particles([1, 4, 4, 300001], 3, 1e-3), { kernel: 'laplace', weight: [100] }, 'float32');
+    const dim = emulated ? 30001 : 300001;
+    expectAgreement(particles([1, 4, 4, dim], 3, 1e-3), { kernel: 'laplace', weight: [100] }, 'float32');
     expectAgreement(particles([2, 3, 2, 9001], 3), { kernel: 'rbf' }, 'bfloat16');
     const { x, y } = tensors(particles([1, 2, 2, 20001], 4), 'float64');
     const tx = tensor(Float64Array.from(sample([1, 2, 20001], 5).values), { shape: [1, 2, 20001] });
@@ -271,6 +276,89 @@ describe('mmd', () => {
     const [, pullback] = vjp((a: Tensor) => mmd(a, y, { kernel: 'imq' }), [x]);
     const along = (pullback(ones([1], { dtype: 'float64' })) as Tensor[])[0]!.mul(tx).sum().itemSync();
     expect(Math.abs(tangent.itemSync() - along)).toBeLessThan(1e-14);
+  });
+
+  // Kernels and cuts of their own on CUDA devices: as many of either kind, in every dtype, in double and in float; tiles of
+  // pairs in float; groups that no block has room for; more groups than run at once.
+  it.each<[string, Particles['shape'][]]>([
+    [
+      'one particle of either kind',
+      [
+        [2, 1, 1, 10],
+        [2, 1, 1, 1033],
+        [1, 1, 1, 17001],
+      ],
+    ],
+    [
+      'two',
+      [
+        [2, 2, 2, 9],
+        [2, 2, 2, 1032],
+      ],
+    ],
+    [
+      'four',
+      [
+        [2, 4, 4, 33],
+        [2, 4, 4, 1152],
+      ],
+    ],
+    [
+      'tiles of pairs',
+      [
+        [1, 9, 12, 70],
+        [1, 9, 12, 1028],
+      ],
+    ],
+    ['very many particles', [[1, 64, 64, 40]]],
+  ])('is right in every dtype for %s', (_, shapes) => {
+    for (const shape of shapes) {
+      for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
+        expectAgreement(particles(shape, 11), { kernel: 'laplace', weight: [3, 0.5].slice(0, shape[0]) }, dtype);
+      }
+    }
+  });
+
+  it('is right for many particles of many features', () => {
+    expectAgreement(particles([2, 17, 5, emulated ? 2500 : 4097], 12), { kernel: 'imq' }, 'float32');
+    const { x, y, stored } = tensors(particles([1, 11, 9, 2500], 13), 'float32');
+    const tx = tensors(particles([1, 11, 9, 2500], 14), 'float32').x;
+    const { gx } = bruteForce(stored, { kernel: 'rbf' });
+    const [, tangent] = jvp((a: Tensor) => mmd(a, y, { kernel: 'rbf' }), [x], [tx]);
+    const direction = tx.dataSync();
+    const expected = gx.reduce((sum, v, i) => sum + v * direction[i]!, 0);
+    expect(Math.abs(tangent.itemSync() - expected)).toBeLessThanOrEqual(2e-6);
+  });
+
+  it('is right for more groups than run at once', () => {
+    const groups = emulated ? 700 : 5000;
+    for (const [m, dim] of [
+      [1, 300],
+      [3, 20],
+    ] as const) {
+      expectAgreement(particles([groups, m, m, dim], 15), { kernel: 'laplace' }, 'float32');
+    }
+  });
+
+  it('gives the gradients that are asked for, the same bits as all', () => {
+    for (const shape of [
+      [2, 4, 4, 20],
+      [2, 3, 5, 20],
+      [1, 2, 2, 40001],
+    ] as Particles['shape'][]) {
+      const { x, y } = tensors(particles(shape, 16), 'float32');
+      const [, gx, gy] = mmdVjp(x, y, null, { kernel: 'rbf' });
+      const onlyX = mmdVjp(x, y, null, { kernel: 'rbf' }, [true, false]);
+      const onlyY = mmdVjp(x, y, null, { kernel: 'rbf' }, [false, true]);
+      expect([onlyX[2], onlyY[1]]).toEqual([null, null]);
+      expect(onlyX[1]!.dataSync()).toEqual(gx!.dataSync());
+      expect(onlyY[2]!.dataSync()).toEqual(gy!.dataSync());
+    }
+  });
+
+  it.each([17, 300])('takes the mean over %i bandwidths', (count) => {
+    const bandwidths = Array.from({ length: count }, (_, i) => 0.1 + i / 7);
+    expectAgreement(particles([2, 3, 4, 10], 17), { kernel: 'rbf', bandwidths }, 'float64');
   });
 
   it('differentiates in 16-bit floats, the result being float32', () => {
@@ -298,8 +386,8 @@ describe('mmd', () => {
   it('gives the same bits on every run and any number of threads', () => {
     const before = threads();
     for (const shape of [
-      [40, 4, 4, 3000],
-      [2, 3, 5, 20001],
+      [emulated ? 5 : 40, 4, 4, 3000],
+      [1, 3, 5, 20001],
     ] as Particles['shape'][]) {
       const { x, y } = tensors(particles(shape, 8), 'float32');
       const once = () => mmdVjp(x, y, null, { kernel: 'laplace' }).map((t) => [...t!.dataSync()]);
@@ -335,7 +423,10 @@ describe('mmd', () => {
     }
   });
 
-  const x = ones([2, 3, 4]);
+  let x: Tensor;
+  beforeAll(() => {
+    x = ones([2, 3, 4]);
+  });
   it.each<[string, () => unknown, RegExp]>([
     ['a matrix', () => mmd(ones([2, 3]), x, { kernel: 'rbf' }), /mmd: x must have rank 3, got shape \[2, 3\]/],
     [
@@ -389,11 +480,27 @@ describe('mmd', () => {
   });
 
   it.each([
-    ['a NaN weight', { weight: tensor([1, Number.NaN]) }, /mmd: weight must be finite and at least 0, got nan/],
-    ['a negative weight', { weight: tensor([-1, 1]) }, /weight must be finite and at least 0, got -1 for group 0/],
-    ['an infinite loss weight', { lossWeight: tensor([1, Number.POSITIVE_INFINITY]) }, /lossWeight must be finite/],
+    ['a NaN weight', { weight: [1, Number.NaN] }, /mmd: weight must be finite and at least 0, got nan/],
+    ['a negative weight', { weight: [-1, 1] }, /weight must be finite and at least 0, got -1 for group 0/],
+    ['an infinite loss weight', { lossWeight: [1, Number.POSITIVE_INFINITY] }, /lossWeight must be finite/],
   ])('refuses %s where the result is read', (_, weights, message) => {
-    const value = mmd(x, x, { kernel: 'laplace', ...weights });
+    const value = mmd(x, x, optionsOf({ kernel: 'laplace', ...weights }, 'float32'));
     expect(() => value.dataSync()).toThrow(message);
+  });
+
+  it('spoils no other group by a weight that it refuses', () => {
+    const given = { kernel: 'laplace', weight: tensor([-1, 1]) } as const;
+    const [value, gx, gy] = mmdVjp(x, x.mul(2), null, given);
+    expect(() => value.dataSync()).toThrow(/mmdVjp: weight must be finite and at least 0, got -1 for group 0/);
+    if (device === 'cpu') return; // all of them are marked
+    const [value2, gx2, gy2] = mmdVjp(x, x.mul(2), null, { kernel: 'laplace' });
+    for (const [got, expected] of [
+      [gx, gx2],
+      [gy, gy2],
+    ] as const) {
+      expect([...got!.dataSync().subarray(0, 12)].every(Number.isNaN)).toBe(true);
+      expect(got!.dataSync().subarray(12)).toEqual(expected!.dataSync().subarray(12));
+    }
+    expect([...value2.dataSync()].every(Number.isFinite)).toBe(true);
   });
 });

@@ -1,6 +1,6 @@
 // Calls every function of the addon with values of every kind. Whatever JavaScript passes, a call returns or throws a
 // typed error; it never crashes the process or hangs it.
-import { FlowmapError, memory, setMemoryLimit, synchronize, synchronizeSync } from '../../lib';
+import { FlowmapError, memory, setMatmulPrecision, setMemoryLimit, synchronize, synchronizeSync } from '../../lib';
 import { native } from '../../lib/native';
 
 type Callable = (...args: unknown[]) => unknown;
@@ -156,6 +156,7 @@ export async function fuzzAddon(devices: readonly string[], calls: number): Prom
   } finally {
     devices.forEach((device, i) => {
       setMemoryLimit(limits[i]!, device);
+      setMatmulPrecision('highest', device); // the calls set it as they please
     });
   }
 }

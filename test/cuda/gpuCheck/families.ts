@@ -5,6 +5,7 @@ import {
   add,
   arange,
   argmax,
+  attention,
   cast,
   checkFinite,
   clamp,
@@ -22,8 +23,12 @@ import {
   gelu,
   grad,
   jvp,
+  layerNorm,
+  layerNormModulate,
   less,
+  matmul,
   max,
+  mmd,
   mul,
   neg,
   oneHot,
@@ -34,18 +39,24 @@ import {
   randn,
   randperm,
   reshape,
+  rmsNorm,
+  rmsNormModulate,
   silu,
   slice,
   softmax,
+  splitQkv,
   sum,
   type Tensor,
   take,
   tanh,
   tensor,
   transpose,
+  vjp,
   where,
 } from '../../../lib';
 import { takeVjp } from '../../../lib/ops/gather';
+import { mmdVjp } from '../../../lib/ops/mmd';
+import { linearJvp, linearJvpVjp } from '../../../lib/ops/matmul';
 import { sample } from '../../support/checkOp';
 
 const [rows, width] = [37, 131];
@@ -93,6 +104,49 @@ export const families: Readonly<Record<string, Family>> = {
           grad((y: Tensor) => sum(add(...jvp((z: Tensor) => f(z), [y], [tx]))))(x) as Tensor,
         ]);
       }),
+  // Rows shared by few threads and by many, whole packets and not, with their tangents; rows that are read again.
+  norm: (device) => [
+    ...widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [x, tx] = [matrix(device, d), mul(matrix(device, d), 0.5)];
+        return jvp((y: Tensor) => rmsNorm(y), [x], [tx]);
+      }),
+    ...[32, 4160].map((n) => rmsNorm(matrix(device, 'bfloat16', [3, n]))),
+    layerNorm(matrix(device, 'float32', [3, 9001])),
+    ...splitQkv(matrix(device, 'float16', [2, 5, 144]), null, null, { heads: 3 }),
+  ],
+  norm_backward: (device) => {
+    const both = (f: (x: Tensor, shift: Tensor, scale: Tensor) => Tensor, shape: readonly number[], dtype: DType) => {
+      const [x, row] = [matrix(device, dtype, shape), matrix(device, dtype, [shape[0]!, shape[2]!])];
+      const second = (...at: Tensor[]) => {
+        const [y, ty] = jvp(f, at as [Tensor, Tensor, Tensor], [x, row, row]);
+        return sum(mul(y, add(y, ty)));
+      };
+      return grad(second, { argnums: [0, 1, 2] })(x, row, mul(row, 0.5)) as Tensor[];
+    };
+    return [
+      ...widths.filter((d) => d !== 'int32').flatMap((d) => both(rmsNormModulate, [3, 41, 48], d)),
+      ...both(layerNormModulate, [2, 33, 131], 'float32'),
+      ...both(layerNormModulate, [2, 3, 4160], 'float32'),
+      grad((x: Tensor) => sum(rmsNorm(x)))(matrix(device)) as Tensor,
+    ];
+  },
+  // Values with tangents, and the backward of both: grouped heads in both layouts, masks, tiles partly idle.
+  attention_composed: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d, i) => {
+        const inner = i % 2 === 0;
+        const draw = (heads: number, tokens: number) =>
+          matrix(device, d, inner ? [2, tokens, heads, 20] : [2, heads, tokens, 20]);
+        const [q, k, keyLengths] = [draw(4, 9), draw(2, 37), tensor([37, 11], { dtype: 'int32', device })];
+        const f = (a: Tensor, b: Tensor) =>
+          attention(a, b, neg(b), { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+        const tangents: [Tensor, Tensor] = [mul(q, 0.5), mul(k, -0.3)];
+        const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
+        return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
+      }),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths
@@ -139,6 +193,35 @@ export const families: Readonly<Record<string, Family>> = {
     for (const [i, copy] of copies.entries()) copyInto(copy, params.get(dtypes[(i + 1) % 4]!)!);
     return [norm, scale, ...params.values(), ...ema.tensors.values(), ...copies];
   },
+  // One block for a group, in all its forms; groups that no block has room for; tangents.
+  mmd: (device) => {
+    const group = (dtype: DType, m: number, n: number, dim: number) =>
+      [m, n].map((count) => matrix(device, dtype, [2, count, dim])) as [Tensor, Tensor];
+    const one = [1, 2, 4, 9].flatMap((m) =>
+      widths
+        .filter((d) => d !== 'int32')
+        .flatMap((d) => mmdVjp(...group(d, m, m, 70), null, { kernel: 'laplace' }) as Tensor[]),
+    );
+    const wide = mmdVjp(...group('float32', 4, 4, 9001), null, { kernel: 'rbf' }) as Tensor[];
+    const many = mmdVjp(...group('bfloat16', 11, 9, 5001), null, { kernel: 'imq' }) as Tensor[];
+    const [x, y] = group('float32', 3, 5, 1030);
+    return [...one, ...wide, ...many, ...jvp((at: Tensor) => mmd(at, y, { kernel: 'energy' }), [x], [x])];
+  },
+  // Not kernels of ours, but what is handed to cuBLAS: batches, transposes, value and tangent, gradients.
+  matmul: (device) =>
+    widths
+      .filter((d) => d !== 'int32')
+      .flatMap((d) => {
+        const [a, b] = [matrix(device, d, [2, 1, 7, 65]), matrix(device, d, [3, 5, 65])];
+        const [x, weight, bias] = [matrix(device, d), matrix(device, d, [19, width]), matrix(device, d, [19])];
+        const g = matrix(device, d, [rows, 19]);
+        return [
+          matmul(a, b, { transposeB: true }),
+          matmul(x, x, { transposeA: true }),
+          ...linearJvp([x, weight, bias], [x, weight, bias]),
+          ...linearJvpVjp([x, weight, x, weight], g, g, new Array<boolean>(6).fill(true)).map((t) => t!),
+        ];
+      }),
   random: (device) => {
     const generator = new Generator(5);
     return [

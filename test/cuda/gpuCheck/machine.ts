@@ -1,6 +1,6 @@
 // What machine this is: GPU, driver, CUDA, and what was built. The library is asked in a process of its own.
 import { cpus, totalmem } from 'node:os';
-import type { CudaFeatures } from '../../../lib';
+import type { CublasFeatures, CudaFeatures } from '../../../lib';
 import { describeEnd, runChild } from './child';
 import type { Context, Result } from './step';
 
@@ -21,14 +21,19 @@ async function nvidiaSmi(milliseconds: number): Promise<Record<string, string>[]
 }
 
 /** What flowmap sees of CUDA, in a process that may crash. */
-export async function cudaSeen(emulated: boolean, milliseconds: number): Promise<CudaFeatures> {
-  const program = "console.log(JSON.stringify(require('./lib').cudaFeatures()))";
+export async function cudaSeen(
+  emulated: boolean,
+  milliseconds: number,
+): Promise<CudaFeatures & { cublas: CublasFeatures }> {
+  const program =
+    "const { cublasFeatures, cudaFeatures } = require('./lib');" +
+    'console.log(JSON.stringify({ ...cudaFeatures(), cublas: cublasFeatures() }))';
   const ended = await runChild(process.execPath, ['-r', './scripts/typescript.cjs', '-e', program], {
     milliseconds,
     env: { FLOWMAP_CUDA: emulated ? 'emulated' : undefined },
   });
   if (ended.status !== 0) throw new Error(`flowmap could not be loaded: ${describeEnd(ended)}`);
-  return JSON.parse(ended.stdout) as CudaFeatures;
+  return JSON.parse(ended.stdout) as CudaFeatures & { cublas: CublasFeatures };
 }
 
 export async function machine({ emulated, left }: Context): Promise<Result> {
@@ -43,6 +48,7 @@ export async function machine({ emulated, left }: Context): Promise<Result> {
       ? `${device.name}, capability ${device.capability}, ${gib(device.memoryBytes)}`
       : `no device: ${cuda.reason ?? 'none was seen'}`,
     `driver ${first?.driver_version ?? 'unknown'} serves CUDA ${cuda.driver ?? '?'}; CUDA ${cuda.toolkit ?? '?'} in the library`,
+    `cuBLAS ${cuda.cublas.found ? `${cuda.cublas.version} (${cuda.cublas.library})` : cuda.cublas.reason}`,
     `kernels for ${cuda.targets.join(', ') || 'nothing'}`,
     `${cpu}, ${gib(totalmem())}, Node ${process.version}`,
   ];

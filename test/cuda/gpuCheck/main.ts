@@ -81,6 +81,7 @@ async function main(): Promise<number> {
     return 1;
   }
   const { emulated } = values;
+  if (emulated) delete process.env.FLOWMAP_CUBLAS; // the emulator brings its own
   // Among the results there are only those of GPUs.
   const out = resolve(
     values.out ?? join(root, ...(emulated ? ['build', 'gpu-check'] : ['benchmarks', 'results', 'gpu'])),

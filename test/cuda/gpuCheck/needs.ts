@@ -29,7 +29,7 @@ export function whatIsMissing(emulated: boolean, folder = root): string[] {
     'node_modules/@swc/core',
     'node_modules/node-gyp-build',
     ...built,
-    ...(emulated ? ['build/cuda-emulated/libflowmap_cuda.so'] : []),
+    ...(emulated ? ['build/cuda-emulated/libflowmap_cuda.so', 'build/cuda-emulated/libcublasLt.so.13'] : []),
   ];
   return needed.filter((path) => !existsSync(join(folder, path)));
 }

@@ -15,7 +15,7 @@ function buildCuda(): void {
   const cmake = (...args: string[]) => execFileSync('cmake', args, { cwd: root, stdio: ['ignore', 2, 2] });
   cmake(`-DFLOWMAP_CUDA_TARGETS=${targets.join(';')}`, 'build');
   cmake('--build', 'build', '--config', 'Release');
-  for (const target of ['simt_cudart', 'cuda_conformance', 'cuda_ceilings']) build(target);
+  for (const target of ['simt_cudart', 'simt_cublas', 'cuda_conformance', 'cuda_ceilings']) build(target);
 }
 
 /** The exit status. */
@@ -39,6 +39,7 @@ export function prepare(): number {
   }
   console.log('ready. What must travel: node, node_modules, the tracked files, and');
   console.log(`  ${travels.join(' ')}`);
+  console.log('and there, beside the driver, cuBLAS 13 of a CUDA toolkit or of the Python package nvidia-cublas.');
   console.log('There, in the root of the tree: node scripts/gpu-check.mjs');
   return 0;
 }
