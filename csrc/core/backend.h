@@ -68,6 +68,10 @@ class Backend {
   virtual void norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) = 0;
   virtual void normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
                        const Tensor& h) = 0;
+  // Results and cotangents of q, k, v and of their tangents; absent ones are not wanted, or zero.
+  virtual void splitQkv(const QkvLayout& layout, const std::array<Tensor, 6>& out, const QkvOperands& in) = 0;
+  virtual void splitQkvVjp(const QkvLayout& layout, const QkvGradients& out, const QkvOperands& in,
+                           const std::array<Tensor, 6>& cotangents) = 0;
   virtual void gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& gate, const Tensor& z,
                              const Tensor& tx, const Tensor& tgate, const Tensor& tz) = 0;
   virtual void gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const Tensor& gtgate, const Tensor& gtz,

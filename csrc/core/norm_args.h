@@ -1,6 +1,8 @@
 // How the rows of a normalised tensor lie and share their affine map; one kernel serves weights, adaLN and QKV splits.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "core/tensor.h"
@@ -32,6 +34,39 @@ struct NormOperands {
 struct NormGradients {
   Tensor gx, ggain, gshift;
   Tensor gtx, gtgain, gtshift;
+};
+
+// A fused projection qkv [tokens, 3, heads, dim] and its parts [tokens, heads, dim], of which q and k may be
+// normalised, each with its weight.
+struct QkvLayout {
+  int64_t tokens = 0, heads = 0, dim = 0;
+  bool normalize = false;
+  double eps = 0;
+
+  // The rows of a part.
+  NormLayout rows(int part) const {
+    NormLayout layout;
+    layout.rows = tokens * heads;
+    layout.dim = dim;
+    layout.rowsPerGroup = std::max<int64_t>(1, layout.rows);
+    layout.rowsPerSegment = std::max<int64_t>(1, heads);
+    layout.segmentStride = 3 * heads * dim;
+    layout.segmentOffset = part * heads * dim;
+    layout.eps = eps;
+    return layout;
+  }
+  bool normalizes(int part) const { return normalize && part < 2; }
+};
+
+// Of q, k, v; v has no weight.
+struct QkvOperands {
+  Tensor qkv, tqkv;
+  std::array<Tensor, 3> weights, tweights;
+};
+
+struct QkvGradients {
+  Tensor gqkv, gtqkv;
+  std::array<Tensor, 3> gweights, gtweights;
 };
 
 }  // namespace flowmap

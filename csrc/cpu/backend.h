@@ -45,6 +45,9 @@ class CpuBackend final : public Backend {
   void norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) override;
   void normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
                const Tensor& h) override;
+  void splitQkv(const QkvLayout& layout, const std::array<Tensor, 6>& out, const QkvOperands& in) override;
+  void splitQkvVjp(const QkvLayout& layout, const QkvGradients& out, const QkvOperands& in,
+                   const std::array<Tensor, 6>& cotangents) override;
   void gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& gate, const Tensor& z,
                      const Tensor& tx, const Tensor& tgate, const Tensor& tz) override;
   void gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const Tensor& gtgate, const Tensor& gtz,

@@ -14,6 +14,8 @@
 namespace flowmap::cuda {
 namespace {
 
+using namespace composed;
+
 constexpr int64_t kMostScratch = int64_t{256} << 20;  // bytes of matrices at a time, or those of one key head
 constexpr int64_t kMostUnits = 256;                   // key heads at a time
 

@@ -9,7 +9,7 @@
 #include "core/dispatch.h"
 #include "cuda/launch.cuh"
 
-namespace flowmap::cuda {
+namespace flowmap::cuda::composed {
 
 // The heads of one launch. A unit is a key head with the `group` query heads that share it; units are numbered through
 // the batch, and this launch has `count` of them from `first` on.
@@ -167,4 +167,4 @@ void launchProduct(const Runtime& runtime, const HeadProduct<A, B, Out>& p) {
   launchKernel(runtime, headProductKernel<A, B, Out>, grid, p);
 }
 
-}  // namespace flowmap::cuda
+}  // namespace flowmap::cuda::composed

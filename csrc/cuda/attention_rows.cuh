@@ -7,7 +7,7 @@
 #include "cuda/attention_product.cuh"
 #include "cuda/scalar_lanes.cuh"
 
-namespace flowmap::cuda {
+namespace flowmap::cuda::composed {
 
 constexpr int kWarp = 32;
 
@@ -128,4 +128,4 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-}  // namespace flowmap::cuda
+}  // namespace flowmap::cuda::composed

@@ -1,5 +1,7 @@
 // RMS and layer normalisation of rows with their affine map, value alone or with its tangent: one launch that reads
 // each tensor once.
+#include <array>
+
 #include "cuda/backend.h"
 #include "cuda/launch.cuh"
 #include "cuda/norm_rows.cuh"
@@ -7,24 +9,33 @@
 namespace flowmap::cuda {
 namespace {
 
-// Packets of a row that a thread keeps: a warp has a row of 1536 16-bit floats.
+// Packets of a row that a thread keeps: a warp has a row of 1280 16-bit floats.
 template <class T, int kCount>
-constexpr int kKept = kCount == 1 ? (sizeof(T) == 8 ? 8 : 16) : 6;
+constexpr int kKept = kCount == 1 ? (sizeof(T) == 8 ? 8 : 16) : 5;
 
 template <class T>
 struct NormTensors {
   T *y, *ty;
   const T *x, *gain, *shift, *tx, *tgain, *tshift;
+  bool copies;  // y = x and ty = tx
+};
+
+// Tensors whose rows lie alike: q, k and v.
+template <class T>
+struct NormSets {
+  NormTensors<T> at[kMostSets];
+  int count;
 };
 
 // kSteps = 0: a block to each row, which it reads several times.
 template <int kCount, int kSteps, bool kTangent, class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    normKernel(const __grid_constant__ NormTensors<T> of, const __grid_constant__ NormRows shape) {
+    normKernel(const __grid_constant__ NormSets<T> sets, const __grid_constant__ NormRows shape) {
   using C = Compute<T>;
   using Out = Packet<T, kCount>;
   constexpr int kTensors = kTangent ? 2 : 1;
   __shared__ WarpTotals<C, kTensors> warps;
+  const NormTensors<T>& of = sets.at[blockIdx.y];
   const C dim = static_cast<C>(shape.dim), eps = static_cast<C>(shape.eps), offset = static_cast<C>(shape.gainOffset);
   const int lane = threadIdx.x % shape.lanes, groups = blockDim.x / shape.lanes;
   for (int64_t begin = int64_t{blockIdx.x} * groups; begin < shape.rows; begin += int64_t{gridDim.x} * groups) {
@@ -77,23 +88,28 @@ __global__ void __launch_bounds__(kThreads, 2)
           tys.at[i] = static_cast<T>(u * a + unit * element(tgains, i) + element(tshifts, i));
         }
       }
+      if (of.copies) {
+        ys = packets[0];
+        if constexpr (kTangent) tys = packets[1];
+      }
       const int64_t to = at + packet * kCount;
       *reinterpret_cast<Out*>(of.y + to) = ys;
       if constexpr (kTangent) {
-        if (kSteps > 0 || of.ty) *reinterpret_cast<Out*>(of.ty + to) = tys;
+        if (of.ty) *reinterpret_cast<Out*>(of.ty + to) = tys;
       }
     });
   }
 }
 
 template <int kCount, int kSteps, bool kTangent, class T>
-void startNorm(const Runtime& runtime, const NormTensors<T>& of, const NormRows& shape) {
-  launchKernel(runtime, normKernel<kCount, kSteps, kTangent, T>, unitGrid(ceilDiv(shape.rows, kThreads / shape.lanes)),
-               of, shape);
+void startNorm(const Runtime& runtime, const NormSets<T>& sets, const NormRows& shape) {
+  Grid grid = unitGrid(ceilDiv(shape.rows, kThreads / shape.lanes));
+  grid.blocks.y = static_cast<unsigned>(sets.count);
+  launchKernel(runtime, normKernel<kCount, kSteps, kTangent, T>, grid, sets, shape);
 }
 
 template <int kCount, class T>
-void normOf(const Runtime& runtime, const NormTensors<T>& of, NormRows shape) {
+void normOf(const Runtime& runtime, const NormSets<T>& of, NormRows shape, bool tangent) {
   constexpr int kMost = kKept<T, kCount>;
   shape.lanes = lanesFor(shape.packets, kWarp);
   if (shape.packets > kThreads * kMost) {
@@ -103,12 +119,22 @@ void normOf(const Runtime& runtime, const NormTensors<T>& of, NormRows shape) {
   // Packets that no thread has two of, in fewer registers.
   if constexpr (kCount > 1) {
     if (shape.packets <= kWarp) {
-      return of.ty ? startNorm<kCount, 1, true>(runtime, of, shape) : startNorm<kCount, 1, false>(runtime, of, shape);
+      return tangent ? startNorm<kCount, 1, true>(runtime, of, shape) : startNorm<kCount, 1, false>(runtime, of, shape);
     }
   }
   while (shape.lanes * kMost < shape.packets) shape.lanes *= 2;
-  return of.ty ? startNorm<kCount, kMost, true>(runtime, of, shape)
-               : startNorm<kCount, kMost, false>(runtime, of, shape);
+  return tangent ? startNorm<kCount, kMost, true>(runtime, of, shape)
+                 : startNorm<kCount, kMost, false>(runtime, of, shape);
+}
+
+template <class T>
+void normSets(const Runtime& runtime, const NormSets<T>& sets, const NormLayout& layout, bool hasGain) {
+  const bool tangent = std::any_of(sets.at, sets.at + sets.count, [](const NormTensors<T>& of) { return of.ty; });
+  constexpr int kCount = kPacketBytes / sizeof(T);
+  if (dividesRows(layout, kCount))
+    normOf<kCount>(runtime, sets, NormRows(layout, hasGain, kCount), tangent);
+  else
+    normOf<1>(runtime, sets, NormRows(layout, hasGain, 1), tangent);
 }
 
 }  // namespace
@@ -116,19 +142,38 @@ void normOf(const Runtime& runtime, const NormTensors<T>& of, NormRows shape) {
 void CudaBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) {
   if (layout.rows == 0 || layout.dim == 0) return;
   dispatchFloating(in.x.dtype(), [&]<class T>() {
-    const NormTensors<T> of{y.data<T>(),
-                            dataOrNull<T>(ty),
-                            in.x.data<const T>(),
-                            dataOrNull<const T>(in.gain),
-                            dataOrNull<const T>(in.shift),
-                            dataOrNull<const T>(in.tx),
-                            dataOrNull<const T>(in.tgain),
-                            dataOrNull<const T>(in.tshift)};
-    constexpr int kCount = kPacketBytes / sizeof(T);
-    if (dividesRows(layout, kCount))
-      normOf<kCount>(runtime_, of, NormRows(layout, static_cast<bool>(in.gain), kCount));
-    else
-      normOf<1>(runtime_, of, NormRows(layout, static_cast<bool>(in.gain), 1));
+    NormSets<T> sets{};
+    sets.count = 1;
+    sets.at[0] = {y.data<T>(),
+                  dataOrNull<T>(ty),
+                  in.x.data<const T>(),
+                  dataOrNull<const T>(in.gain),
+                  dataOrNull<const T>(in.shift),
+                  dataOrNull<const T>(in.tx),
+                  dataOrNull<const T>(in.tgain),
+                  dataOrNull<const T>(in.tshift),
+                  false};
+    normSets(runtime_, sets, layout, static_cast<bool>(in.gain));
+  });
+}
+
+void CudaBackend::splitQkv(const QkvLayout& layout, const std::array<Tensor, 6>& out, const QkvOperands& in) {
+  if (in.qkv.numel() == 0) return;
+  dispatchFloating(in.qkv.dtype(), [&]<class T>() {
+    NormSets<T> sets{};
+    sets.count = 3;
+    for (int part = 0; part < 3; ++part) {
+      const int64_t offset = layout.rows(part).segmentOffset;
+      NormTensors<T>& of = sets.at[part];
+      of.y = out[part].data<T>();
+      of.ty = dataOrNull<T>(out[part + 3]);
+      of.x = in.qkv.data<const T>() + offset;
+      of.tx = in.tqkv ? in.tqkv.data<const T>() + offset : nullptr;
+      of.gain = dataOrNull<const T>(in.weights[part]);
+      of.tgain = dataOrNull<const T>(in.tweights[part]);
+      of.copies = !layout.normalizes(part);
+    }
+    normSets(runtime_, sets, layout.rows(0), false);
   });
 }
 

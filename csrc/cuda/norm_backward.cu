@@ -42,6 +42,14 @@ struct NormVjpTensors {
   T *gx, *gtx;
   T* columns[4];
   const T *x, *g, *gain, *tx, *h, *tgain;
+  bool copies;  // gx = g and gtx = h
+};
+
+// Tensors whose rows lie alike: of q, k and v.
+template <class T>
+struct NormVjpSets {
+  NormVjpTensors<T> at[kMostSets];
+  int count;
 };
 
 // Chunks of rows: of each group of rows that share a map, or, where no columns are summed, of all rows.
@@ -115,7 +123,7 @@ __device__ __forceinline__ void writeColumns(const NormVjpTensors<T>& of, Comput
 // columns in `partials`.
 template <int kCount, int kSteps, bool kTangent, bool kColumns, class T>
 __global__ void __launch_bounds__(kMostThreads<T>, 1)
-    normVjpKernel(const __grid_constant__ NormVjpTensors<T> of, Compute<T>* partials,
+    normVjpKernel(const __grid_constant__ NormVjpSets<T> sets, Compute<T>* partials,
                   const __grid_constant__ NormRows shape, const __grid_constant__ Chunks chunks) {
   using C = Compute<T>;
   using Out = Packet<T, kCount>;
@@ -140,6 +148,8 @@ __global__ void __launch_bounds__(kMostThreads<T>, 1)
     }
   };
   const int64_t units = chunks.groups * chunks.perGroup;
+  const NormVjpTensors<T>& of = sets.at[blockIdx.y];
+  if (partials) partials += blockIdx.y * units * kMaps * shape.dim;
   for (int64_t unit = blockIdx.x; unit < units; unit += gridDim.x) {
     int64_t owner = unit;
     const int64_t chunk = chunks.byChunks.take(owner), last = min(shape.rows, (owner + 1) * chunks.rowsPerGroup);
@@ -219,6 +229,10 @@ __global__ void __launch_bounds__(kMostThreads<T>, 1)
             }
           }
         }
+        if (of.copies) {
+          gxs = packets[In::kG];
+          if constexpr (kTangent) gtxs = packets[In::kH];
+        }
         const int64_t to = in + packet * kCount;
         if (of.gx) *reinterpret_cast<Out*>(of.gx + to) = gxs;
         if constexpr (kTangent) {
@@ -237,12 +251,14 @@ constexpr int kAcross = 32, kDown = 32;
 // columns[m][group] = the sum of partials [group][chunk][m][dim] over its chunks.
 template <class T>
 __global__ void __launch_bounds__(kAcross* kDown)
-    joinColumnsKernel(const __grid_constant__ NormVjpTensors<T> of, const Compute<T>* partials, int64_t groups,
+    joinColumnsKernel(const __grid_constant__ NormVjpSets<T> sets, const Compute<T>* partials, int64_t groups,
                       int64_t chunks, int64_t dim, int maps) {
   using C = Compute<T>;
   __shared__ C shared[kDown][kAcross];
   const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
   const int64_t tiles = (dim + kAcross - 1) / kAcross;
+  const NormVjpTensors<T>& of = sets.at[blockIdx.y];
+  partials += blockIdx.y * groups * chunks * maps * dim;
   for (int64_t unit = blockIdx.x; unit < groups * maps * tiles; unit += gridDim.x) {
     const int64_t tile = unit % tiles, column = tile * kAcross + across, group = unit / tiles / maps;
     const int m = static_cast<int>(unit / tiles % maps);
@@ -276,26 +292,30 @@ Chunks chunksOf(const NormRows& shape, bool columns, int groupsOfThreads) {
 }
 
 template <int kCount, int kSteps, bool kTangent, bool kColumns, class T>
-void startNormVjp(const Runtime& runtime, Device& device, const NormVjpTensors<T>& of, const NormRows& shape,
+void startNormVjp(const Runtime& runtime, Device& device, const NormVjpSets<T>& of, const NormRows& shape,
                   bool columns) {
   using C = Compute<T>;
   constexpr int kMaps = kTangent ? 4 : 2;
   const int threads = shape.lanes <= kWarp ? kThreads : shape.lanes;
   const Chunks chunks = chunksOf(shape, columns, threads / shape.lanes);
+  const auto stacked = [&](Grid grid) {
+    grid.blocks.y = static_cast<unsigned>(of.count);
+    return grid;
+  };
   const auto run = [&](C* partials) {
-    launchKernel(runtime, normVjpKernel<kCount, kSteps, kTangent, kColumns, T>, unitGrid(chunks.count(), threads), of,
-                 partials, shape, chunks);
+    launchKernel(runtime, normVjpKernel<kCount, kSteps, kTangent, kColumns, T>,
+                 stacked(unitGrid(chunks.count(), threads)), of, partials, shape, chunks);
   };
   if (!columns || (kSteps > 0 && chunks.perGroup == 1)) return run(nullptr);
-  const Scratch<C> partials(device, chunks.count() * kMaps * shape.dim);
+  const Scratch<C> partials(device, of.count * chunks.count() * kMaps * shape.dim);
   run(partials.data());
-  launchKernel(runtime, joinColumnsKernel<T>,
-               unitGrid(chunks.groups * kMaps * ceilDiv(shape.dim, kAcross), kAcross * kDown), of, partials.data(),
+  const int64_t tiles = chunks.groups * kMaps * ceilDiv(shape.dim, kAcross);
+  launchKernel(runtime, joinColumnsKernel<T>, stacked(unitGrid(tiles, kAcross * kDown)), of, partials.data(),
                chunks.groups, chunks.perGroup, shape.dim, kMaps);
 }
 
 template <int kCount, class T>
-void normVjpOf(const Runtime& runtime, Device& device, const NormVjpTensors<T>& of, NormRows shape, bool tangent,
+void normVjpOf(const Runtime& runtime, Device& device, const NormVjpSets<T>& of, NormRows shape, bool tangent,
                bool columns) {
   constexpr int kMost = kKept<T, kCount>;
   // Lone elements are read side by side.
@@ -313,6 +333,41 @@ void normVjpOf(const Runtime& runtime, Device& device, const NormVjpTensors<T>& 
             : startNormVjp<kCount, kMost, false, false>(runtime, device, of, shape, false);
 }
 
+template <class T>
+void setVjp(NormVjpTensors<T>& of, const NormGradients& out, const NormOperands& in, const Tensor& g, const Tensor& h,
+            int64_t offset) {
+  const auto inside = [offset]<class U>(const Tensor& t, U*) { return t ? t.data<U>() + offset : nullptr; };
+  of.gx = inside(out.gx, of.gx);
+  of.gtx = inside(out.gtx, of.gtx);
+  of.columns[kOfGain] = dataOrNull<T>(out.ggain);
+  of.columns[kOfShift] = dataOrNull<T>(out.gshift);
+  of.columns[kOfTgain] = dataOrNull<T>(out.gtgain);
+  of.columns[kOfTshift] = dataOrNull<T>(out.gtshift);
+  of.x = inside(in.x, of.x);
+  of.gain = dataOrNull<const T>(in.gain);
+  of.h = dataOrNull<const T>(h);
+  // What only absent cotangents or results need is not read.
+  if (out.gx || out.ggain || out.gshift) of.g = dataOrNull<const T>(g);
+  if (h) of.tx = inside(in.tx, of.tx);
+  if (h) of.tgain = dataOrNull<const T>(in.tgain);
+}
+
+template <class T>
+void normVjpSets(const Runtime& runtime, Device& device, const NormVjpSets<T>& sets, const NormLayout& layout,
+                 bool hasGain) {
+  bool columns = false, tangent = false;
+  for (int i = 0; i < sets.count; ++i) {
+    const NormVjpTensors<T>& of = sets.at[i];
+    columns = columns || std::any_of(of.columns, of.columns + 4, [](const T* column) { return column; });
+    tangent = tangent || of.h || of.gtx || of.columns[kOfTgain] || of.columns[kOfTshift];
+  }
+  constexpr int kCount = kPacketBytes / sizeof(T);
+  if (dividesRows(layout, kCount))
+    normVjpOf<kCount>(runtime, device, sets, NormRows(layout, hasGain, kCount), tangent, columns);
+  else
+    normVjpOf<1>(runtime, device, sets, NormRows(layout, hasGain, 1), tangent, columns);
+}
+
 }  // namespace
 
 void CudaBackend::normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
@@ -326,25 +381,35 @@ void CudaBackend::normVjp(const NormLayout& layout, const NormGradients& out, co
     }
     return;
   }
-  const bool tangent = h || out.gtx || out.gtgain || out.gtshift;
   dispatchFloating(in.x.dtype(), [&]<class T>() {
-    NormVjpTensors<T> of{};
-    of.gx = dataOrNull<T>(out.gx);
-    of.gtx = dataOrNull<T>(out.gtx);
-    for (int m = 0; m < 4; ++m) of.columns[m] = dataOrNull<T>(maps[m]);
-    of.x = in.x.data<const T>();
-    of.gain = dataOrNull<const T>(in.gain);
-    of.h = dataOrNull<const T>(h);
-    // What only absent cotangents or results need is not read.
-    if (out.gx || out.ggain || out.gshift) of.g = dataOrNull<const T>(g);
-    if (h) of.tx = dataOrNull<const T>(in.tx);
-    if (h) of.tgain = dataOrNull<const T>(in.tgain);
-    constexpr int kCount = kPacketBytes / sizeof(T);
-    const bool hasGain = static_cast<bool>(in.gain);
-    if (dividesRows(layout, kCount))
-      normVjpOf<kCount>(runtime_, in.x.device(), of, NormRows(layout, hasGain, kCount), tangent, columns);
-    else
-      normVjpOf<1>(runtime_, in.x.device(), of, NormRows(layout, hasGain, 1), tangent, columns);
+    NormVjpSets<T> sets{};
+    sets.count = 1;
+    setVjp(sets.at[0], out, in, g, h, 0);
+    normVjpSets(runtime_, in.x.device(), sets, layout, static_cast<bool>(in.gain));
+  });
+}
+
+void CudaBackend::splitQkvVjp(const QkvLayout& layout, const QkvGradients& out, const QkvOperands& in,
+                              const std::array<Tensor, 6>& cotangents) {
+  if (layout.tokens == 0) {
+    for (const auto* maps : {&out.gweights, &out.gtweights}) {
+      for (const Tensor& map : *maps) {
+        if (map) fill(map, 0);
+      }
+    }
+  }
+  const auto any = [](const std::array<Tensor, 3>& maps) { return maps[0] || maps[1]; };
+  if (in.qkv.numel() == 0 || !(out.gqkv || out.gtqkv || any(out.gweights) || any(out.gtweights))) return;
+  dispatchFloating(in.qkv.dtype(), [&]<class T>() {
+    NormVjpSets<T> sets{};
+    sets.count = 3;
+    for (int part = 0; part < 3; ++part) {
+      setVjp(sets.at[part], {out.gqkv, out.gweights[part], {}, out.gtqkv, out.gtweights[part], {}},
+             {in.qkv, in.weights[part], {}, in.tqkv, in.tweights[part], {}}, cotangents[part], cotangents[part + 3],
+             layout.rows(part).segmentOffset);
+      sets.at[part].copies = !layout.normalizes(part);
+    }
+    normVjpSets(runtime_, in.qkv.device(), sets, layout.rows(0), false);
   });
 }
 

@@ -13,6 +13,8 @@
 
 namespace flowmap::cuda {
 
+constexpr int kMostSets = 3;  // tensors whose rows lie alike: q, k and v of one projection
+
 // A NormLayout for kernels.
 struct NormRows {
   int64_t rows, dim, packets;  // packets of a row

@@ -2,43 +2,14 @@
 #include "core/check.h"
 #include "core/launch.h"
 #include "core/norm_args.h"
-#include "core/strided.h"
 #include "ops/norm.h"
 
 namespace flowmap::ops {
 namespace {
 
 struct QkvGeometry {
-  int64_t tokens, heads, dim;
-  double eps;
+  QkvLayout layout;
   Shape head;  // [B, S, H, d]
-
-  NormLayout layout(int part) const {
-    NormLayout layout;
-    layout.rows = tokens * heads;
-    layout.dim = dim;
-    layout.rowsPerGroup = std::max<int64_t>(1, layout.rows);
-    layout.rowsPerSegment = std::max<int64_t>(1, heads);
-    layout.segmentStride = 3 * heads * dim;
-    layout.segmentOffset = part * heads * dim;
-    layout.eps = eps;
-    return layout;
-  }
-  // One part of the projection, and a tensor of its own, as [tokens, heads · dim].
-  Shape sizes() const { return {tokens, heads * dim}; }
-  StridedView inside(int part) const {
-    StridedView view;
-    view.offset = part * heads * dim;
-    view.strides[0] = 3 * heads * dim;
-    view.strides[1] = 1;
-    return view;
-  }
-  StridedView alone() const {
-    StridedView view;
-    view.strides[0] = heads * dim;
-    view.strides[1] = 1;
-    return view;
-  }
 };
 
 QkvGeometry checkQkv(const char* op, const Tensor& qkv, const OptionalTensor& qWeight, const OptionalTensor& kWeight,
@@ -64,7 +35,7 @@ QkvGeometry checkQkv(const char* op, const Tensor& qkv, const OptionalTensor& qW
   checkWeight("tqWeight", tqWeight, static_cast<bool>(qWeight));
   checkWeight("tkWeight", tkWeight, static_cast<bool>(kWeight));
   const Shape head{qkv.shape()[0], qkv.shape()[1], heads, dim};
-  return {qkv.shape()[0] * qkv.shape()[1], heads, dim, eps, head};
+  return {{qkv.shape()[0] * qkv.shape()[1], heads, dim, normalize, eps}, head};
 }
 
 }  // namespace
@@ -81,25 +52,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> splitQkvJvp(
   const char* op = tqkv || tqWeight || tkWeight ? "splitQkvJvp" : "splitQkv";
   const QkvGeometry geometry = checkQkv(op, qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight, heads, normalize, eps);
   std::array<Tensor, 6> out;
-  const std::array<Tensor, 2> weights{qWeight, kWeight}, tweights{tqWeight, tkWeight};
+  const std::array<Tensor, 2> tweights{tqWeight, tkWeight};
   for (int part = 0; part < 3; ++part) {
     out[part] = Tensor::empty(qkv.device(), geometry.head, qkv.dtype());
     if (tqkv || (part < 2 && tweights[part])) out[part + 3] = Tensor::emptyLike(out[part]);
   }
   launch(op, qkv.device(), {out.begin(), out.end()}, {qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight},
-         [=](Backend& backend) {
-           for (int part = 0; part < 3; ++part) {
-             if (normalize && part < 2) {
-               backend.norm(geometry.layout(part), out[part], out[part + 3],
-                            {qkv, weights[part], {}, tqkv, tweights[part], {}});
-             } else {
-               backend.copyStrided(out[part], geometry.alone(), qkv, geometry.inside(part), geometry.sizes());
-               if (tqkv) {
-                 backend.copyStrided(out[part + 3], geometry.alone(), tqkv, geometry.inside(part), geometry.sizes());
-               }
-             }
-           }
-         });
+         [out, layout = geometry.layout, in = QkvOperands{qkv, tqkv, {qWeight, kWeight}, {tqWeight, tkWeight}}](
+             Backend& backend) { backend.splitQkv(layout, out, in); });
   return {out[0], out[1], out[2], out[3], out[4], out[5]};
 }
 
@@ -117,31 +77,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> splitQkvJvpVjp(
     checkShape(op, "cotangents", g, geometry.head);
   }
   const auto like = [&](int64_t need, const Tensor& x) { return need && x ? Tensor::emptyLike(x) : Tensor(); };
-  const Tensor gqkv = like(needs[0], qkv), gtqkv = like(needs[3], qkv);
-  const std::array<Tensor, 2> weights{qWeight, kWeight}, tweights{tqWeight, tkWeight};
-  const std::array<Tensor, 2> gweights{like(needs[1], qWeight), like(needs[2], kWeight)};
-  const std::array<Tensor, 2> gtweights{like(needs[4], qWeight), like(needs[5], kWeight)};
+  const QkvGradients out{like(needs[0], qkv),
+                         like(needs[3], qkv),
+                         {like(needs[1], qWeight), like(needs[2], kWeight)},
+                         {like(needs[4], qWeight), like(needs[5], kWeight)}};
+  const auto& [gqkv, gtqkv, gweights, gtweights] = out;
   std::vector<Tensor> inputs{qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight};
   inputs.insert(inputs.end(), cotangents.begin(), cotangents.end());
+  std::array<Tensor, 6> given;
+  std::copy(cotangents.begin(), cotangents.end(), given.begin());
   launch(op, qkv.device(), {gqkv, gweights[0], gweights[1], gtqkv, gtweights[0], gtweights[1]}, inputs,
-         [=](Backend& backend) {
-           const auto put = [&](const Tensor& target, const Tensor& g, int part) {
-             if (target && g) backend.copyStrided(target, geometry.inside(part), g, geometry.alone(), geometry.sizes());
-           };
-           // What no cotangent reaches is zero.
-           if (gqkv && !(cotangents[0] && cotangents[1] && cotangents[2])) backend.fill(gqkv, 0);
-           if (gtqkv && !(cotangents[3] && cotangents[4] && cotangents[5])) backend.fill(gtqkv, 0);
-           for (int part = 0; part < 3; ++part) {
-             const Tensor &g = cotangents[part], &h = cotangents[part + 3];
-             if (normalize && part < 2) {
-               backend.normVjp(geometry.layout(part), {gqkv, gweights[part], {}, gtqkv, gtweights[part], {}},
-                               {qkv, weights[part], {}, tqkv, tweights[part], {}}, g, h);
-             } else {
-               put(gqkv, g, part);
-               put(gtqkv, h, part);
-             }
-           }
-         });
+         [out, given, layout = geometry.layout, in = QkvOperands{qkv, tqkv, {qWeight, kWeight}, {tqWeight, tkWeight}}](
+             Backend& backend) { backend.splitQkvVjp(layout, out, in, given); });
   return {gqkv, gweights[0], gweights[1], gtqkv, gtweights[0], gtweights[1]};
 }
 

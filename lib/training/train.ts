@@ -8,6 +8,7 @@ import { valueAndGrad } from '../autograd/reverse';
 import { Progress } from '../cli/progress';
 import { zeros } from '../create';
 import { ArgumentError, FormatError } from '../errors';
+import { type CapturedStep, captureGraph } from '../graph';
 import { type JsonValue, loadCheckpoint, saveCheckpoint } from '../io/checkpoint';
 import { MetricsWriter } from '../io/metrics';
 import { dispose, keep, tidy } from '../memory';
@@ -22,10 +23,10 @@ import type { MomentOptimizer } from '../optim/moments';
 import { RAdam } from '../optim/radam';
 import { cosineSchedule } from '../optim/schedule';
 import { Generator, type GeneratorState } from '../random';
-import type { Tensor } from '../tensor';
+import { isTensor, type Tensor } from '../tensor';
 import { Batches } from './batches';
 import { groupSize, type Stage, type TrainConfig, validateConfig } from './config';
-import { lossOf } from './losses';
+import { drawBatch, isDrawnBeforehand, lossOf, type StageBatch } from './losses';
 
 /** On the device to train on. */
 export interface Dataset {
@@ -57,6 +58,11 @@ export interface TrainOptions {
   /** No progress bar. Default false. */
   quiet?: boolean;
   onMetrics?: (metrics: StepMetrics) => void;
+  /**
+   * Record the step of a stage and replay it, with the same results: see `captureGraph`. Default: on CUDA, for objectives that
+   * draw nothing on the host meanwhile (flowMatching, tvm); where it cannot be, true is refused.
+   */
+  record?: boolean;
 }
 
 export interface TrainResult {
@@ -70,6 +76,9 @@ export interface TrainResult {
   seconds: number[];
 }
 
+/** Scalars. */
+type Terms = Record<string, Tensor>;
+
 /** Everything a stage changes as it goes. */
 class StageState {
   readonly optimizer: MomentOptimizer;
@@ -77,12 +86,14 @@ class StageState {
   readonly teacher: Ema | null;
   private readonly rate: (step: number) => number;
   private readonly batches: Batches;
+  private recorded: { run: CapturedStep<readonly Tensor[], Terms>; names: string[] } | null = null;
 
   constructor(
     readonly net: DiT,
     readonly stage: Stage,
     private readonly generator: Generator,
     labels: Tensor,
+    private readonly record: boolean,
   ) {
     // A network that knows no classes must see groups as mixed as the data are.
     this.batches = new Batches(labels, groupSize(stage) > 1 && net.options.classes > 0);
@@ -98,28 +109,44 @@ class StageState {
   }
 
   /** One optimiser step. -> the terms of the loss, each []; and the learning rate */
-  step(data: Dataset, at: number): { terms: Record<string, Tensor>; lr: number } {
-    const { net, stage, generator } = this;
-    const lr = this.rate(at);
+  step(data: Dataset, at: number): { terms: Terms; lr: number } {
+    const { net, stage, generator, optimizer } = this;
+    optimizer.lr = this.rate(at);
     const terms = tidy(() => {
       const rows = this.batches.draw(stage.batch, groupSize(stage), generator);
-      const [x, labels] = [take(data.images, rows), take(data.labels, rows)];
-      const objective = (params: Map<string, Tensor>) =>
-        functionalCall(net, params, (): [Tensor, Record<string, Tensor>] => {
-          const known = net.options.classes > 0 ? labels : null;
-          const teacher = this.teacher?.tensors ?? null;
-          const { loss, ...parts } = lossOf(stage, x, known, { net, teacher, generator });
-          return [loss, Object.fromEntries(Object.entries(parts).map(([name, term]) => [name, term.mean()]))];
-        });
-      const [[loss, parts], gradients] = valueAndGrad(objective, { hasAux: true })(net.namedParameters());
-      const limit = stage.clip ?? 0;
-      const gradScale = limit > 0 ? clipByGlobalNorm(gradients.values(), limit).scale : null;
-      this.optimizer.update(gradients, { lr, gradScale });
-      this.ema.update();
-      this.teacher?.update();
-      return { loss, ...parts };
+      const labels = net.options.classes > 0 ? take(data.labels, rows) : null;
+      const batch = drawBatch(stage, { x: take(data.images, rows), labels }, { net, generator });
+      return this.record ? this.replay(batch) : this.run(batch);
     });
-    return { terms, lr };
+    return { terms, lr: optimizer.lr };
+  }
+
+  private run(batch: StageBatch): Terms {
+    const { net, stage, generator } = this;
+    const objective = (params: Map<string, Tensor>) =>
+      functionalCall(net, params, (): [Tensor, Terms] => {
+        const { loss, ...parts } = lossOf(stage, batch, { net, teacher: this.teacher?.tensors ?? null, generator });
+        return [loss, Object.fromEntries(Object.entries(parts).map(([name, term]) => [name, term.mean()]))];
+      });
+    const [[loss, parts], gradients] = valueAndGrad(objective, { hasAux: true })(net.namedParameters());
+    const limit = stage.clip ?? 0;
+    const gradScale = limit > 0 ? clipByGlobalNorm(gradients.values(), limit).scale : null;
+    this.optimizer.update(gradients, { gradScale });
+    this.ema.update();
+    this.teacher?.update();
+    return { loss, ...parts };
+  }
+
+  /** The tensors of a batch are the arguments of the recording; the rest is the same in each batch of a stage. */
+  private replay(batch: StageBatch): Terms {
+    const names = Object.keys(batch).filter((name) => isTensor(batch[name]));
+    this.recorded ??= {
+      names,
+      run: captureGraph((...tensors) =>
+        this.run({ ...batch, ...Object.fromEntries(names.map((name, i) => [name, tensors[i]!])) }),
+      ),
+    };
+    return this.recorded.run(...this.recorded.names.map((name) => batch[name] as Tensor));
   }
 
   groups(): Record<string, ReadonlyMap<string, Tensor>> {
@@ -147,6 +174,7 @@ class StageState {
   }
 
   dispose(): void {
+    this.recorded?.run.dispose();
     this.optimizer.dispose();
     this.ema.dispose();
     this.teacher?.dispose();
@@ -204,7 +232,7 @@ class Means {
 /**
  * Trains a {@link DiT} on `data` as `config` says, on the device that holds the data. Its random numbers are those of any device.
  *
- * @throws ArgumentError for a bad configuration; FormatError if the checkpoint to resume from is not this run's;
+ * @throws ArgumentError for a bad configuration, or a recording that cannot be; FormatError if the checkpoint to resume from is not this run's;
  * NumericalError, with the last checkpoint intact, if a loss is not finite
  */
 export async function train(given: TrainConfig, data: Dataset, options: TrainOptions): Promise<TrainResult> {
@@ -230,6 +258,15 @@ async function trainNetwork(
   const { checkpointEvery = 1000, logEvery = 20 } = config;
   const { out, signal, onMetrics } = options;
   const checkpoint = join(out, 'checkpoint.safetensors');
+  const { device } = data.images;
+  const recorded = (stage: Stage) => {
+    const able = device.startsWith('cuda') && isDrawnBeforehand(stage);
+    if (options.record && !able) {
+      throw new ArgumentError('train', `record must be false for ${stage.objective} on '${device}', got true`);
+    }
+    return options.record ?? able;
+  };
+  config.stages.forEach(recorded);
   const total = config.stages.reduce((sum, stage) => sum + stage.steps, 0);
   const resumed = options.resume ? await loadCheckpoint(checkpoint) : null;
   const saved = resumed ? (resumed.state as unknown as SavedState) : null;
@@ -250,8 +287,8 @@ async function trainNetwork(
 
   for (let index = firstStage; index < config.stages.length && finished; index++) {
     const stage = config.stages[index]!;
-    const state = new StageState(net, stage, generator, data.labels);
-    const means = new Means(data.images.device);
+    const state = new StageState(net, stage, generator, data.labels, recorded(stage));
+    const means = new Means(device);
     try {
       const stageStarted = performance.now();
       let at = 0;
@@ -311,7 +348,7 @@ async function trainNetwork(
         if (last) {
           await save(index + 1, 0, groups);
         } else {
-          const next = new StageState(net, config.stages[index + 1]!, generator, data.labels);
+          const next = new StageState(net, config.stages[index + 1]!, generator, data.labels, false);
           await save(index + 1, 0, next.groups());
           next.dispose();
         }

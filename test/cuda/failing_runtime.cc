@@ -49,6 +49,22 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return real(stream);
 }
 
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (lost) return cudaErrorIllegalAddress;
+  static const auto real = next<decltype(&cudaStreamQuery)>("cudaStreamQuery");
+  return real(stream);
+}
+
+// What the emulated cuBLAS enqueues its work by: it meets a failure before anyone waits.
+cudaError_t simtEnqueue(cudaStream_t stream, void (*work)(const void*, SimtDefect*), void* data,
+                        void (*release)(void*)) {
+  if (due()) lost = true;
+  static const auto real = next<decltype(&simtEnqueue)>("simtEnqueue");
+  if (!lost) return real(stream, work, data, release);
+  release(data);
+  return cudaErrorIllegalAddress;
+}
+
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   static const int at = std::getenv("FAIL_AT_END_CAPTURE") ? std::atoi(std::getenv("FAIL_AT_END_CAPTURE")) : 0;
   static std::atomic<int> ends{0};
@@ -64,22 +80,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   ++launches;
   static const auto real = next<decltype(&cudaGraphLaunch)>("cudaGraphLaunch");
   return real(graph, stream);
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  if (lost) return cudaErrorIllegalAddress;
-  static const auto real = next<decltype(&cudaStreamQuery)>("cudaStreamQuery");
-  return real(stream);
-}
-
-// What the emulated cuBLAS enqueues its work by: it meets a failure before anyone waits.
-cudaError_t simtEnqueue(cudaStream_t stream, void (*work)(const void*, SimtDefect*), void* data,
-                        void (*release)(void*)) {
-  if (due()) lost = true;
-  static const auto real = next<decltype(&simtEnqueue)>("simtEnqueue");
-  if (!lost) return real(stream, work, data, release);
-  release(data);
-  return cudaErrorIllegalAddress;
 }
 
 cudaError_t cudaHostAlloc(void** block, size_t bytes, unsigned int flags) {

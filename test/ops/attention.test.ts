@@ -517,7 +517,6 @@ describeOnDevices('structure of attention', (device, label) => {
   });
 
   it('differentiates to third order through its composition', () => {
-    if (device !== 'cpu') return; // products have no CUDA kernels yet
     const small = { batch: 1, heads: 2, keyHeads: 1, queries: 3, keys: 4, dim: 3 };
     const [q, k, v, tq, tk, tv] = operands(small, 'BSHD') as [Sample, Sample, Sample, Sample, Sample, Sample];
     const upload = ({ shape, values }: Sample) => tensor(Float64Array.from(Array.from(values)), { shape });

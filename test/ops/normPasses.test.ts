@@ -243,18 +243,19 @@ describeOnDevices('passes of normalisation', (device) => {
   });
 
   it.each([
-    [3, 8],
-    [2, 64],
-    [3, 72],
-    [2, 100],
-    [1, 5],
-  ])('splits %i heads of %i features, with tangents and the backward of both', (heads, dim) => {
-    const shape = [2, 7, 3 * heads * dim];
+    [3, 8, 7],
+    [2, 64, 7],
+    [3, 72, 3],
+    [2, 100, 5],
+    [1, 5, 7],
+    [2, 8, 700], // tokens that several blocks share
+  ])('splits %i heads of %i features of %i tokens, with tangents and the backward of both', (heads, dim, tokens) => {
+    const shape = [2, tokens, 3 * heads * dim];
     for (const dtype of floatingDTypes) {
       const inputs = (seed: number) =>
         [shape, [dim], [dim]].map((s, i) => upload(s, seed + i, dtype)) as [TensorOf, TensorOf, TensorOf];
       const [primals, tangents] = [inputs(1), inputs(4)];
-      const cotangents = Array.from({ length: 6 }, (_, i) => upload([2, 7, heads, dim], 10 + i, dtype));
+      const cotangents = Array.from({ length: 6 }, (_, i) => upload([2, tokens, heads, dim], 10 + i, dtype));
       const run = (from: TensorOf[], along: TensorOf[], back: TensorOf[]) => {
         const split = (qkv: TensorOf, q: TensorOf, k: TensorOf) => splitQkv(qkv, q, k, { heads });
         const both = (...at: TensorOf[]) => {

@@ -130,6 +130,17 @@ export const families: Readonly<Record<string, Family>> = {
       ...both(layerNormModulate, [2, 33, 131], 'float32'),
       ...both(layerNormModulate, [2, 3, 4160], 'float32'),
       grad((x: Tensor) => sum(rmsNorm(x)))(matrix(device)) as Tensor,
+      ...(grad(
+        (x: Tensor, q: Tensor, k: Tensor) => {
+          const [, keys, v] = splitQkv(x, q, k, { heads: 2 });
+          return sum(add(mul(keys, keys), mul(v, v)));
+        },
+        { argnums: [0, 1, 2] },
+      )(
+        matrix(device, 'bfloat16', [1, 300, 96]),
+        matrix(device, 'bfloat16', [16]),
+        matrix(device, 'bfloat16', [16]),
+      ) as Tensor[]),
     ];
   },
   // Values with tangents, and the backward of both: grouped heads in both layouts, masks, tiles partly idle.
