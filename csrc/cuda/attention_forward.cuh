@@ -1,7 +1,7 @@
 // Attention and its tangent in one pass over the keys, on tensor cores. A warp owns strips of 16 queries and keeps two
-// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights and
-// keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through shared
-// memory, a tile ahead.
+// accumulators, O and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor; c is near T's mean under the weights
+// and keeps the second sum small where keys share a large offset or one of them leads. K, tK, V and tV come through
+// shared memory, a tile ahead.
 #pragma once
 
 #include <algorithm>
@@ -96,7 +96,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
 
   const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
-    // Made anew each time: registers are worth more.
     const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
     loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, left, p.dim);
@@ -119,7 +118,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
-  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
+  const uint32_t ownRows = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const float scale2 = p.scale * kLog2E;
   float o[kStrips][kColumns][4] = {}, to[kMoving ? kStrips : 1][kMoving ? kColumns : 1][4] = {};
   SoftmaxRow state[kStrips][2];
@@ -140,14 +139,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       uint32_t q[kStrips][4], tq[kStrips][4];
 #pragma unroll
       for (int m = 0; m < kStrips; ++m) {
-        loadPiece<kDim>(q[m], ownRows(Shared::kQ), 16 * m, d);
-        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows(Shared::kTq), 16 * m, d);
+        loadPiece<kDim>(q[m], ownRows, 16 * m, d, Shared::kQ);
+        if constexpr (kMoving) loadPiece<kDim>(tq[m], ownRows, 16 * m, d, Shared::kTq);
       }
 #pragma unroll
       for (int n = 0; n < kScores; n += 2) {
         uint32_t k[4], tk[4];
-        loadPiece<kDim>(k, byColumns + stage + Shared::kK, 8 * n, d);
-        if constexpr (kAll) loadPiece<kDim>(tk, byColumns + stage + Shared::kTk, 8 * n, d);
+        loadPiece<kDim>(k, byColumns + stage, 8 * n, d, Shared::kK);
+        if constexpr (kAll) loadPiece<kDim>(tk, byColumns + stage, 8 * n, d, Shared::kTk);
 #pragma unroll
         for (int m = 0; m < kStrips; ++m) {
           multiplyPiece<T>(s[m][n], s[m][n + 1], q[m], k);
@@ -199,8 +198,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll
       for (int n = 0; n < kColumns; n += 2) {
         uint32_t v[4], tv[4];
-        loadPiece<kDim, true>(v, byRows + stage + Shared::kV, 16 * j, 8 * n);
-        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage + Shared::kTv, 16 * j, 8 * n);
+        loadPiece<kDim, true>(v, byRows + stage, 16 * j, 8 * n, Shared::kV);
+        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage, 16 * j, 8 * n, Shared::kTv);
 #pragma unroll
         for (int m = 0; m < kStrips; ++m) {
           multiplyPiece<T>(o[m][n], o[m][n + 1], weights[m][j], v);
@@ -211,14 +210,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 
-  // All of it once more: registers are worth more in the loop.
-  const ForwardPlace end = forwardPlace(p, Tile::kRows);
-  const int64_t queryAt = end.queryAt(p), statisticsAt = int64_t{end.head} * p.queries + end.firstQuery;
-  const int left = p.queries - end.firstQuery, seen = keyLengthOf(p, end.batch);
-  const bool known = seen >= 0;
-  const auto seenBy = [&](int row) {
-    return p.causal ? min(seen, end.firstQuery + row + 1 + p.keys - p.queries) : seen;
-  };
+  const bool known = length >= 0;
+  const int64_t queryAt = place.queryAt(p), statisticsAt = int64_t{place.head} * p.queries + place.firstQuery;
 #pragma unroll
   for (int m = 0; m < kStrips; ++m) {
     const int strip = warpRow + 16 * m;
@@ -226,7 +219,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     for (int half = 0; half < 2; ++half) {
       const SoftmaxRow& x = state[m][half];
       const int row = strip + lane / 4 + 8 * half;
-      const bool sees = seenBy(row) > 0;
+      const bool sees = visibleTo(row) > 0;
       const float sum = quadSum(x.sum);
       // Rows that see nothing are zero, unless it is unknown what they see.
       const float inverse = !known ? NAN : sees ? 1 / sum : 0;
@@ -240,23 +233,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
           if constexpr (kMoving) to[m][n][i] = to[m][n][i] * inverse - mean * o[m][n][i];
         }
       }
-      if (lane % 4 == 0 && row < left) {
-        p.lse[statisticsAt + row] = !known ? NAN : sees ? x.top * kLn2 + logf(sum) : INFINITY;
+      if (lane % 4 == 0 && row < rows) {
+        p.lse[statisticsAt + row] = !known ? NAN : sees ? __fmaf_rn(x.top, kLn2, logf(sum)) : INFINITY;
         if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
       }
     }
-    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
                      p.dim);
     if constexpr (kMoving) {
       storeStrip<kDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                       left - strip, p.dim);
+                       rows - strip, p.dim);
     } else if (p.to != nullptr) {  // zeros, but for what is not finite
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
       }
-      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, left - strip,
+      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
                        p.dim);
     }
   }

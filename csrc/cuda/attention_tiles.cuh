@@ -80,13 +80,14 @@ __device__ __forceinline__ uint32_t pieceCursor(uint32_t tile) {
   }
 }
 
-// Loads the piece at a row that is a multiple of 8 and a column that is one of 16.
+// Loads the piece at a row that is a multiple of 8 and a column that is one of 16, of the tile that lies `at` bytes (a
+// constant, a multiple of kTileAlignment) beyond the cursor's: tiles that share a cursor share the arithmetic.
 template <int kColumns, bool kTransposed = false>
-__device__ __forceinline__ void loadPiece(uint32_t (&piece)[4], uint32_t cursor, int row, int column) {
+__device__ __forceinline__ void loadPiece(uint32_t (&piece)[4], uint32_t cursor, int row, int column, int at = 0) {
   using Layout = TileLayout<kColumns>;
   const int chunk = column / 8, within = chunk % Layout::kSwizzle;
   ptx::ldmatrix<kTransposed>(piece, (cursor ^ static_cast<uint32_t>(within * 16)) +
-                                        static_cast<uint32_t>(row * Layout::kRowBytes + (chunk - within) * 16));
+                                        static_cast<uint32_t>(at + row * Layout::kRowBytes + (chunk - within) * 16));
 }
 
 // d[0] += A·B and d[1] += A·B', for the two neighbouring B of a piece.

@@ -67,8 +67,8 @@ void GemmRunner::open() {
 
 void GemmRunner::check(Status status, const char* what) {
   if (status == kSuccess) return;
-  // A lost context is not told by cuBLAS's statuses.
-  const cudaError_t context = cudaStreamQuery(runtime_.stream());
+  // A lost context is not told by cuBLAS's statuses. A stream that records cannot be asked.
+  const cudaError_t context = runtime_.capturing() ? cudaErrorNotReady : cudaStreamQuery(runtime_.stream());
   if (context != cudaErrorNotReady) cuda::check(context, what);
   const std::string said = std::string(api_->cublasLtGetStatusString(status)) + " (" +
                            api_->cublasLtGetStatusName(status) + " in " + what + ")";

@@ -37,7 +37,7 @@ class Runtime {
   int ordinal() const { return ordinal_; }
   const std::string& name() const { return name_; }
   cudaStream_t stream() const { return stream_; }
-  // While the stream records: what waits for the device is better left. Set on the stream's thread.
+  // While the stream records: what asks or waits for the device is better left. Set on the stream's thread.
   bool capturing() const { return capturing_.load(std::memory_order_relaxed); }
   void setCapturing(bool capturing) { capturing_.store(capturing, std::memory_order_relaxed); }
   int multiprocessors() const { return multiprocessors_; }

@@ -119,6 +119,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> linearJvpVjp(
 }
 
 void allowTf32(Device& device, bool allowed) {
+  Recording::refuse("setMatmulPrecision", "replays keep the precision of the recording; set it before the step");
   device.stream().enqueue(makeJob([&device, allowed]() noexcept { device.backend().allowTf32(allowed); }));
 }
 

@@ -21,6 +21,7 @@ import {
   grad,
   jvp,
   keep,
+  linear,
   memory,
   mul,
   NumericalError,
@@ -30,7 +31,9 @@ import {
   randint,
   randn,
   randperm,
+  rmsNorm,
   ShapeError,
+  setMatmulPrecision,
   setMemoryLimit,
   silu,
   softmax,
@@ -45,12 +48,13 @@ import {
 import { collect } from '../support/collect';
 import { describeOnDevices } from '../support/devices';
 
-/** A small training step over the families that a step has: random, elementwise, rows, sums, gather, optimiser, averages. */
+/** A small training step over what steps have: draws, elementwise, products, norms, rows, sums, gather, optimiser, averages. */
 function makeTrainer(device: string, Optimizer: typeof AdamW | typeof RAdam = AdamW) {
   const values = (n: number, from: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(from + i));
   const params = new Map<string, Tensor>([
     ['w', keep(tensor(values(5, 1), { device }))],
     ['b', keep(tensor(values(15, 2), { shape: [3, 5], device }))],
+    ['m', keep(tensor(values(25, 4), { shape: [5, 5], device }))],
     ['half', keep(tensor(values(5, 3), { device, dtype: 'bfloat16' }))],
   ]);
   const optimizer = new Optimizer(params, { lr: 0.05, weightDecay: 0.01 });
@@ -61,7 +65,8 @@ function makeTrainer(device: string, Optimizer: typeof AdamW | typeof RAdam = Ad
     const kept = rand([5], { device, generator }).greater(0.2).to({ dtype: 'float32' });
     const shift = tensor([0.5, 0, -0.5, 1, 2], { device });
     const [loss, grads] = valueAndGrad((p: Map<string, Tensor>) => {
-      const net = (input: Tensor) => silu(add(mul(input, p.get('w')!), take(p.get('b')!, labels, 0)));
+      const mixed = (input: Tensor) => linear(rmsNorm(mul(input, p.get('w')!)), p.get('m')!);
+      const net = (input: Tensor) => silu(add(mixed(input), take(p.get('b')!, labels, 0)));
       const [y, ty] = jvp(net, [x], [noise]);
       const z = softmax(mul(add(y, mul(ty, 0.5)), kept)).add(mul(p.get('half')!.to({ dtype: 'float32' }), shift));
       return checkFinite(sub(z, noise).square().mean(), 'the loss');
@@ -310,6 +315,7 @@ describeOnDevices('a recorded step', (device) => {
     ['a copy from the CPU', () => tensor([1]).to({ device }), /to: a step is being recorded/],
     ['work on the CPU', () => add(tensor([1]), 1), /add: a step is being recorded on cuda:0, and a replay would not/],
     ['numbers drawn on the host', () => new Generator(1).uniform(2), /Generator.uniform: a step is being recorded/],
+    ['another precision', () => setMatmulPrecision('highest', device), /setMatmulPrecision: a step is being recorded/],
     ['seeding', () => new Generator(1).manualSeed(2), /Generator: a step is being recorded/],
     ['a change of its argument', (input) => copyInto(input, x()), /copyInto: .* must not change argument 1 in place/],
     ['an asynchronous step', async (input) => input, /must be synchronous/],

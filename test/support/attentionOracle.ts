@@ -1,7 +1,5 @@
 // Attention and its tangent by the definition, whole matrices in float64; and as eager 16-bit mathematics does it, every
 // matrix rounded before the next step: the measure of what a fused kernel may err.
-import { tensor } from '../../lib';
-
 export type Narrow = 'bfloat16' | 'float16';
 
 export interface AttentionSizes {
@@ -22,15 +20,20 @@ export interface AttentionMasks {
 
 export type Round = (values: Float64Array) => Float64Array;
 
-/** Rounds to the nearest value of a narrow type. */
-export const rounding =
-  (dtype: Narrow): Round =>
-  (values) => {
-    const narrow = tensor(values, { dtype });
-    const rounded = Float64Array.from(narrow.dataSync() as ArrayLike<number>, Number);
-    narrow.dispose();
-    return rounded;
-  };
+const formats = { bfloat16: { digits: 7, least: -126 }, float16: { digits: 10, least: -14 } } as const;
+
+/** Rounds to the nearest value of a narrow type, ties to even; what is too large stays, for nothing here is. */
+export function rounding(dtype: Narrow): Round {
+  const { digits, least } = formats[dtype];
+  return (values) =>
+    values.map((x) => {
+      if (x === 0 || !Number.isFinite(x)) return x;
+      const unit = 2 ** (Math.max(Math.floor(Math.log2(Math.abs(x))), least) - digits);
+      const below = Math.floor(x / unit);
+      const rest = x / unit - below;
+      return (rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below) * unit;
+    });
+}
 
 const exact: Round = (values) => values;
 
