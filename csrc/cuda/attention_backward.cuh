@@ -28,44 +28,44 @@ void launchBackwardKernel(const Runtime& runtime, void (*kernel)(BackwardParams<
 
 constexpr int kLeastShared = 99 * 1024;  // what every device since Ampere gives a block
 
-template <class Tile, bool kMoving, class T>
+template <class Tile, Moving kWhat, class T>
 void launchDq(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  constexpr int kBytes = DqShared<Tile, kMoving>::kBytes;
+  constexpr int kBytes = DqShared<Tile, kWhat>::kBytes;
   static_assert(kBytes <= kLeastShared);
-  launchBackwardKernel<Tile, T>(runtime, attentionDqKernel<T, Tile, kMoving>, kBytes, p, p.queries, heads);
+  launchBackwardKernel<Tile, T>(runtime, attentionDqKernel<T, Tile, kWhat>, kBytes, p, p.queries, heads);
 }
 
-template <class Tile, bool kMoving, KeyGradients kOf, class T>
+template <class Tile, Moving kWhat, KeyGradients kOf, class T>
 void launchDkv(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  constexpr int kBytes = DkvShared<Tile, kMoving, kOf>::kBytes;
+  constexpr int kBytes = DkvShared<Tile, kWhat, kOf>::kBytes;
   static_assert(kBytes <= kLeastShared);
-  launchBackwardKernel<Tile, T>(runtime, attentionDkvKernel<T, Tile, kMoving, kOf>, kBytes, p, p.keys, heads / p.group);
+  launchBackwardKernel<Tile, T>(runtime, attentionDkvKernel<T, Tile, kWhat, kOf>, kBytes, p, p.keys, heads / p.group);
 }
 
 // Four gradients of a head 64 wide fill the registers; of wider heads there are launches for two and two.
-template <int kDim, bool kMoving, class T>
+template <int kDim, Moving kWhat, class T>
 void launchBackwardSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  launchDq<DqTile<kDim, 4, kDim <= 64 ? 32 : 16>, kMoving>(runtime, p, heads);
+  launchDq<DqTile<kDim, 4, kDim <= 64 ? 32 : 16>, kWhat>(runtime, p, heads);
   const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
   using Tile = DkvTile<kDim, 4, kDim <= 64 ? 32 : 16>;
-  if constexpr (kMoving && kDim > 64) {
-    if (ofValues) launchDkv<Tile, true, KeyGradients::OfValues>(runtime, p, heads);
-    if (ofKeys) launchDkv<Tile, true, KeyGradients::OfKeys>(runtime, p, heads);
+  if constexpr (kWhat == Moving::All && kDim > 64) {
+    if (ofValues) launchDkv<Tile, kWhat, KeyGradients::OfValues>(runtime, p, heads);
+    if (ofKeys) launchDkv<Tile, kWhat, KeyGradients::OfKeys>(runtime, p, heads);
   } else {
-    if (ofKeys || ofValues) launchDkv<Tile, kMoving, KeyGradients::All>(runtime, p, heads);
+    if (ofKeys || ofValues) launchDkv<Tile, kWhat, KeyGradients::All>(runtime, p, heads);
   }
 }
 
-template <bool kMoving, class T>
+template <Moving kWhat, class T>
 void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   if (p.dim <= 32)
-    launchBackwardSize<32, kMoving>(runtime, p, heads);
+    launchBackwardSize<32, kWhat>(runtime, p, heads);
   else if (p.dim <= 64)
-    launchBackwardSize<64, kMoving>(runtime, p, heads);
+    launchBackwardSize<64, kWhat>(runtime, p, heads);
   else if (p.dim <= 96)
-    launchBackwardSize<96, kMoving>(runtime, p, heads);
+    launchBackwardSize<96, kWhat>(runtime, p, heads);
   else
-    launchBackwardSize<128, kMoving>(runtime, p, heads);
+    launchBackwardSize<128, kWhat>(runtime, p, heads);
 }
 
 // Element is BFloat16 or Float16. Without a cotangent of the tangent the tangents do not matter, and have no gradient.
@@ -109,10 +109,12 @@ void launchAttentionBackward(const Runtime& runtime, const AttentionGeometry& ge
   p.dim = static_cast<int>(geometry.dim);
   p.causal = geometry.causal;
   p.scale = static_cast<float>(geometry.scale);
-  if (h)
-    launchBackward<true>(runtime, p, heads);
+  if (!h)
+    launchBackward<Moving::None>(runtime, p, heads);
+  else if (in.tk || in.tv || out.gtk || out.gtv)
+    launchBackward<Moving::All>(runtime, p, heads);
   else
-    launchBackward<false>(runtime, p, heads);
+    launchBackward<Moving::Queries>(runtime, p, heads);
 }
 
 }  // namespace flowmap::cuda

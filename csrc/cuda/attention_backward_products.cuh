@@ -10,6 +10,10 @@
 
 namespace flowmap::cuda {
 
+// Which tangents a kernel knows; what else is absent is read as zeros. With those of the queries alone, or of nothing,
+// keys and values have no tangent that wants a gradient.
+enum class Moving { None, Queries, All };
+
 template <class T>
 struct BackwardParams {
   const T *q, *k, *v, *tq, *tk, *tv, *o, *to, *g, *h;  // null is zero, but for q, k, v and o
@@ -30,22 +34,22 @@ struct BackwardParams {
   }
 };
 
-// x += A·Bᵀ and y += tA·Bᵀ + A·tBᵀ; own cursors are RowsFirst, others' ColumnsFirst.
-template <class T, int kDim, bool kMoving, int kTiles, int kMovingTiles>
+// x += A·Bᵀ and y += tA·Bᵀ + A·tBᵀ, of the tangents that there are; own cursors are RowsFirst, others' ColumnsFirst.
+template <class T, int kDim, bool kOwn, bool kOther, int kTiles, int kMovingTiles>
 __device__ __forceinline__ void scoreProducts(float (&x)[kTiles][4], float (&y)[kMovingTiles][4], uint32_t own,
                                               uint32_t ownTangent, uint32_t other, uint32_t otherTangent) {
 #pragma unroll
   for (int d = 0; d < kDim; d += 16) {
     uint32_t a[4], ta[4];
     loadPiece<kDim>(a, own, 0, d);
-    if constexpr (kMoving) loadPiece<kDim>(ta, ownTangent, 0, d);
+    if constexpr (kOwn) loadPiece<kDim>(ta, ownTangent, 0, d);
 #pragma unroll
     for (int n = 0; n < kTiles; n += 2) {
       uint32_t b[4], tb[4];
       loadPiece<kDim>(b, other, 8 * n, d);
       multiplyPiece<T>(x[n], x[n + 1], a, b);
-      if constexpr (kMoving) {
-        multiplyPiece<T>(y[n], y[n + 1], ta, b);
+      if constexpr (kOwn) multiplyPiece<T>(y[n], y[n + 1], ta, b);
+      if constexpr (kOther) {
         loadPiece<kDim>(tb, otherTangent, 8 * n, d);
         multiplyPiece<T>(y[n], y[n + 1], a, tb);
       }
@@ -53,8 +57,9 @@ __device__ __forceinline__ void scoreProducts(float (&x)[kTiles][4], float (&y)[
   }
 }
 
-// x += W·B + tW·tB and y += tW·B, with weights W, tW as operands; all cursors are RowsFirst.
-template <class T, int kDim, bool kMoving, int kSteps, int kMovingSteps, int kMovingColumns>
+// x += W·B + tW·tB and y += tW·B, where there are tangents of the own rows to give y to, and of the others; weights are
+// operands, and all cursors RowsFirst.
+template <class T, int kDim, bool kOwn, bool kOther, int kSteps, int kMovingSteps, int kMovingColumns>
 __device__ __forceinline__ void gradientProducts(float (&x)[kDim / 8][4], float (&y)[kMovingColumns][4],
                                                  const uint32_t (&w)[kSteps][4], const uint32_t (&tw)[kMovingSteps][4],
                                                  uint32_t other, uint32_t otherTangent) {
@@ -65,8 +70,8 @@ __device__ __forceinline__ void gradientProducts(float (&x)[kDim / 8][4], float 
       uint32_t b[4], tb[4];
       loadPiece<kDim, true>(b, other, 16 * j, 8 * n);
       multiplyPiece<T>(x[n], x[n + 1], w[j], b);
-      if constexpr (kMoving) {
-        multiplyPiece<T>(y[n], y[n + 1], tw[j], b);
+      if constexpr (kOwn) multiplyPiece<T>(y[n], y[n + 1], tw[j], b);
+      if constexpr (kOther) {
         loadPiece<kDim, true>(tb, otherTangent, 16 * j, 8 * n);
         multiplyPiece<T>(x[n], x[n + 1], tw[j], tb);
       }

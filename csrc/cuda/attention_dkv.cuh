@@ -16,12 +16,13 @@ struct DkvTile {
   static constexpr int kDim = kDim_, kQueries = kQueries_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
 };
 
-template <class Tile, bool kMoving, KeyGradients kOf>
+template <class Tile, Moving kWhat, KeyGradients kOf>
 struct DkvShared {
+  static constexpr bool kMoving = kWhat != Moving::None, kAll = kWhat == Moving::All;
   static constexpr int kOwn = kTileBytes<Tile::kRows, Tile::kDim>, kOther = kTileBytes<Tile::kQueries, Tile::kDim>;
   static constexpr bool kKeys = kOf != KeyGradients::OfValues, kValues = kOf != KeyGradients::OfKeys;
-  static constexpr int kOwnTiles = (kKeys ? 2 : 1) * (kMoving ? 2 : 1), kOtherTiles = kMoving ? 4 : 2;
-  static constexpr int kK = 0, kTk = kOwn, kV = kMoving ? 2 * kOwn : kOwn, kTv = 3 * kOwn;
+  static constexpr int kOwnTiles = (kKeys ? 2 : 1) * (kAll ? 2 : 1), kOtherTiles = kMoving ? 4 : 2;
+  static constexpr int kK = 0, kTk = kOwn, kV = kAll ? 2 * kOwn : kOwn, kTv = 3 * kOwn;
   static constexpr int kQ = kOwnTiles * kOwn, kG = kQ + kOther, kTq = kQ + 2 * kOther, kH = kQ + 3 * kOther;
   static constexpr int kRow = kQ + kOtherTiles * kOther;  // lse, delta and, with tangents, mu and a
   static constexpr int kStage = kOtherTiles * (kOther + Tile::kQueries * static_cast<int>(sizeof(float)));
@@ -29,9 +30,10 @@ struct DkvShared {
   static_assert(kStage % kTileAlignment == 0);
 };
 
-template <class T, class Tile, bool kMoving, KeyGradients kOf>
+template <class T, class Tile, Moving kWhat, KeyGradients kOf>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __grid_constant__ BackwardParams<T> p) {
-  using Shared = DkvShared<Tile, kMoving, kOf>;
+  using Shared = DkvShared<Tile, kWhat, kOf>;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
   constexpr bool kKeys = Shared::kKeys, kValues = Shared::kValues;
   constexpr int kDim = Tile::kDim, kQueries = Tile::kQueries, kThreads = Tile::kThreads, kRows = Tile::kRows;
   constexpr int kColumns = kDim / 8, kChunk = 16, kScores = kChunk / 8;
@@ -73,9 +75,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   };
   if (tiles > 0) {
     loadOwn(Shared::kK, p.k);
-    if constexpr (kMoving) loadOwn(Shared::kTk, p.tk);
+    if constexpr (kAll) loadOwn(Shared::kTk, p.tk);
     if constexpr (kKeys) loadOwn(Shared::kV, p.v);
-    if constexpr (kKeys && kMoving) loadOwn(Shared::kTv, p.tv);
+    if constexpr (kKeys && kAll) loadOwn(Shared::kTv, p.tv);
     loadQueries(0);
     ptx::cpAsyncCommit();
   }
@@ -86,8 +88,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
   const uint32_t own = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
-  float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kMoving ? kColumns : 1][4] = {};
-  float gv[kValues ? kColumns : 1][4] = {}, gtv[kValues && kMoving ? kColumns : 1][4] = {};
+  float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kAll ? kColumns : 1][4] = {};
+  float gv[kValues ? kColumns : 1][4] = {}, gtv[kValues && kAll ? kColumns : 1][4] = {};
 
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
@@ -104,8 +106,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
       const uint32_t columns = byColumns + at, others = byRows + at;
       // Of queries beyond the last all is zero, and so is what they give.
       float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
-      scoreProducts<T, kDim, kMoving>(s, t, own + Shared::kK, own + Shared::kTk, columns + Shared::kQ,
-                                      columns + Shared::kTq);
+      scoreProducts<T, kDim, kAll, kMoving>(s, t, own + Shared::kK, own + Shared::kTk, columns + Shared::kQ,
+                                            columns + Shared::kTq);
       const float* known = reinterpret_cast<const float*>(shared + stage + Shared::kRow) + chunk + lane % 4 * 2;
       const auto rowOf = [&](int n, int i) {
         const float* x = known + n * 8 + i % 2;
@@ -128,9 +130,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           packOperands<T>(weights, s);
           if constexpr (kMoving) {
             packOperands<T>(moved, t);
-            gradientProducts<T, kDim, true>(gv, gtv, moved, weights, others + Shared::kH, others + Shared::kG);
+            gradientProducts<T, kDim, kAll, true>(gv, gtv, moved, weights, others + Shared::kH, others + Shared::kG);
           } else {
-            gradientProducts<T, kDim, false>(gv, gtv, weights, moved, others + Shared::kG, 0);
+            gradientProducts<T, kDim, false, false>(gv, gtv, weights, moved, others + Shared::kG, 0);
           }
         }
       }
@@ -138,10 +140,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
         if (ofKeys) {
           float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
           if constexpr (kMoving) {
-            scoreProducts<T, kDim, true>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH,
-                                         columns + Shared::kG);
+            scoreProducts<T, kDim, kAll, true>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH,
+                                               columns + Shared::kG);
           } else {
-            scoreProducts<T, kDim, false>(r, d, own + Shared::kV, 0, columns + Shared::kG, 0);
+            scoreProducts<T, kDim, false, false>(r, d, own + Shared::kV, 0, columns + Shared::kG, 0);
           }
 #pragma unroll
           for (int n = 0; n < kScores; ++n) {
@@ -154,7 +156,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           uint32_t gs[1][4], gt[1][4];
           packOperands<T>(gs, r);
           if constexpr (kMoving) packOperands<T>(gt, d);
-          gradientProducts<T, kDim, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
+          gradientProducts<T, kDim, kAll, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
         }
       }
     }
@@ -175,9 +177,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
                      p.keys - firstKey - warpRow, p.dim);
   };
   if constexpr (kKeys) store(p.gk, gk, p.scale);
-  if constexpr (kKeys && kMoving) store(p.gtk, gtk, p.scale);
+  if constexpr (kKeys && kAll) store(p.gtk, gtk, p.scale);
   if constexpr (kValues) store(p.gv, gv, 1);
-  if constexpr (kValues && kMoving) store(p.gtv, gtv, 1);
+  if constexpr (kValues && kAll) store(p.gtv, gtv, 1);
 }
 
 }  // namespace flowmap::cuda

@@ -14,12 +14,13 @@ struct DqTile {
   static constexpr int kDim = kDim_, kKeys = kKeys_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
 };
 
-template <class Tile, bool kMoving>
+template <class Tile, Moving kWhat>
 struct DqShared {
+  static constexpr bool kMoving = kWhat != Moving::None, kAll = kWhat == Moving::All;
   static constexpr int kOwn = kTileBytes<Tile::kRows, Tile::kDim>, kOther = kTileBytes<Tile::kKeys, Tile::kDim>;
   static constexpr int kQ = 0, kG = kOwn, kTq = 2 * kOwn, kH = 3 * kOwn;
   static constexpr int kK = (kMoving ? 4 : 2) * kOwn, kV = kK + kOther, kTk = kK + 2 * kOther, kTv = kK + 3 * kOther;
-  static constexpr int kStage = (kMoving ? 4 : 2) * kOther, kKnown = kK + Tile::kStages * kStage;
+  static constexpr int kStage = (kAll ? 4 : 2) * kOther, kKnown = kK + Tile::kStages * kStage;
   static constexpr int kBytes = kKnown + Tile::kRows * static_cast<int>(sizeof(QueryRow));
 };
 
@@ -100,9 +101,10 @@ struct DqPlace {
   }
 };
 
-template <class T, class Tile, bool kMoving>
+template <class T, class Tile, Moving kWhat>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __grid_constant__ BackwardParams<T> p) {
-  using Shared = DqShared<Tile, kMoving>;
+  using Shared = DqShared<Tile, kWhat>;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
   constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kThreads = Tile::kThreads, kRows = Tile::kRows;
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     };
     load(Shared::kK, p.k);
     load(Shared::kV, p.v);
-    if constexpr (kMoving) load(Shared::kTk, p.tk), load(Shared::kTv, p.tv);
+    if constexpr (kAll) load(Shared::kTk, p.tk), load(Shared::kTv, p.tv);
   };
   loadOwn(Shared::kQ, p.q);
   loadOwn(Shared::kG, p.g);
@@ -169,8 +171,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
 
     const uint32_t columns = byColumns + stage, others = byRows + stage;
     float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
-    scoreProducts<T, kDim, kMoving>(s, t, ownRows(Shared::kQ), ownRows(Shared::kTq), columns + Shared::kK,
-                                    columns + Shared::kTk);
+    scoreProducts<T, kDim, kMoving, kAll>(s, t, ownRows(Shared::kQ), ownRows(Shared::kTq), columns + Shared::kK,
+                                          columns + Shared::kTk);
     const int firstKey = tile * kKeys;
     const bool masked = visibleTo(warpRow) < firstKey + kKeys;
 #pragma unroll
@@ -182,10 +184,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     }
     float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
     if constexpr (kMoving) {
-      scoreProducts<T, kDim, true>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
-                                   columns + Shared::kTv);
+      scoreProducts<T, kDim, true, kAll>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
+                                         columns + Shared::kTv);
     } else {
-      scoreProducts<T, kDim, false>(r, d, ownRows(Shared::kG), 0, columns + Shared::kV, 0);
+      scoreProducts<T, kDim, false, false>(r, d, ownRows(Shared::kG), 0, columns + Shared::kV, 0);
     }
 #pragma unroll
     for (int n = 0; n < kScores; ++n) {
@@ -198,7 +200,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     uint32_t gs[kScores / 2][4], gt[kScores / 2][4];
     packOperands<T>(gs, r);
     if constexpr (kMoving) packOperands<T>(gt, d);
-    gradientProducts<T, kDim, kMoving>(gq, gtq, gs, gt, others + Shared::kK, others + Shared::kTk);
+    gradientProducts<T, kDim, kMoving, kAll>(gq, gtq, gs, gt, others + Shared::kK, others + Shared::kTk);
   }
 
   if (!wanted) return;

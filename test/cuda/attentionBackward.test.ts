@@ -73,7 +73,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     const moving = tangents.some(Boolean);
     const [o, to, lse, mu] = moving
       ? native.attentionJvp(q!, k!, v!, tq!, tk!, tv!, ...masking)
-      : (([a, b]) => [a, null, b, null])(native.attention(q!, k!, v!, ...masking) as never[]);
+      : (([a, b]) => [a, null, b, null])(native.attention(q!, k!, v!, ...masking) as unknown as never[]);
     const results = native.attentionJvpVjp(
       ...([q, k, v, tq, tk, tv, o, to, lse, mu, g, h, ...masking, [...needs]] as unknown as Parameters<
         typeof native.attentionJvpVjp
@@ -192,6 +192,27 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
       const got = run(operands, sizes, 'bfloat16', {}, { tangents, cotangents });
       expect(got).toEqual(run(zeroed, sizes, 'bfloat16'));
     }
+  });
+
+  it.each([32, 64, 72, 128])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
+    const sizes = sizesOf(37, 45, dim, { heads: 2, keyHeads: 1 });
+    const operands = operandsOf(sizes, 'bfloat16').map((x, i) => (i === 4 || i === 5 ? zerosOf(x) : x));
+    const masks = { causal: true };
+    const expected = run(operands, sizes, 'bfloat16', masks);
+    const none = new Float64Array(0);
+    for (const needs of [
+      [1, 1, 1, 1, 0, 0],
+      [0, 1, 1, 0, 0, 0],
+    ]) {
+      const got = run(operands, sizes, 'bfloat16', masks, { tangents: [true, false, false], needs });
+      expect(got).toEqual(expected.map((x, i) => (needs[i] ? x : none)));
+    }
+    const still = run(operands, sizes, 'bfloat16', masks, {
+      tangents: [false, false, false],
+      needs: [1, 1, 1, 1, 0, 0],
+    });
+    const zeroed = operands.map((x, i) => (i === 3 ? zerosOf(x) : x));
+    expect(still.slice(0, 4)).toEqual(run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
   });
 
   it.each([32, 64, 72, 128])(

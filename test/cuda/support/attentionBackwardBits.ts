@@ -13,13 +13,18 @@ for (const dim of [32, 64, 72, 104]) {
   const operands = [70, 45, 45, 70, 45, 45].map(draw) as Tensor[];
   const [g, h] = [draw(70, 7), draw(70, 8)];
   const f = (...[q, k, v]: Tensor[]) => attention(q!, k!, v!, { causal: true });
-  const [, plain] = vjp(f, operands.slice(0, 3)) as [Tensor, (g: Tensor) => Tensor[]];
-  const [, both] = vjp((...x: Tensor[]) => jvp(f, x.slice(0, 3), x.slice(3)), operands) as [
+  const [, plain] = vjp(f, operands.slice(0, 3)) as unknown as [Tensor, (g: Tensor) => Tensor[]];
+  const [, both] = vjp((...x: Tensor[]) => jvp(f, x.slice(0, 3), x.slice(3)), operands) as unknown as [
     Tensor[],
     (cotangents: Tensor[]) => Tensor[],
   ];
+  const [, ofQueries] = vjp(
+    (q: Tensor, k: Tensor, v: Tensor, tq: Tensor) => jvp((x: Tensor) => f(x, k, v), [q], [tq]),
+    operands.slice(0, 4) as [Tensor, Tensor, Tensor, Tensor],
+  ) as unknown as [Tensor[], typeof both];
   for (const [name, gradients] of [
     ['plain', plain(g)],
+    ['queries', ofQueries([g, h])],
     ['both', both([g, h])],
   ] as const) {
     const hash = createHash('sha256');
