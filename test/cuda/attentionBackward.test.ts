@@ -82,6 +82,14 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     return (results as unknown[]).map((x) => (x ? numbers(x) : new Float64Array(0)));
   }
 
+  // The CPU sums by parts that depend on what is absent.
+  function expectSame(got: readonly Float64Array[], expected: readonly Float64Array[]) {
+    if (label !== 'cpu') return expect(got).toEqual(expected);
+    expect(got.map((x) => x.length)).toEqual(expected.map((x) => x.length));
+    for (const [i, x] of expected.entries())
+      expect(worst(got[i]!, x)).toBeLessThanOrEqual(2 * epsilon.bfloat16 * worst(zerosOf(x), x));
+  }
+
   function check(sizes: AttentionSizes, dtype: Narrow, masks: AttentionMasks = {}, operands?: Float64Array[]) {
     const all = operands ?? operandsOf(sizes, dtype, masks.layout);
     const [given, cotangents] = [all.slice(0, 6), [all[6]!, all[7]!] as [Float64Array, Float64Array]];
@@ -190,7 +198,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
       const given = [true, true, true, ...tangents, ...cotangents];
       const zeroed = operands.map((x, i) => (given[i] ? x : zerosOf(x)));
       const got = run(operands, sizes, 'bfloat16', {}, { tangents, cotangents });
-      expect(got).toEqual(run(zeroed, sizes, 'bfloat16'));
+      expectSame(got, run(zeroed, sizes, 'bfloat16'));
     }
   });
 
@@ -205,14 +213,17 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
       [0, 1, 1, 0, 0, 0],
     ]) {
       const got = run(operands, sizes, 'bfloat16', masks, { tangents: [true, false, false], needs });
-      expect(got).toEqual(expected.map((x, i) => (needs[i] ? x : none)));
+      expectSame(
+        got,
+        expected.map((x, i) => (needs[i] ? x : none)),
+      );
     }
     const still = run(operands, sizes, 'bfloat16', masks, {
       tangents: [false, false, false],
       needs: [1, 1, 1, 1, 0, 0],
     });
     const zeroed = operands.map((x, i) => (i === 3 ? zerosOf(x) : x));
-    expect(still.slice(0, 4)).toEqual(run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
+    expectSame(still.slice(0, 4), run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
   });
 
   it.each([32, 64, 72, 128])(
@@ -307,11 +318,11 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     const sizes = sizesOf(3, 4, 8, { batch: 2 });
     const operands = operandsOf(sizes, 'bfloat16');
     expect(() => run(operands, sizes, 'bfloat16', { lengths: [4, 5] })).toThrow(
-      'attention: keyLengths must be in [0, 4], got 5 in row 1',
+      /^attention.*: keyLengths must be in \[0, 4\], got 5 in row 1/,
     );
   });
 
-  (label === 'cuda-emulated' ? it.skip : it)('takes more heads than a grid is high', () => {
+  (label === 'cuda' ? it : it.skip)('takes more heads than a grid is high', () => {
     const sizes = sizesOf(1, 2, 8, { batch: 33000, heads: 2 });
     const operands = operandsOf(sizes, 'bfloat16');
     const all = run(operands, sizes, 'bfloat16');
