@@ -42,13 +42,13 @@ void launchDkv(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads
   launchBackwardKernel<Tile, T>(runtime, attentionDkvKernel<T, Tile, kWhat, kOf>, kBytes, p, p.keys, heads / p.group);
 }
 
-// Four gradients of a head 64 wide fill the registers; of wider heads there are launches for two and two.
+// Four gradients of a head 80 wide fill the registers; of wider heads there are launches for two and two.
 template <int kDim, Moving kWhat, class T>
 void launchBackwardSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  launchDq<DqTile<kDim, 4, kDim <= 64 ? 32 : 16>, kWhat>(runtime, p, heads);
+  launchDq<DqTile<kDim, 4, kDim <= 96 ? 32 : 16>, kWhat>(runtime, p, heads);
   const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
   using Tile = DkvTile<kDim, 4, kDim <= 64 ? 32 : 16>;
-  if constexpr (kWhat == Moving::All && kDim > 64) {
+  if constexpr (kWhat == Moving::All && kDim > 80) {
     if (ofValues) launchDkv<Tile, kWhat, KeyGradients::OfValues>(runtime, p, heads);
     if (ofKeys) launchDkv<Tile, kWhat, KeyGradients::OfKeys>(runtime, p, heads);
   } else {
@@ -62,6 +62,8 @@ void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t 
     launchBackwardSize<32, kWhat>(runtime, p, heads);
   else if (p.dim <= 64)
     launchBackwardSize<64, kWhat>(runtime, p, heads);
+  else if (p.dim <= 80)
+    launchBackwardSize<80, kWhat>(runtime, p, heads);
   else if (p.dim <= 96)
     launchBackwardSize<96, kWhat>(runtime, p, heads);
   else

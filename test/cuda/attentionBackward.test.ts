@@ -202,7 +202,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     }
   });
 
-  it.each([32, 64, 72, 128])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
+  it.each([32, 64, 72, 88, 128])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
     const sizes = sizesOf(37, 45, dim, { heads: 2, keyHeads: 1 });
     const operands = operandsOf(sizes, 'bfloat16').map((x, i) => (i === 4 || i === 5 ? zerosOf(x) : x));
     const masks = { causal: true };
@@ -226,7 +226,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     expectSame(still.slice(0, 4), run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
   });
 
-  it.each([32, 64, 72, 128])(
+  it.each([32, 64, 72, 88, 128])(
     'is the backward of the value alone where the tangent has no cotangent, %i wide',
     (dim) => {
       const sizes = sizesOf(37, 45, dim);

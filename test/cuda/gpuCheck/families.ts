@@ -96,7 +96,7 @@ function fusedForward(device: string, dtype: DType): Tensor[] {
 
 // Every kernel of the fused backward: of values alone, with the tangent of the queries, and with all.
 function fusedBackward(device: string, dtype: DType): Tensor[] {
-  return [24, 64, 72, 128].flatMap((dim, i) => {
+  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
     const inner = i % 2 === 0;
     const draw = (heads: number, tokens: number) =>
       matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);

@@ -5,7 +5,7 @@ import { attention, jvp, type Tensor, tensor, vjp } from '../../../lib';
 import { sample } from '../../support/checkOp';
 
 const digests: Record<string, string> = {};
-for (const dim of [32, 64, 72, 104]) {
+for (const dim of [32, 64, 72, 96, 104]) {
   const draw = (rows: number, seed: number) => {
     const { shape, values } = sample([1, 1, rows, dim], seed);
     return tensor(values as Float64Array, { shape, dtype: 'bfloat16', device: 'cuda' });
