@@ -45,7 +45,7 @@ struct TileLayout {
 
 constexpr int kTileAlignment = 128;
 template <int kRows, int kColumns>
-constexpr int kTileBytes = kRows* kColumns * 2;
+constexpr int kTileBytes = kRows * kColumns * 2;
 
 // Starts copying the first `rows` rows, of `columns` elements (a multiple of 8), `stride` elements apart; the rest of
 // the tile becomes zero. Nothing is read where rows <= 0. All kThreads threads of the block call it.
