@@ -1,5 +1,6 @@
 // Attention at the sizes of TVM's table, of DiT-XL/2 and of heads 72 wide, in floating-point operations: 4·Sq·Sk·D·H for the
-// value, 12 with the tangents of all, 8 with that of the queries alone; a causal mask halves them.
+// value, 12 with the tangents of all, 8 with that of the queries alone; for their backward 10, 30 and 20. A causal mask
+// halves them.
 import { attention as attend, jvp, type Tensor } from '../../lib';
 import { bytesOf, type Group, maker, type Scale } from './group';
 
@@ -18,13 +19,20 @@ function group({ device }: Scale, { batch, heads, tokens, dim, causal = false, s
   return {
     family: 'attention',
     title: `attention, [${batch}, ${heads}, ${tokens}, ${dim}]${causal ? ' causal' : ''} ${dtype}`,
-    memory: bytesOf[dtype] * 8 * batch * heads * tokens * dim + 8 * batch * heads * tokens,
+    memory: bytesOf[dtype] * 18 * batch * heads * tokens * dim + 16 * batch * heads * tokens,
     short,
     make: () => {
-      const { held, normal } = maker(device, dtype);
+      const { held, normal, pullback } = maker(device, dtype);
       const draw = () => normal([batch, heads, tokens, dim]);
       const [q, k, v, tq, tk, tv] = [draw(), draw(), draw(), draw(), draw(), draw()];
       const f = (a: Tensor, b: Tensor, c: Tensor) => attend(a, b, c, { causal });
+      const [g, h] = [draw(), draw()];
+      const plain = pullback((a, b, c) => f(a!, b!, c!), [q, k, v]);
+      const ofQueries = pullback((a, b, c, t) => jvp((x: Tensor) => f(x, b!, c!), [a!], [t!]), [q, k, v, tq]);
+      const ofAll = pullback(
+        (...x) => jvp((a: Tensor, b: Tensor, c: Tensor) => f(a, b, c), [x[0]!, x[1]!, x[2]!], [x[3]!, x[4]!, x[5]!]),
+        [q, k, v, tq, tk, tv],
+      );
       const subjects = [
         { name: 'value', run: () => f(q, k, v), flops: 2 * product },
         {
@@ -37,6 +45,9 @@ function group({ device }: Scale, { batch, heads, tokens, dim, causal = false, s
           run: () => jvp((a: Tensor) => f(a, k, v), [q], [tq]),
           flops: 4 * product,
         },
+        { name: 'backward of the value', run: () => plain(g), flops: 5 * product },
+        { name: 'backward of both', run: () => ofAll([g, h]), flops: 15 * product },
+        { name: 'backward of both, tangent of the queries', run: () => ofQueries([g, h]), flops: 10 * product },
       ];
       return { subjects, held };
     },

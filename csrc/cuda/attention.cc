@@ -1,6 +1,9 @@
 // Chooses how attention is computed.
 #include "cuda/attention.h"
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "cuda/backend.h"
 
 namespace flowmap::cuda {
@@ -12,15 +15,25 @@ constexpr int64_t kMostTokens = int64_t{1} << 30, kMostHeads = (int64_t{1} << 31
 bool aligned(const Tensor& x) { return !x || reinterpret_cast<uintptr_t>(x.data<const void>()) % 16 == 0; }
 
 // Tensor cores take 16-bit elements; rows must be whole chunks of 16 bytes.
-bool fusedForward(const AttentionGeometry& g, const AttentionResults& out, const AttentionOperands& in) {
-  const DType dtype = in.q.dtype();
+bool fused(const AttentionGeometry& g, DType dtype, std::initializer_list<const Tensor*> rows) {
   if (dtype != DType::BFloat16 && dtype != DType::Float16) return false;
   if (g.dim > kMostFusedDim || g.dim % 8 != 0 || g.queries >= kMostTokens || g.keys >= kMostTokens) return false;
   if (g.batch * g.queryHeads * g.queries == 0 || g.batch * g.queryHeads > kMostHeads) return false;
-  for (const Tensor* x : {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &out.o, &out.to}) {
-    if (!aligned(*x)) return false;
-  }
-  return true;
+  return std::all_of(rows.begin(), rows.end(), [](const Tensor* x) { return aligned(*x); });
+}
+
+bool fusedForward(const AttentionGeometry& g, const AttentionResults& out, const AttentionOperands& in) {
+  return fused(g, in.q.dtype(), {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &out.o, &out.to});
+}
+
+// What the forward pass saved has to be there.
+bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, const AttentionOperands& in,
+                   const AttentionResults& saved, const Tensor& cotangent, const Tensor& tangentCotangent) {
+  if (!saved.o || !saved.lse || g.keys == 0) return false;
+  if (tangentCotangent && (in.tq || in.tk || in.tv) && (!saved.to || !saved.mu)) return false;
+  return fused(g, in.q.dtype(),
+               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &saved.o, &saved.to, &cotangent, &tangentCotangent,
+                &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
 }
 
 }  // namespace
@@ -36,8 +49,18 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
 }
 
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
-                               const AttentionOperands& in, const AttentionResults&, const Tensor& g, const Tensor& h) {
-  attentionVjpComposed(runtime_, geometry, out, in, g, h);
+                               const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
+                               const Tensor& h) {
+  if (!fusedBackward(geometry, out, in, saved, g, h)) return attentionVjpComposed(runtime_, geometry, out, in, g, h);
+  for (const Tensor* x : {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv}) {
+    if (!*x) continue;
+    checkKeyLengths(runtime_, geometry, in.keyLengths, *x);
+    break;
+  }
+  if (in.q.dtype() == DType::BFloat16)
+    attentionBackwardBFloat16(runtime_, geometry, out, in, saved, g, h);
+  else
+    attentionBackwardFloat16(runtime_, geometry, out, in, saved, g, h);
 }
 
 }  // namespace flowmap::cuda

@@ -94,6 +94,31 @@ function fusedForward(device: string, dtype: DType): Tensor[] {
   });
 }
 
+// Every kernel of the fused backward: of values alone, with the tangent of the queries, and with all.
+function fusedBackward(device: string, dtype: DType): Tensor[] {
+  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+    const inner = i % 2 === 0;
+    const draw = (heads: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
+    const [q, k, keyLengths] = [draw(4, 35), draw(2, 37), tensor([37, 20], { dtype: 'int32', device })];
+    const f = (a: Tensor, b: Tensor, c: Tensor) =>
+      attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+    const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
+    const [, plain] = vjp((a: Tensor, b: Tensor, c: Tensor) => f(a, b, c), [q, k, v]);
+    const [, ofQueries] = vjp(
+      (a: Tensor, b: Tensor, c: Tensor, ta: Tensor) => jvp((x: Tensor) => f(x, b, c), [a], [ta]),
+      [q, k, v, tq],
+    );
+    const [, ofAll] = vjp(
+      (a: Tensor, b: Tensor, c: Tensor, ta: Tensor, tb: Tensor, tc: Tensor) =>
+        jvp((x: Tensor, y: Tensor, z: Tensor) => f(x, y, z), [a, b, c], [ta, tb, tc]),
+      [q, k, v, tq, tk, k],
+    );
+    const cotangents: [Tensor, Tensor] = [mul(q, 0.7), q];
+    return [plain(q), ofQueries(cotangents), ofAll(cotangents)].flat() as Tensor[];
+  });
+}
+
 export const families: Readonly<Record<string, Family>> = {
   elementwise: (device) =>
     widths.flatMap((dtype) => {
@@ -176,6 +201,8 @@ export const families: Readonly<Record<string, Family>> = {
         const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
         return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
       }),
+  attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
+  attention_backward_float16: (device) => fusedBackward(device, 'float16'),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
   attention_forward_float16: (device) => fusedForward(device, 'float16'),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.

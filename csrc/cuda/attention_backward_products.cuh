@@ -1,0 +1,111 @@
+// What the two backward kernels of attention share: a warp owns 16 rows, of queries or of keys, and meets a chunk of
+// the other side's rows. With own rows A, tA and others B, tB, scores are X = A·Bᵀ with their tangent, and gradients of
+// the own rows are sums over the others.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/attention_softmax.cuh"
+#include "cuda/attention_tiles.cuh"
+
+namespace flowmap::cuda {
+
+// Which tangents a kernel knows; what else is absent is read as zeros. With those of the queries alone, or of nothing,
+// keys and values have no tangent that wants a gradient.
+enum class Moving { None, Queries, All };
+
+template <class T>
+struct BackwardParams {
+  const T *q, *k, *v, *tq, *tk, *tv, *o, *to, *g, *h;  // null is zero, but for q, k, v and o
+  T *gq, *gk, *gv, *gtq, *gtk, *gtv;                   // null is not wanted
+  const float *lse, *mu;                               // mu may be null
+  float *a, *delta;                                    // of each query: h·o, and g·o + h·to
+  const int32_t* keyLengths;
+  int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
+  int firstHead, heads, group, queries, keys, dim;
+  bool causal;
+  float scale;
+
+  // How many keys count; -1 where the length given is none.
+  __device__ __forceinline__ int keyLengthOf(int batch) const {
+    if (keyLengths == nullptr) return keys;
+    const int length = keyLengths[batch];
+    return length < 0 || length > keys ? -1 : length;
+  }
+};
+
+// x += A·Bᵀ and y += tA·Bᵀ + A·tBᵀ, of the tangents that there are; own cursors are RowsFirst, others' ColumnsFirst.
+template <class T, int kDim, bool kOwn, bool kOther, int kTiles, int kMovingTiles>
+__device__ __forceinline__ void scoreProducts(float (&x)[kTiles][4], float (&y)[kMovingTiles][4], uint32_t own,
+                                              uint32_t ownTangent, uint32_t other, uint32_t otherTangent) {
+#pragma unroll
+  for (int d = 0; d < kDim; d += 16) {
+    uint32_t a[4], ta[4];
+    loadPiece<kDim>(a, own, 0, d);
+    if constexpr (kOwn) loadPiece<kDim>(ta, ownTangent, 0, d);
+#pragma unroll
+    for (int n = 0; n < kTiles; n += 2) {
+      uint32_t b[4], tb[4];
+      loadPiece<kDim>(b, other, 8 * n, d);
+      multiplyPiece<T>(x[n], x[n + 1], a, b);
+      if constexpr (kOwn) multiplyPiece<T>(y[n], y[n + 1], ta, b);
+      if constexpr (kOther) {
+        loadPiece<kDim>(tb, otherTangent, 8 * n, d);
+        multiplyPiece<T>(y[n], y[n + 1], a, tb);
+      }
+    }
+  }
+}
+
+// x += W·B + tW·tB and y += tW·B, where there are tangents of the own rows to give y to, and of the others; weights are
+// operands, and all cursors RowsFirst.
+template <class T, int kDim, bool kOwn, bool kOther, int kSteps, int kMovingSteps, int kMovingColumns>
+__device__ __forceinline__ void gradientProducts(float (&x)[kDim / 8][4], float (&y)[kMovingColumns][4],
+                                                 const uint32_t (&w)[kSteps][4], const uint32_t (&tw)[kMovingSteps][4],
+                                                 uint32_t other, uint32_t otherTangent) {
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j) {
+#pragma unroll
+    for (int n = 0; n < kDim / 8; n += 2) {
+      uint32_t b[4], tb[4];
+      loadPiece<kDim, true>(b, other, 16 * j, 8 * n);
+      multiplyPiece<T>(x[n], x[n + 1], w[j], b);
+      if constexpr (kOwn) multiplyPiece<T>(y[n], y[n + 1], tw[j], b);
+      if constexpr (kOther) {
+        loadPiece<kDim, true>(tb, otherTangent, 16 * j, 8 * n);
+        multiplyPiece<T>(x[n], x[n + 1], tw[j], tb);
+      }
+    }
+  }
+}
+
+// What a query knows of itself; lse2 in base 2.
+struct alignas(16) QueryRow {
+  float lse2, mu, a, delta;
+};
+
+// Scores become weights: s = P and t = P∘(T − mu).
+template <bool kMoving>
+__device__ __forceinline__ void weigh(float& s, float* t, const QueryRow& row, float scale, bool visible) {
+  s = visible ? exp2Fast(s * (scale * kLog2E) - row.lse2) : 0;
+  if constexpr (kMoving) *t = visible ? s * (*t * scale - row.mu) : 0;
+}
+
+// d = gtP and r = G·Vᵀ + H·tVᵀ become gT and gS.
+template <bool kMoving>
+__device__ __forceinline__ void differentiate(float s, const float* t, float* d, float& r, const QueryRow& row) {
+  r = s * (r - row.delta);
+  if constexpr (kMoving) {
+    *d -= row.a;
+    r += *t * *d;
+    *d *= s;
+  }
+}
+
+template <class T, int kTiles>
+__device__ __forceinline__ void packOperands(uint32_t (&operands)[kTiles / 2][4], const float (&x)[kTiles][4]) {
+#pragma unroll
+  for (int j = 0; j < kTiles / 2; ++j) packOperand<T>(operands[j], x[2 * j], x[2 * j + 1]);
+}
+
+}  // namespace flowmap::cuda

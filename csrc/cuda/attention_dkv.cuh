@@ -1,0 +1,185 @@
+// The second kernel of attention's backward: gk, gtk, gv and gtv. A warp owns 16 keys and works on transposed scores,
+// so that the weights in its accumulators are the operands of what it sums over queries; a block walks over all the
+// query heads of its key head, in order. Where four gradients do not fit into registers, a launch takes two.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/attention_backward_products.cuh"
+
+namespace flowmap::cuda {
+
+enum class KeyGradients { All, OfKeys, OfValues };
+
+template <int kDim_, int kWarps, int kQueries_>
+struct DkvTile {
+  static constexpr int kDim = kDim_, kQueries = kQueries_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
+};
+
+template <class Tile, Moving kWhat, KeyGradients kOf>
+struct DkvShared {
+  static constexpr bool kMoving = kWhat != Moving::None, kAll = kWhat == Moving::All;
+  static constexpr int kOwn = kTileBytes<Tile::kRows, Tile::kDim>, kOther = kTileBytes<Tile::kQueries, Tile::kDim>;
+  static constexpr bool kKeys = kOf != KeyGradients::OfValues, kValues = kOf != KeyGradients::OfKeys;
+  static constexpr int kOwnTiles = (kKeys ? 2 : 1) * (kAll ? 2 : 1), kOtherTiles = kMoving ? 4 : 2;
+  static constexpr int kK = 0, kTk = kOwn, kV = kAll ? 2 * kOwn : kOwn, kTv = 3 * kOwn;
+  static constexpr int kQ = kOwnTiles * kOwn, kG = kQ + kOther, kTq = kQ + 2 * kOther, kH = kQ + 3 * kOther;
+  static constexpr int kRow = kQ + kOtherTiles * kOther;  // lse, delta and, with tangents, mu and a
+  static constexpr int kStage = kOtherTiles * (kOther + Tile::kQueries * static_cast<int>(sizeof(float)));
+  static constexpr int kBytes = kQ + Tile::kStages * kStage;
+  static_assert(kStage % kTileAlignment == 0);
+};
+
+template <class T, class Tile, Moving kWhat, KeyGradients kOf>
+__global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __grid_constant__ BackwardParams<T> p) {
+  using Shared = DkvShared<Tile, kWhat, kOf>;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
+  constexpr bool kKeys = Shared::kKeys, kValues = Shared::kValues;
+  constexpr int kDim = Tile::kDim, kQueries = Tile::kQueries, kThreads = Tile::kThreads, kRows = Tile::kRows;
+  constexpr int kColumns = kDim / 8, kChunk = 16, kScores = kChunk / 8;
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+
+  const int keyHeads = p.heads / p.group;
+  const int head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / keyHeads, headOfBatch = head % keyHeads;
+  const int firstKey = static_cast<int>(blockIdx.x) * kRows;
+  const int64_t keyAt = batch * p.keyBatch + headOfBatch * p.keyHead + firstKey * p.keyRow;
+  const int length = p.keyLengthOf(batch);
+  // Query i sees the keys up to i + past, where causal.
+  const int past = p.keys - p.queries, first = p.causal ? max(0, firstKey - past) / kQueries : 0;
+  const int tilesOfHead = firstKey < length ? max(0, (p.queries + kQueries - 1) / kQueries - first) : 0;
+  const int tiles = tilesOfHead * p.group;
+
+  const auto loadOwn = [&](int at, const T* x) {
+    loadTile<kRows, kDim, kThreads>(shared + at, x + keyAt, p.keyRow, x == nullptr ? 0 : length - firstKey, p.dim);
+  };
+  const auto loadQueries = [&](int tile) {
+    const int queryHead = headOfBatch * p.group + tile / tilesOfHead;
+    const int firstQuery = (first + tile % tilesOfHead) * kQueries, left = p.queries - firstQuery;
+    const int stage = tile % Tile::kStages * Shared::kStage;
+    const int64_t from = batch * p.queryBatch + queryHead * p.queryHead + firstQuery * p.queryRow;
+    const auto load = [&](int at, const T* x) {
+      loadTile<kQueries, kDim, kThreads>(shared + stage + at, x + from, p.queryRow, x == nullptr ? 0 : left, p.dim);
+    };
+    load(Shared::kQ, p.q);
+    load(Shared::kG, p.g);
+    if constexpr (kMoving) load(Shared::kTq, p.tq), load(Shared::kH, p.h);
+    const int64_t rowsFrom = (int64_t{batch} * p.heads + queryHead) * p.queries + firstQuery;
+#pragma unroll
+    for (int i = threadIdx.x; i < Shared::kOtherTiles * kQueries; i += kThreads) {
+      const int which = i / kQueries, row = i % kQueries;
+      const float* x = which == 0 ? p.lse : which == 1 ? p.delta : which == 2 ? p.mu : p.a;
+      const bool inside = row < left && x != nullptr;
+      ptx::cpAsyncZeroFill<4>(shared + stage + Shared::kRow + i * 4, inside ? x + rowsFrom + row : p.lse,
+                              inside ? 4 : 0);
+    }
+  };
+  if (tiles > 0) {
+    loadOwn(Shared::kK, p.k);
+    if constexpr (kAll) loadOwn(Shared::kTk, p.tk);
+    if constexpr (kKeys) loadOwn(Shared::kV, p.v);
+    if constexpr (kKeys && kAll) loadOwn(Shared::kTv, p.tv);
+    loadQueries(0);
+    ptx::cpAsyncCommit();
+  }
+
+  const int lane = threadIdx.x % 32, warpRow = static_cast<int>(threadIdx.x) / 32 * 16;
+  const uint32_t base = ptx::sharedAddress(shared);
+  const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
+  const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
+  const uint32_t own = byRows + warpRow * TileLayout<kDim>::kRowBytes;
+  const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
+  float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kAll ? kColumns : 1][4] = {};
+  float gv[kValues ? kColumns : 1][4] = {}, gtv[kValues && kAll ? kColumns : 1][4] = {};
+
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int stage = tile % Tile::kStages * Shared::kStage;
+    ptx::cpAsyncWait<0>();
+    __syncthreads();
+    // Nobody reads the other stage any more.
+    if (tile + 1 < tiles) loadQueries(tile + 1);
+    ptx::cpAsyncCommit();
+
+    const int firstQuery = (first + tile % tilesOfHead) * kQueries;
+#pragma unroll 1
+    for (int chunk = 0; chunk < kQueries; chunk += kChunk) {
+      const uint32_t at = stage + chunk * TileLayout<kDim>::kRowBytes;
+      const uint32_t columns = byColumns + at, others = byRows + at;
+      // Of queries beyond the last all is zero, and so is what they give.
+      float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
+      scoreProducts<T, kDim, kAll, kMoving>(s, t, own + Shared::kK, own + Shared::kTk, columns + Shared::kQ,
+                                            columns + Shared::kTq);
+      const float* known = reinterpret_cast<const float*>(shared + stage + Shared::kRow) + chunk + lane % 4 * 2;
+      const auto rowOf = [&](int n, int i) {
+        const float* x = known + n * 8 + i % 2;
+        return QueryRow{x[0] * kLog2E, kMoving ? x[2 * kQueries] : 0, kMoving ? x[3 * kQueries] : 0, x[kQueries]};
+      };
+      // The first query of the chunk sees so many of the warp's keys.
+      const int seen = firstQuery + chunk + past + 1 - firstKey - warpRow;
+      const bool masked = p.causal && seen < 16;
+#pragma unroll
+      for (int n = 0; n < kScores; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool visible = !masked || lane / 4 + i / 2 * 8 < seen + n * 8 + lane % 4 * 2 + i % 2;
+          weigh<kMoving>(s[n][i], kMoving ? &t[n][i] : nullptr, rowOf(n, i), p.scale, visible);
+        }
+      }
+      if constexpr (kValues) {
+        if (ofValues) {
+          uint32_t weights[1][4], moved[1][4];
+          packOperands<T>(weights, s);
+          if constexpr (kMoving) {
+            packOperands<T>(moved, t);
+            gradientProducts<T, kDim, kAll, true>(gv, gtv, moved, weights, others + Shared::kH, others + Shared::kG);
+          } else {
+            gradientProducts<T, kDim, false, false>(gv, gtv, weights, moved, others + Shared::kG, 0);
+          }
+        }
+      }
+      if constexpr (kKeys) {
+        if (ofKeys) {
+          float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
+          if constexpr (kMoving) {
+            scoreProducts<T, kDim, kAll, true>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH,
+                                               columns + Shared::kG);
+          } else {
+            scoreProducts<T, kDim, false, false>(r, d, own + Shared::kV, 0, columns + Shared::kG, 0);
+          }
+#pragma unroll
+          for (int n = 0; n < kScores; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              const int m = kMoving ? n : 0;
+              differentiate<kMoving>(s[n][i], &t[m][i], &d[m][i], r[n][i], rowOf(n, i));
+            }
+          }
+          uint32_t gs[1][4], gt[1][4];
+          packOperands<T>(gs, r);
+          if constexpr (kMoving) packOperands<T>(gt, d);
+          gradientProducts<T, kDim, kAll, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
+        }
+      }
+    }
+  }
+
+  const auto store = [&](T* to, auto& x, float scale) {
+    if (to == nullptr) return;
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        // Keys that do not count have no gradient; what an unknown number of keys gives is unknown.
+        const bool counts = firstKey + warpRow + lane / 4 + i / 2 * 8 < length;
+        x[n][i] = length < 0 ? NAN : counts ? x[n][i] * scale : 0;
+      }
+    }
+    storeStrip<kDim>(shared + Shared::kK, warpRow, x, to + keyAt + warpRow * p.keyRow, p.keyRow,
+                     p.keys - firstKey - warpRow, p.dim);
+  };
+  if constexpr (kKeys) store(p.gk, gk, p.scale);
+  if constexpr (kKeys && kAll) store(p.gtk, gtk, p.scale);
+  if constexpr (kValues) store(p.gv, gv, 1);
+  if constexpr (kValues && kAll) store(p.gtv, gtv, 1);
+}
+
+}  // namespace flowmap::cuda

@@ -1,0 +1,226 @@
+// The first kernel of attention's backward: gq and gtq. A warp owns 16 queries, whose gradients stay in registers over
+// all keys. It begins with what each query needs to know of its outputs, a = h·o and delta = g·o + h·to, and writes
+// that for the second kernel (attention_dkv.cuh).
+#pragma once
+
+#include <cmath>
+
+#include "cuda/attention_backward_products.cuh"
+
+namespace flowmap::cuda {
+
+template <int kDim_, int kWarps, int kKeys_>
+struct DqTile {
+  static constexpr int kDim = kDim_, kKeys = kKeys_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
+};
+
+template <class Tile, Moving kWhat>
+struct DqShared {
+  static constexpr bool kMoving = kWhat != Moving::None, kAll = kWhat == Moving::All;
+  static constexpr int kOwn = kTileBytes<Tile::kRows, Tile::kDim>, kOther = kTileBytes<Tile::kKeys, Tile::kDim>;
+  static constexpr int kQ = 0, kG = kOwn, kTq = 2 * kOwn, kH = 3 * kOwn;
+  static constexpr int kK = (kMoving ? 4 : 2) * kOwn, kV = kK + kOther, kTk = kK + 2 * kOther, kTv = kK + 3 * kOther;
+  static constexpr int kStage = (kAll ? 4 : 2) * kOther, kKnown = kK + Tile::kStages * kStage;
+  static constexpr int kBytes = kKnown + Tile::kRows * static_cast<int>(sizeof(QueryRow));
+};
+
+__device__ __forceinline__ float2 unpackPair(const __nv_bfloat162& pair) { return __bfloat1622float2(pair); }
+__device__ __forceinline__ float2 unpackPair(const __half2& pair) { return __half22float2(pair); }
+
+template <class T>
+__device__ __forceinline__ float dotChunk(const uint4& x, const uint4& y, float sum) {
+  using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+  const uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    Pair a, b;
+    memcpy(&a, &xs[i], sizeof(a));
+    memcpy(&b, &ys[i], sizeof(b));
+    const float2 u = unpackPair(a), w = unpackPair(b);
+    sum += u.x * w.x + u.y * w.y;
+  }
+  return sum;
+}
+
+// Finds a and delta of a warp's queries and writes them to `known` and to memory. queryAt and statisticsAt are of the
+// warp's first row, of which `left` exist; g and h lie in shared memory from row warpRow on.
+template <int kDim, bool kMoving, class T>
+__device__ __forceinline__ void outputProducts(QueryRow* known, const BackwardParams<T>& p, int64_t queryAt,
+                                               int64_t statisticsAt, const unsigned char* g, const unsigned char* h,
+                                               int warpRow, int left) {
+  using Layout = TileLayout<kDim>;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int pass = 0; pass < 4; ++pass) {
+    const int row = 4 * pass + lane / 8;
+    float a = 0, delta = 0;
+#pragma unroll
+    for (int first = 0; first < Layout::kChunks; first += 8) {
+      const int chunk = first + lane % 8;
+      if (row >= left || chunk * 8 >= p.dim) continue;
+      const int64_t at = queryAt + row * p.queryRow + chunk * 8;
+      const int within = Layout::offset(warpRow + row, chunk);
+      const uint4 o = *reinterpret_cast<const uint4*>(p.o + at);
+      delta = dotChunk<T>(o, *reinterpret_cast<const uint4*>(g + within), delta);
+      if constexpr (kMoving) {
+        const uint4 hs = *reinterpret_cast<const uint4*>(h + within);
+        a = dotChunk<T>(o, hs, a);
+        if (p.to != nullptr) delta = dotChunk<T>(*reinterpret_cast<const uint4*>(p.to + at), hs, delta);
+      }
+    }
+#pragma unroll
+    for (int distance = 1; distance < 8; distance *= 2) {
+      delta += __shfl_xor_sync(0xffffffffu, delta, distance);
+      if constexpr (kMoving) a += __shfl_xor_sync(0xffffffffu, a, distance);
+    }
+    if (lane % 8 != 0) continue;
+    known[row].a = a, known[row].delta = delta;
+    if (row >= left) continue;
+    p.delta[statisticsAt + row] = delta;
+    if constexpr (kMoving) p.a[statisticsAt + row] = a;
+  }
+}
+
+// Which queries a block has.
+struct DqPlace {
+  int head, batch, headOfBatch, firstQuery;  // head through the batch
+
+  template <class T>
+  __device__ __forceinline__ DqPlace(const BackwardParams<T>& p, int tileRows) {
+    head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / p.heads, headOfBatch = head % p.heads;
+    // Under a causal mask the longest first.
+    firstQuery = (p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x)) * tileRows;
+  }
+  template <class T>
+  __device__ __forceinline__ int64_t queryAt(const BackwardParams<T>& p) const {
+    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
+  }
+  template <class T>
+  __device__ __forceinline__ int64_t keyAt(const BackwardParams<T>& p) const {
+    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
+  }
+};
+
+template <class T, class Tile, Moving kWhat>
+__global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __grid_constant__ BackwardParams<T> p) {
+  using Shared = DqShared<Tile, kWhat>;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
+  constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kThreads = Tile::kThreads, kRows = Tile::kRows;
+  constexpr int kColumns = kDim / 8, kScores = kKeys / 8;
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+
+  const DqPlace place(p, kRows);
+  const int firstQuery = place.firstQuery, length = p.keyLengthOf(place.batch), rows = p.queries - firstQuery;
+  // A row sees a prefix of the keys; of an unknown length none.
+  const int reach = p.causal ? firstQuery + 1 + p.keys - p.queries : p.keys;
+  const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
+  const bool wanted = p.gq != nullptr || p.gtq != nullptr;
+  const int tiles = wanted ? (max(visibleTo(min(rows, kRows) - 1), 0) + kKeys - 1) / kKeys : 0;
+
+  const int64_t queryAt = place.queryAt(p);
+  const auto loadOwn = [&](int at, const T* x) {
+    loadTile<kRows, kDim, kThreads>(shared + at, x + queryAt, p.queryRow, x == nullptr ? 0 : rows, p.dim);
+  };
+  const auto loadKeys = [&](int tile) {
+    // Made anew each time: registers are worth more. The compiler is not to know the stride of the tile before.
+    int64_t stride = p.keyRow;
+    asm volatile("" : "+l"(stride));
+    const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
+    const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
+    const auto load = [&](int at, const T* x) {
+      loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, stride, x == nullptr ? 0 : left, p.dim);
+    };
+    load(Shared::kK, p.k);
+    load(Shared::kV, p.v);
+    if constexpr (kAll) load(Shared::kTk, p.tk), load(Shared::kTv, p.tv);
+  };
+  loadOwn(Shared::kQ, p.q);
+  loadOwn(Shared::kG, p.g);
+  if constexpr (kMoving) loadOwn(Shared::kTq, p.tq), loadOwn(Shared::kH, p.h);
+  ptx::cpAsyncCommit();
+  if (tiles > 0) loadKeys(0);
+  ptx::cpAsyncCommit();
+
+  const int lane = threadIdx.x % 32, warpRow = static_cast<int>(threadIdx.x) / 32 * 16;
+  const uint32_t base = ptx::sharedAddress(shared);
+  const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
+  const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
+  const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
+  QueryRow* const known = reinterpret_cast<QueryRow*>(shared + Shared::kKnown) + warpRow;
+  {
+    const int64_t statisticsAt = int64_t{place.head} * p.queries + firstQuery + warpRow;
+    const int left = rows - warpRow;
+    if (lane < 16) {
+      known[lane].lse2 = lane < left ? p.lse[statisticsAt + lane] * kLog2E : INFINITY;
+      known[lane].mu = kMoving && p.mu != nullptr && lane < left ? p.mu[statisticsAt + lane] : 0;
+    }
+    ptx::cpAsyncWait<1>();
+    __syncthreads();
+    outputProducts<kDim, kMoving>(known, p, queryAt + warpRow * p.queryRow, statisticsAt, shared + Shared::kG,
+                                  shared + Shared::kH, warpRow, left);
+  }
+
+  float gq[kColumns][4] = {}, gtq[kMoving ? kColumns : 1][4] = {};
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int stage = tile % Tile::kStages * Shared::kStage;
+    ptx::cpAsyncWait<0>();
+    __syncthreads();
+    // Nobody reads the other stage any more.
+    if (tile + 1 < tiles) loadKeys(tile + 1);
+    ptx::cpAsyncCommit();
+
+    const uint32_t columns = byColumns + stage, others = byRows + stage;
+    float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
+    scoreProducts<T, kDim, kMoving, kAll>(s, t, ownRows(Shared::kQ), ownRows(Shared::kTq), columns + Shared::kK,
+                                          columns + Shared::kTk);
+    const int firstKey = tile * kKeys;
+    const bool masked = visibleTo(warpRow) < firstKey + kKeys;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int visible = masked ? visibleTo(warpRow + lane / 4 + i / 2 * 8) - firstKey - lane % 4 * 2 - i % 2 : kKeys;
+#pragma unroll
+      for (int n = 0; n < kScores; ++n)
+        weigh<kMoving>(s[n][i], kMoving ? &t[n][i] : nullptr, known[lane / 4 + i / 2 * 8], p.scale, n * 8 < visible);
+    }
+    float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
+    if constexpr (kMoving) {
+      scoreProducts<T, kDim, true, kAll>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
+                                         columns + Shared::kTv);
+    } else {
+      scoreProducts<T, kDim, false, false>(r, d, ownRows(Shared::kG), 0, columns + Shared::kV, 0);
+    }
+#pragma unroll
+    for (int n = 0; n < kScores; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int m = kMoving ? n : 0;
+        differentiate<kMoving>(s[n][i], &t[m][i], &d[m][i], r[n][i], known[lane / 4 + i / 2 * 8]);
+      }
+    }
+    uint32_t gs[kScores / 2][4], gt[kScores / 2][4];
+    packOperands<T>(gs, r);
+    if constexpr (kMoving) packOperands<T>(gt, d);
+    gradientProducts<T, kDim, kMoving, kAll>(gq, gtq, gs, gt, others + Shared::kK, others + Shared::kTk);
+  }
+
+  if (!wanted) return;
+  // All of it once more: registers are worth more in the loop.
+  const DqPlace end(p, kRows);
+  const int64_t storeAt = end.queryAt(p) + warpRow * p.queryRow;
+  const int left = p.queries - end.firstQuery - warpRow;
+  // What it is unknown to see has no gradient.
+  const float factor = p.keyLengthOf(end.batch) < 0 ? NAN : p.scale;
+  const auto store = [&](T* to, float(&x)[kColumns][4]) {
+    if (to == nullptr) return;
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[n][i] *= factor;
+    }
+    storeStrip<kDim>(shared + Shared::kQ, warpRow, x, to + storeAt, p.queryRow, left, p.dim);
+  };
+  store(p.gq, gq);
+  if constexpr (kMoving) store(p.gtq, gtq);
+}
+
+}  // namespace flowmap::cuda

@@ -1,0 +1,355 @@
+// The fused backward of attention with its tangent, on 16-bit data: errors against float64 beside those of eager 16-bit
+// mathematics, what must hold by the mathematics or to the bit, and what must not be seen.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { Tensor } from '../../lib';
+import { native } from '../../lib/native';
+import { attentionGradientsOf } from '../support/attentionGradients';
+import { type AttentionMasks, type AttentionSizes, type Narrow, rounding } from '../support/attentionOracle';
+import { sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
+
+/** Which of tq, tk, tv are given; which of the cotangents g, h; and which of gq, gk, gv, gtq, gtk, gtv are wanted. */
+interface Given {
+  tangents?: readonly boolean[];
+  cotangents?: readonly [boolean, boolean];
+  needs?: readonly number[];
+}
+const names = ['gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv'] as const;
+const narrow: readonly Narrow[] = ['bfloat16', 'float16'];
+const epsilon: Readonly<Record<Narrow, number>> = { bfloat16: 2 ** -8, float16: 2 ** -11 };
+// Relative errors of whole gradients: roundings of the result, of the weights, and of the outputs; and room.
+const relative: Readonly<Record<Narrow, number>> = { bfloat16: 4e-3, float16: 5e-4 };
+
+const shapesOf = ({ batch, heads, keyHeads, queries, keys, dim }: AttentionSizes, layout = 'BHSD') =>
+  [0, 1, 1, 0, 1, 1, 0, 0].map((ofKeys) => {
+    const [h, s] = ofKeys ? [keyHeads, keys] : [heads, queries];
+    return layout === 'BHSD' ? [batch, h, s, dim] : [batch, s, h, dim];
+  });
+
+/** q, k, v, tq, tk, tv, and the cotangents g and h. */
+function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string): Float64Array[] {
+  const round = rounding(dtype);
+  return shapesOf(sizes, layout).map((shape, i) => round(Float64Array.from(sample(shape, i + 1).values)));
+}
+
+const sizesOf = (queries: number, keys: number, dim: number, more: Partial<AttentionSizes> = {}): AttentionSizes => {
+  const heads = more.heads ?? 1;
+  return { batch: 1, heads, keyHeads: heads, queries, keys, dim, ...more };
+};
+
+function worst(got: Float64Array, expected: Float64Array): number {
+  return got.reduce((most, x, i) => (x === expected[i] ? most : Math.max(most, Math.abs(x - expected[i]!))), 0);
+}
+
+function relativeNorm(got: Float64Array, expected: Float64Array): number {
+  const squares = expected.reduce((sum, x) => sum + x * x, 0);
+  return Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / Math.max(squares, 1e-30));
+}
+
+const zerosOf = (x: Float64Array) => new Float64Array(x.length);
+
+describeOnDevices('the fused backward of attention with its tangent', (device, label) => {
+  const { tensor } = on(device);
+  const numbers = (handle: unknown) =>
+    Float64Array.from(new Tensor(handle as never).dataSync() as ArrayLike<number>, Number);
+
+  function run(
+    operands: readonly Float64Array[],
+    sizes: AttentionSizes,
+    dtype: Narrow,
+    masks: AttentionMasks = {},
+    { tangents = [true, true, true], cotangents = [true, true], needs = [1, 1, 1, 1, 1, 1] }: Given = {},
+  ): Float64Array[] {
+    const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(sizes.dim), lengths } = masks;
+    const shapes = shapesOf(sizes, layout);
+    const given = [true, true, true, ...tangents, ...cotangents];
+    const [q, k, v, tq, tk, tv, g, h] = operands.map((x, i) =>
+      given[i] ? tensor(x, { shape: shapes[i]!, dtype })._handle : null,
+    ) as never[];
+    const keyLengths = lengths ? tensor(Int32Array.from(lengths))._handle : null;
+    const masking = [keyLengths, layout, causal, scale] as const;
+    const moving = tangents.some(Boolean);
+    const [o, to, lse, mu] = moving
+      ? native.attentionJvp(q!, k!, v!, tq!, tk!, tv!, ...masking)
+      : (([a, b]) => [a, null, b, null])(native.attention(q!, k!, v!, ...masking) as unknown as never[]);
+    const results = native.attentionJvpVjp(
+      ...([q, k, v, tq, tk, tv, o, to, lse, mu, g, h, ...masking, [...needs]] as unknown as Parameters<
+        typeof native.attentionJvpVjp
+      >),
+    );
+    return (results as unknown[]).map((x) => (x ? numbers(x) : new Float64Array(0)));
+  }
+
+  // The CPU sums by parts that depend on what is absent.
+  function expectSame(got: readonly Float64Array[], expected: readonly Float64Array[]) {
+    if (label !== 'cpu') return expect(got).toEqual(expected);
+    expect(got.map((x) => x.length)).toEqual(expected.map((x) => x.length));
+    for (const [i, x] of expected.entries())
+      expect(worst(got[i]!, x)).toBeLessThanOrEqual(2 * epsilon.bfloat16 * worst(zerosOf(x), x));
+  }
+
+  function check(sizes: AttentionSizes, dtype: Narrow, masks: AttentionMasks = {}, operands?: Float64Array[]) {
+    const all = operands ?? operandsOf(sizes, dtype, masks.layout);
+    const [given, cotangents] = [all.slice(0, 6), [all[6]!, all[7]!] as [Float64Array, Float64Array]];
+    const expected = attentionGradientsOf(given, cotangents, sizes, masks);
+    const eager = attentionGradientsOf(given, cotangents, sizes, masks, rounding(dtype));
+    const got = run(all, sizes, dtype, masks);
+    const excesses = names.flatMap((name, i) => {
+      const largest = worst(zerosOf(expected[i]!), expected[i]!);
+      const most = 3 * worst(eager[i]!, expected[i]!) + 2 * epsilon[dtype] * largest + 1e-6;
+      const room = largest > 1e-6 ? Math.max(relative[dtype], 1.5 * relativeNorm(eager[i]!, expected[i]!)) : Infinity;
+      const [error, norm] = [worst(got[i]!, expected[i]!), relativeNorm(got[i]!, expected[i]!)];
+      return error <= most && norm <= room ? [] : [{ name, error, most, norm, room }];
+    });
+    expect(excesses).toEqual([]);
+  }
+
+  it.each(
+    (
+      [
+        [1, 1, 8],
+        [2, 17, 24],
+        [15, 16, 64],
+        [33, 2, 128],
+        [31, 64, 32],
+        [63, 65, 64],
+        [65, 63, 96],
+        [128, 70, 64],
+        [5, 129, 72],
+        [129, 5, 128],
+      ] as const
+    ).map(([queries, keys, dim], i) => [queries, keys, dim, narrow[i % 2]!] as const),
+  )('errs no more than eager mathematics: %i queries, %i keys, %i wide, %s', (queries, keys, dim, dtype) => {
+    check(sizesOf(queries, keys, dim), dtype);
+  });
+
+  it.each([8, 24, 32, 40, 64, 72, 80, 96, 104, 128].map((dim, i) => [dim, narrow[(i + 1) % 2]!] as const))(
+    'errs no more than eager mathematics %i wide, %s',
+    (dim, dtype) => check(sizesOf(20, 45, dim), dtype),
+  );
+
+  it.each([
+    ['a causal mask', sizesOf(80, 80, 64), { causal: true }],
+    ['a causal mask over a longer past', sizesOf(20, 100, 72), { causal: true }],
+    ['a causal mask with more queries than keys', sizesOf(110, 40, 32), { causal: true }],
+    ['grouped query heads', sizesOf(18, 40, 40, { batch: 2, heads: 4, keyHeads: 2 }), {}],
+    [
+      'one key head for all, heads inside',
+      sizesOf(18, 40, 80, { heads: 3, keyHeads: 1 }),
+      { layout: 'BSHD', causal: true },
+    ],
+    ['heads inside', sizesOf(33, 37, 128, { heads: 2 }), { layout: 'BSHD' }],
+    ['a number of keys per row, none included', sizesOf(9, 70, 64, { batch: 4 }), { lengths: [70, 1, 0, 33] }],
+    [
+      'all of it',
+      sizesOf(40, 70, 96, { batch: 3, heads: 2, keyHeads: 1 }),
+      { lengths: [70, 0, 65], causal: true, layout: 'BSHD', scale: 0.3 },
+    ],
+    ['a negative scale', sizesOf(17, 33, 8), { scale: -0.7 }],
+    ['a scale of zero', sizesOf(17, 33, 8), { scale: 0 }],
+  ] as [string, AttentionSizes, AttentionMasks][])('errs no more than eager mathematics with %s', (_, sizes, masks) => {
+    for (const dtype of label === 'cuda-emulated' ? narrow.slice(0, 1) : narrow) check(sizes, dtype, masks);
+  });
+
+  it.each(['key offset', 'sharp', 'one dominant key', 'identical keys', 'large tangents'] as const)(
+    'errs no more than eager mathematics on adversarial data: %s',
+    (adversary) => {
+      const [dtype, dim] = ['bfloat16', 64] as const;
+      const sizes = sizesOf(20, 70, dim);
+      const given = operandsOf(sizes, dtype);
+      const change = (i: number, f: (value: number, at: number) => number) => {
+        given[i] = rounding(dtype)(given[i]!.map(f));
+      };
+      if (adversary === 'key offset') change(1, (x, at) => x + 8 * Math.sin(1 + (at % dim)));
+      if (adversary === 'sharp') change(0, (x) => 4 * x);
+      if (adversary === 'one dominant key') {
+        change(0, (x) => 1 + 0.1 * x);
+        change(1, (x, at) => (Math.floor(at / dim) === 40 ? 3 : 0.1 * x));
+      }
+      if (adversary === 'identical keys') change(1, (_, at) => Math.sin(at % dim));
+      if (adversary === 'large tangents') for (const i of [3, 4, 5]) change(i, (x) => 50 * x);
+      check(sizes, dtype, {}, given);
+    },
+  );
+
+  it('takes tangents and cotangents that are absent for zeros, to the bit', () => {
+    const sizes = sizesOf(20, 45, 64, { heads: 2, keyHeads: 1 });
+    const operands = operandsOf(sizes, 'bfloat16');
+    for (const [tangents, cotangents] of [
+      [
+        [true, false, false],
+        [true, true],
+      ],
+      [
+        [false, true, true],
+        [true, true],
+      ],
+      [
+        [false, false, false],
+        [true, true],
+      ],
+      [
+        [true, true, true],
+        [false, true],
+      ],
+    ] as [boolean[], [boolean, boolean]][]) {
+      const given = [true, true, true, ...tangents, ...cotangents];
+      const zeroed = operands.map((x, i) => (given[i] ? x : zerosOf(x)));
+      const got = run(operands, sizes, 'bfloat16', {}, { tangents, cotangents });
+      expectSame(got, run(zeroed, sizes, 'bfloat16'));
+    }
+  });
+
+  it.each([32, 64, 72, 88, 128])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
+    const sizes = sizesOf(37, 45, dim, { heads: 2, keyHeads: 1 });
+    const operands = operandsOf(sizes, 'bfloat16').map((x, i) => (i === 4 || i === 5 ? zerosOf(x) : x));
+    const masks = { causal: true };
+    const expected = run(operands, sizes, 'bfloat16', masks);
+    const none = new Float64Array(0);
+    for (const needs of [
+      [1, 1, 1, 1, 0, 0],
+      [0, 1, 1, 0, 0, 0],
+    ]) {
+      const got = run(operands, sizes, 'bfloat16', masks, { tangents: [true, false, false], needs });
+      expectSame(
+        got,
+        expected.map((x, i) => (needs[i] ? x : none)),
+      );
+    }
+    const still = run(operands, sizes, 'bfloat16', masks, {
+      tangents: [false, false, false],
+      needs: [1, 1, 1, 1, 0, 0],
+    });
+    const zeroed = operands.map((x, i) => (i === 3 ? zerosOf(x) : x));
+    expectSame(still.slice(0, 4), run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
+  });
+
+  it.each([32, 64, 72, 88, 128])(
+    'is the backward of the value alone where the tangent has no cotangent, %i wide',
+    (dim) => {
+      const sizes = sizesOf(37, 45, dim);
+      const operands = operandsOf(sizes, 'bfloat16');
+      const got = run(operands, sizes, 'bfloat16', { causal: true }, { cotangents: [true, false] });
+      const zeroed = operands.map((x, i) => (i === 7 ? zerosOf(x) : x));
+      const expected = run(zeroed, sizes, 'bfloat16', { causal: true });
+      for (let i = 0; i < 6; i++) expect([names[i], worst(got[i]!, expected[i]!)]).toEqual([names[i], 0]);
+      const still = run(
+        operands,
+        sizes,
+        'bfloat16',
+        { causal: true },
+        { tangents: [false, false, false], cotangents: [true, false] },
+      );
+      expect(still).toEqual(got);
+    },
+  );
+
+  it.each([32, 64, 80, 104])(
+    'gives tangents the gradients of values under their cotangent, to the bit, %i wide',
+    (dim) => {
+      const sizes = sizesOf(40, 70, dim);
+      const operands = operandsOf(sizes, 'float16');
+      const both = run(operands, sizes, 'float16');
+      const swapped = operands.map((x, i) => (i === 6 ? operands[7]! : x));
+      const plain = run(swapped, sizes, 'float16', {}, { cotangents: [true, false] });
+      expect(both.slice(3)).toEqual(plain.slice(0, 3));
+    },
+  );
+
+  it('gives gradients of all keys that sum to nothing but roundings', () => {
+    const sizes = sizesOf(40, 70, 64);
+    const got = run(operandsOf(sizes, 'float16'), sizes, 'float16');
+    for (const i of [1, 4]) {
+      for (let x = 0; x < 64; x++) {
+        let [sum, magnitude] = [0, 0];
+        for (let j = 0; j < 70; j++) {
+          sum += got[i]![j * 64 + x]!;
+          magnitude += Math.abs(got[i]![j * 64 + x]!);
+        }
+        expect(Math.abs(sum)).toBeLessThanOrEqual(2e-3 * magnitude);
+      }
+    }
+  });
+
+  it.each([64, 96])('gives the gradients that are wanted the same bits as all, %i wide', (dim) => {
+    const sizes = sizesOf(20, 45, dim);
+    const operands = operandsOf(sizes, 'bfloat16');
+    const all = run(operands, sizes, 'bfloat16');
+    for (const needs of [
+      [1, 0, 0, 0, 0, 0],
+      [0, 0, 0, 1, 0, 0],
+      [0, 1, 0, 0, 0, 0],
+      [0, 0, 1, 0, 0, 1],
+      [1, 0, 1, 0, 1, 0],
+    ]) {
+      const got = run(operands, sizes, 'bfloat16', {}, { needs });
+      expect(got).toEqual(all.map((x, i) => (needs[i] ? x : new Float64Array(0))));
+    }
+  });
+
+  it('does not see what lies beyond the keys that count, be it NaN, and gives it no gradient', () => {
+    const sizes = sizesOf(35, 70, 72, { batch: 2 });
+    const operands = operandsOf(sizes, 'bfloat16');
+    const lengths = [37, 64];
+    const counts = (at: number) => Math.floor(at / 72) % 70 < lengths[Math.floor(at / 5040)]!;
+    const filled = (fill: number) =>
+      operands.map((x, i) => (i % 3 === 0 || i > 5 ? x : x.map((value, at) => (counts(at) ? value : fill))));
+    for (const causal of [false, true]) {
+      const [a, b] = [Number.NaN, 0].map((fill) => run(filled(fill), sizes, 'bfloat16', { lengths, causal }));
+      expect(a).toEqual(b);
+      for (const i of [1, 2, 4, 5]) expect(a![i]!.filter((x, at) => !counts(at) && x !== 0)).toHaveLength(0);
+      expect(a!.every((x) => x.every(Number.isFinite))).toBe(true);
+    }
+  });
+
+  it('shows a query that is NaN in its own gradient and in those of all keys', () => {
+    const sizes = sizesOf(40, 40, 64);
+    const operands = operandsOf(sizes, 'float16');
+    operands[0]![17 * 64 + 5] = Number.NaN;
+    const [gq, gk, gv] = run(operands, sizes, 'float16');
+    const rows = (x: Float64Array) => new Set([...x.keys()].filter((i) => Number.isNaN(x[i])).map((i) => i >> 6));
+    expect([...rows(gq!)]).toEqual([17]);
+    expect([rows(gk!).size, rows(gv!).size]).toEqual([40, 40]);
+  });
+
+  it('names a number of keys that is none', () => {
+    const sizes = sizesOf(3, 4, 8, { batch: 2 });
+    const operands = operandsOf(sizes, 'bfloat16');
+    expect(() => run(operands, sizes, 'bfloat16', { lengths: [4, 5] })).toThrow(
+      /^attention.*: keyLengths must be in \[0, 4\], got 5 in row 1/,
+    );
+  });
+
+  (label === 'cuda' ? it : it.skip)('takes more heads than a grid is high', () => {
+    const sizes = sizesOf(1, 2, 8, { batch: 33000, heads: 2 });
+    const operands = operandsOf(sizes, 'bfloat16');
+    const all = run(operands, sizes, 'bfloat16');
+    const few = { ...sizes, batch: 10 };
+    const last = (x: Float64Array) => x.slice((x.length / sizes.batch) * 32990);
+    expect(all.map(last)).toEqual(run(operands.map(last), few, 'bfloat16'));
+  });
+});
+
+const emulated = process.env.FLOWMAP_CUDA === 'emulated';
+(emulated ? describe : describe.skip)('the fused backward on the emulator', () => {
+  const program = join(__dirname, 'support', 'attentionBackwardBits.ts');
+  const results = (env: Record<string, string>) => {
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ['-r', join(__dirname, '..', '..', 'scripts', 'typescript.cjs'), program],
+      { encoding: 'utf8', env: { ...process.env, ...env } },
+    );
+    if (status !== 0) throw new Error(stderr);
+    return { bits: JSON.parse(stdout) as Record<string, string>, stderr };
+  };
+
+  it('gives the same bits on other GPUs, in any schedule, without bank conflicts', () => {
+    const first = results({ SIMT_STATS: '1' });
+    const banks = first.stderr.split('\n').filter((line) => /attentionDk?[qv]/.test(line) && line.includes('ldmatrix'));
+    expect(banks.length).toBeGreaterThan(10);
+    expect(banks.filter((line) => !line.includes('ldmatrix 1.00 passes per ideal'))).toEqual([]);
+    expect(results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random' }).bits).toEqual(first.bits);
+  });
+});
