@@ -3,16 +3,17 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../../support/build';
 
-/** Of what is built, the parts that run: the rest of a build folder is large. */
+/**
+ * Of what is built, the parts that run where there is a GPU: the rest of a build folder is large. Of the emulator, what the
+ * conformance programs run on.
+ */
 export const travels: readonly string[] = [
-  ...[
-    'build/Release',
-    'build/cuda-emulated',
-    'build/cuda-checks',
-    'build/cuda-runtime',
-    'build/gpu-check.json',
-    'dist',
-  ],
+  'build/Release',
+  'build/cuda-emulated/libcudart.so.13',
+  'build/cuda-checks',
+  'build/cuda-runtime',
+  'build/gpu-check.json',
+  'dist',
 ];
 
 const built: readonly string[] = [
