@@ -1,7 +1,7 @@
 // The page a run leaves: one file, nothing loaded from elsewhere.
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { encodePng, imageGrid, type Stage, type StepMetrics } from 'flowmap';
+import { cudaFeatures, encodePng, imageGrid, type Stage, type StepMetrics } from 'flowmap';
 import { methodNames, type Trained } from './method';
 import type { Closeness, Spread } from './nearest';
 import type { Objective } from './recipe';
@@ -152,6 +152,8 @@ export async function writeReport(path: string, report: Report): Promise<void> {
   const { measured, trained, seconds } = report;
   const [first] = measured as [Measured];
   const spent = trained.flatMap((run) => run.seconds).reduce((a, b) => a + b, 0);
+  const gpu = cudaFeatures().devices.find(({ device }) => device === trained[0]!.net.device);
+  const there = gpu ? "this machine's GPU" : "this machine's processor";
   const titles = trained.map(({ objective }) => methodNames[objective]);
   const row = ({ name, evaluations, frechet, agreement }: Measured, i: number) =>
     `<tr${i === 0 ? ' class="best"' : ''}><td>${name}</td><td>${evaluations}</td><td>${frechet.toFixed(2)} %</td><td>${percent(agreement)}</td></tr>`;
@@ -164,12 +166,12 @@ export async function writeReport(path: string, report: Report): Promise<void> {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>flowmap: digits in one step</title><style>${style}</style></head><body>
 <h1>Digits in one network evaluation</h1>
-<p class="lead">${trained.length === 1 ? 'A flow map' : 'Flow maps'} of ${(trained[0]!.net.parameterCount / 1000).toFixed(0)} thousand parameters, trained ${spent > 0 ? `in ${spent.toFixed(0)} seconds ` : ''}on this machine's processor by ${titles.join(' and by ')}, ${trained.length === 1 ? 'jumps' : 'jump'} from noise straight to a handwritten digit.</p>
+<p class="lead">${trained.length === 1 ? 'A flow map' : 'Flow maps'} of ${(trained[0]!.net.parameterCount / 1000).toFixed(0)} thousand parameters, trained ${spent > 0 ? `in ${spent.toFixed(0)} seconds ` : ''}on ${there} by ${titles.join(' and by ')}, ${trained.length === 1 ? 'jumps' : 'jump'} from noise straight to a handwritten digit.</p>
 <ul class="facts">
 <li><b>${first.frechet.toFixed(2)} %</b><span>Frechet distance in one step (real images: ${report.floor.toFixed(2)} %)</span></li>
 <li><b>${percent(first.agreement)}</b><span>of samples are read as the digit asked for</span></li>
 <li><b>${seconds.all.toFixed(0)} s</b><span>from start to this page</span></li>
-<li><b>${cpus().length} × CPU</b><span>${cpus()[0]?.model.trim() ?? 'unknown processor'}</span></li>
+<li><b>${gpu ? 'GPU' : `${cpus().length} × CPU`}</b><span>${gpu?.name ?? cpus()[0]?.model.trim() ?? 'unknown processor'}</span></li>
 </ul>
 <h2>Samples</h2>
 <p>Each row is a class. All use the same noise; the flow-matching network is the warm start that ${titles[0]} set out from.${trained.some((run) => run.objective === 'imm') ? ' Inductive Moment Matching is guided when it samples, which takes two evaluations a step.' : ''} In one step flow matching can only draw the mean of a class.</p>
