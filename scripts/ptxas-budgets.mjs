@@ -1,16 +1,28 @@
 // What ptxas gives each CUDA kernel (registers, shared memory, spills) against csrc/cuda/budgets.json: growth fails, and so
-// does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons.
+// does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons. --report file
+// [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing.
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));
 const budgetFile = join(root, 'csrc/cuda/budgets.json');
-const targets = ['sm_80', 'sm_90a'];
+const { values: options } = parseArgs({
+  options: {
+    write: { type: 'boolean', default: false },
+    report: { type: 'string' },
+    targets: { type: 'string', default: 'sm_80,sm_90a' },
+    only: { type: 'string', default: '' },
+  },
+});
+if (options.report === undefined && (options.targets !== 'sm_80,sm_90a' || options.only)) {
+  throw new Error('ptxas budgets: --targets and --only go with --report');
+}
+const targets = options.targets.split(',');
 
 const nvcc = [process.env.NVCC, '/usr/local/cuda/bin/nvcc', '/usr/bin/nvcc'].find((path) => path && existsSync(path));
 if (!nvcc) {
@@ -75,7 +87,7 @@ async function measure(source, target, folder) {
 
 async function measureAll() {
   const sources = readdirSync(join(root, 'csrc/cuda'), { recursive: true })
-    .filter((name) => name.endsWith('.cu'))
+    .filter((name) => name.endsWith('.cu') && new RegExp(options.only).test(name))
     .sort()
     .map((name) => join(root, 'csrc/cuda', name));
   const jobs = targets.flatMap((target) => sources.map((source) => ({ source, target })));
@@ -104,7 +116,20 @@ const names = [...new Set(targets.flatMap((target) => Object.keys(measured[targe
 
 // One line per kernel: registers, bytes of shared memory, of stack and of spills, for each target in turn.
 const figures = ({ registers, shared, stack, spills }) => [registers, shared, stack, spills];
-if (process.argv.includes('--write')) {
+if (options.report !== undefined) {
+  const kernels = names.map((name) => [name, targets.map((target) => figures(measured[target][name]))]);
+  const what = ['registers', 'shared bytes', 'stack bytes', 'spill bytes'];
+  const lines = kernels.map(([name, found]) => `    ${JSON.stringify(name)}: ${JSON.stringify(found)}`);
+  const head = { date: new Date().toISOString().slice(0, 10), toolkit, targets, figures: what };
+  const text = JSON.stringify(head, null, 2).replace(/\n}$/, `,\n  "kernels": {\n${lines.join(',\n')}\n  }\n}\n`);
+  writeFileSync(options.report, text);
+  const spilling = kernels.filter(([, found]) => found.some(([, , , spills]) => spills > 0));
+  console.log(
+    `ptxas: ${names.length} kernels on ${targets.join(', ')}, ${spilling.length} of them spill: ${options.report}`,
+  );
+  process.exit(0);
+}
+if (options.write) {
   const lines = names.map(
     (name) =>
       `    ${JSON.stringify(name)}: ${JSON.stringify(targets.map((target) => figures(measured[target][name]))).replaceAll(',', ', ')}`,
@@ -118,9 +143,8 @@ if (process.argv.includes('--write')) {
   );
 }
 
-const writing = process.argv.includes('--write');
-const comparable = !writing && budgets.toolkit === toolkit;
-if (!writing && !comparable) {
+const comparable = !options.write && budgets.toolkit === toolkit;
+if (!options.write && !comparable) {
   console.log(`ptxas budgets: figures are of CUDA ${budgets.toolkit}, this is ${toolkit}: only spills are checked`);
 }
 const problems = [];

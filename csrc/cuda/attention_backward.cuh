@@ -2,29 +2,13 @@
 // one for those of keys and values. Nothing is summed by atomics: the same operands give the same bits.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
-#include "core/attention_args.h"
 #include "cuda/attention_dkv.cuh"
 #include "cuda/attention_dq.cuh"
-#include "cuda/launch.cuh"
 #include "cuda/scratch.h"
 
 namespace flowmap::cuda {
-
-template <class Tile, class T>
-void launchBackwardKernel(const Runtime& runtime, void (*kernel)(BackwardParams<T>), int bytes, BackwardParams<T> p,
-                          int tokens, int64_t heads) {
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "cudaFuncSetAttribute");
-  constexpr int64_t kMost = 65535;
-  const auto blocks = static_cast<unsigned>((tokens + Tile::kRows - 1) / Tile::kRows);
-  for (int64_t first = 0; first < heads; first += kMost) {
-    p.firstHead = static_cast<int>(first);
-    const dim3 grid(blocks, static_cast<unsigned>(std::min(kMost, heads - first)));
-    launchKernel(runtime, kernel, Grid{grid, dim3(Tile::kThreads), static_cast<size_t>(bytes)}, p);
-  }
-}
 
 constexpr int kLeastShared = 99 * 1024;  // what every device since Ampere gives a block
 
@@ -32,14 +16,14 @@ template <class Tile, Moving kWhat, class T>
 void launchDq(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   constexpr int kBytes = DqShared<Tile, kWhat>::kBytes;
   static_assert(kBytes <= kLeastShared);
-  launchBackwardKernel<Tile, T>(runtime, attentionDqKernel<T, Tile, kWhat>, kBytes, p, p.queries, heads);
+  launchHeads<Tile>(runtime, attentionDqKernel<T, Tile, kWhat>, kBytes, p, p.queries, heads);
 }
 
 template <class Tile, Moving kWhat, KeyGradients kOf, class T>
 void launchDkv(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   constexpr int kBytes = DkvShared<Tile, kWhat, kOf>::kBytes;
   static_assert(kBytes <= kLeastShared);
-  launchBackwardKernel<Tile, T>(runtime, attentionDkvKernel<T, Tile, kWhat, kOf>, kBytes, p, p.keys, heads / p.group);
+  launchHeads<Tile>(runtime, attentionDkvKernel<T, Tile, kWhat, kOf>, kBytes, p, p.keys, heads / p.group);
 }
 
 // Four gradients of a head 80 wide fill the registers; of wider heads there are launches for two and two.
@@ -80,7 +64,7 @@ void launchAttentionBackward(const Runtime& runtime, const AttentionGeometry& ge
   const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
   const int64_t heads = geometry.batch * geometry.queryHeads, rows = heads * geometry.queries;
   const Scratch<float> scratch(in.q.device(), (h ? 2 : 1) * rows);
-  BackwardParams<T> p{};
+  BackwardParams<T> p(geometry, in.keyLengths);
   p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
   p.o = read(saved.o), p.g = read(g);
   p.gq = write(out.gq), p.gk = write(out.gk), p.gv = write(out.gv);
@@ -98,19 +82,6 @@ void launchAttentionBackward(const Runtime& runtime, const AttentionGeometry& ge
       check(cudaMemsetAsync(x->data<Element>(), 0, x->numel() * sizeof(Element), runtime.stream()), "cudaMemsetAsync");
     }
   }
-  p.keyLengths = in.keyLengths ? in.keyLengths.data<const int32_t>() : nullptr;
-  p.queryBatch = geometry.headOffset(1, 0, geometry.queryHeads, geometry.queries);
-  p.queryHead = geometry.headOffset(0, 1, geometry.queryHeads, geometry.queries);
-  p.queryRow = geometry.rowStride(geometry.queryHeads);
-  p.keyBatch = geometry.headOffset(1, 0, geometry.keyHeads, geometry.keys);
-  p.keyHead = geometry.headOffset(0, 1, geometry.keyHeads, geometry.keys);
-  p.keyRow = geometry.rowStride(geometry.keyHeads);
-  p.heads = static_cast<int>(geometry.queryHeads);
-  p.group = static_cast<int>(geometry.queryHeads / geometry.keyHeads);
-  p.queries = static_cast<int>(geometry.queries), p.keys = static_cast<int>(geometry.keys);
-  p.dim = static_cast<int>(geometry.dim);
-  p.causal = geometry.causal;
-  p.scale = static_cast<float>(geometry.scale);
   if (!h)
     launchBackward<Moving::None>(runtime, p, heads);
   else if (in.tk || in.tv || out.gtk || out.gtv)

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cuda/attention_heads.cuh"
 #include "cuda/attention_softmax.cuh"
 #include "cuda/attention_tiles.cuh"
 
@@ -15,23 +16,15 @@ namespace flowmap::cuda {
 enum class Moving { None, Queries, All };
 
 template <class T>
-struct BackwardParams {
-  const T *q, *k, *v, *tq, *tk, *tv, *o, *to, *g, *h;  // null is zero, but for q, k, v and o
-  T *gq, *gk, *gv, *gtq, *gtk, *gtv;                   // null is not wanted
-  const float *lse, *mu;                               // mu may be null
-  float *a, *delta;                                    // of each query: h·o, and g·o + h·to
-  const int32_t* keyLengths;
-  int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
-  int firstHead, heads, group, queries, keys, dim;
-  bool causal;
-  float scale;
-
-  // How many keys count; -1 where the length given is none.
-  __device__ __forceinline__ int keyLengthOf(int batch) const {
-    if (keyLengths == nullptr) return keys;
-    const int length = keyLengths[batch];
-    return length < 0 || length > keys ? -1 : length;
-  }
+struct BackwardParams : FusedHeads {
+  using FusedHeads::FusedHeads;
+  // null is zero, but for q, k, v and o
+  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+  const T *o = nullptr, *to = nullptr, *g = nullptr, *h = nullptr;
+  // null is not wanted
+  T *gq = nullptr, *gk = nullptr, *gv = nullptr, *gtq = nullptr, *gtk = nullptr, *gtv = nullptr;
+  const float *lse = nullptr, *mu = nullptr;  // mu may be null
+  float *a = nullptr, *delta = nullptr;       // of each query: h·o, and g·o + h·to
 };
 
 // x += A·Bᵀ and y += tA·Bᵀ + A·tBᵀ, of the tangents that there are; own cursors are RowsFirst, others' ColumnsFirst.

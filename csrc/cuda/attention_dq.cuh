@@ -81,26 +81,6 @@ __device__ __forceinline__ void outputProducts(QueryRow* known, const BackwardPa
   }
 }
 
-// Which queries a block has.
-struct DqPlace {
-  int head, batch, headOfBatch, firstQuery;  // head through the batch
-
-  template <class T>
-  __device__ __forceinline__ DqPlace(const BackwardParams<T>& p, int tileRows) {
-    head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / p.heads, headOfBatch = head % p.heads;
-    // Under a causal mask the longest first.
-    firstQuery = (p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x)) * tileRows;
-  }
-  template <class T>
-  __device__ __forceinline__ int64_t queryAt(const BackwardParams<T>& p) const {
-    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
-  }
-  template <class T>
-  __device__ __forceinline__ int64_t keyAt(const BackwardParams<T>& p) const {
-    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
-  }
-};
-
 template <class T, class Tile, Moving kWhat>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __grid_constant__ BackwardParams<T> p) {
   using Shared = DqShared<Tile, kWhat>;
@@ -109,7 +89,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
-  const DqPlace place(p, kRows);
+  const QueryPlace place(p, kRows);
   const int firstQuery = place.firstQuery, length = p.keyLengthOf(place.batch), rows = p.queries - firstQuery;
   // A row sees a prefix of the keys; of an unknown length none.
   const int reach = p.causal ? firstQuery + 1 + p.keys - p.queries : p.keys;
@@ -205,7 +185,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
 
   if (!wanted) return;
   // All of it once more: registers are worth more in the loop.
-  const DqPlace end(p, kRows);
+  const QueryPlace end(p, kRows);
   const int64_t storeAt = end.queryAt(p) + warpRow * p.queryRow;
   const int left = p.queries - end.firstQuery - warpRow;
   // What it is unknown to see has no gradient.

@@ -4,13 +4,11 @@
 // shared memory, a tile ahead.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
-#include "core/attention_args.h"
+#include "cuda/attention_heads.cuh"
 #include "cuda/attention_softmax.cuh"
 #include "cuda/attention_tiles.cuh"
-#include "cuda/launch.cuh"
 
 namespace flowmap::cuda {
 
@@ -27,46 +25,12 @@ struct ForwardTile {
 };
 
 template <class T>
-struct ForwardParams {
-  const T *q, *k, *v, *tq, *tk, *tv;
-  T *o, *to;  // to may be null where there are no tangents
-  float *lse, *mu;
-  const int32_t* keyLengths;
-  int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
-  int firstHead, heads, group, queries, keys, dim;
-  bool causal;
-  float scale;
+struct ForwardParams : FusedHeads {
+  using FusedHeads::FusedHeads;
+  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+  T *o = nullptr, *to = nullptr;  // to may be null where there are no tangents
+  float *lse = nullptr, *mu = nullptr;
 };
-
-// Which queries a block has.
-struct ForwardPlace {
-  int head, batch, headOfBatch, firstQuery;  // head through the batch
-
-  template <class T>
-  __device__ __forceinline__ int64_t queryAt(const ForwardParams<T>& p) const {
-    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
-  }
-  template <class T>
-  __device__ __forceinline__ int64_t keyAt(const ForwardParams<T>& p) const {
-    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
-  }
-};
-
-template <class T>
-__device__ __forceinline__ ForwardPlace forwardPlace(const ForwardParams<T>& p, int tileRows) {
-  const int head = p.firstHead + static_cast<int>(blockIdx.y);
-  // Under a causal mask the longest first.
-  const int tile = p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x);
-  return {head, head / p.heads, head % p.heads, tile * tileRows};
-}
-
-// How many keys count; -1 where the length given is none.
-template <class T>
-__device__ __forceinline__ int keyLengthOf(const ForwardParams<T>& p, int batch) {
-  if (p.keyLengths == nullptr) return p.keys;
-  const int length = p.keyLengths[batch];
-  return length < 0 || length > p.keys ? -1 : length;
-}
 
 // Where the tiles lie in shared memory.
 template <class Tile, Tangents kTangents>
@@ -88,8 +52,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;  // accumulators of a strip
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
-  const ForwardPlace place = forwardPlace(p, Tile::kRows);
-  const int length = keyLengthOf(p, place.batch), rows = p.queries - place.firstQuery;
+  const QueryPlace place(p, Tile::kRows);
+  const int length = p.keyLengthOf(place.batch), rows = p.queries - place.firstQuery;
   // A row sees a prefix of the keys; of an unknown length none.
   const int reach = p.causal ? place.firstQuery + 1 + p.keys - p.queries : p.keys;
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
@@ -256,17 +220,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 }
 
 template <class T, class Tile, Tangents kTangents>
-void launchForwardTile(const Runtime& runtime, ForwardParams<T> p, int64_t heads) {
-  constexpr int kShared = ForwardShared<Tile, kTangents>::kBytes;
-  auto kernel = attentionForwardKernel<T, Tile, kTangents>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
-  constexpr int64_t kMost = 65535;
-  const auto blocks = static_cast<unsigned>((p.queries + Tile::kRows - 1) / Tile::kRows);
-  for (int64_t first = 0; first < heads; first += kMost) {
-    p.firstHead = static_cast<int>(first);
-    const dim3 grid(blocks, static_cast<unsigned>(std::min(kMost, heads - first)));
-    launchKernel(runtime, kernel, Grid{grid, dim3(Tile::kThreads), kShared}, p);
-  }
+void launchForwardTile(const Runtime& runtime, const ForwardParams<T>& p, int64_t heads) {
+  launchHeads<Tile>(runtime, attentionForwardKernel<T, Tile, kTangents>, ForwardShared<Tile, kTangents>::kBytes, p,
+                    p.queries, heads);
 }
 
 // The first of the tiles that the device has shared memory for; the last fits every device.
@@ -304,24 +260,12 @@ void launchAttentionForward(const Runtime& runtime, const AttentionGeometry& g, 
   using T = TensorCore<Element>;
   const auto read = [](const Tensor& x) { return x ? reinterpret_cast<const T*>(x.data<const Element>()) : nullptr; };
   const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
-  ForwardParams<T> p{};
+  ForwardParams<T> p(g, in.keyLengths);
   p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
   p.tq = read(in.tq), p.tk = read(in.tk), p.tv = read(in.tv);
   p.o = write(out.o), p.to = write(out.to);
   p.lse = out.lse.data<float>();
   p.mu = out.mu ? out.mu.data<float>() : nullptr;
-  p.keyLengths = in.keyLengths ? in.keyLengths.data<const int32_t>() : nullptr;
-  p.queryBatch = g.headOffset(1, 0, g.queryHeads, g.queries);
-  p.queryHead = g.headOffset(0, 1, g.queryHeads, g.queries);
-  p.queryRow = g.rowStride(g.queryHeads);
-  p.keyBatch = g.headOffset(1, 0, g.keyHeads, g.keys);
-  p.keyHead = g.headOffset(0, 1, g.keyHeads, g.keys);
-  p.keyRow = g.rowStride(g.keyHeads);
-  p.heads = static_cast<int>(g.queryHeads);
-  p.group = static_cast<int>(g.queryHeads / g.keyHeads);
-  p.queries = static_cast<int>(g.queries), p.keys = static_cast<int>(g.keys), p.dim = static_cast<int>(g.dim);
-  p.causal = g.causal;
-  p.scale = static_cast<float>(g.scale);
   const int64_t heads = g.batch * g.queryHeads;
   if (in.tk || in.tv)
     launchForwardSize<T, Tangents::All>(runtime, p, heads);

@@ -5,11 +5,9 @@
 #include <cstdint>
 
 #include "cuda/attention_product.cuh"
-#include "cuda/scalar_lanes.cuh"
+#include "cuda/lane_groups.cuh"
 
 namespace flowmap::cuda::composed {
-
-constexpr int kWarp = 32;
 
 // The rows of the matrices of a launch, [heads.count · group, queries, heads.keys]; a warp has a row.
 struct RowsShape {
@@ -26,23 +24,6 @@ struct RowsShape {
   }
 };
 
-template <class C>
-struct Larger {  // NaN wins, so that a row with one is NaN throughout
-  __device__ __forceinline__ C operator()(C a, C b) const { return maximum(Lane<C>(), a, b); }
-};
-template <class C>
-struct Plus {
-  __device__ __forceinline__ C operator()(C a, C b) const { return a + b; }
-};
-
-template <class C, class Join>
-__device__ __forceinline__ C joinWarp(C total, const Join& join) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    total = join(total, static_cast<C>(__shfl_xor_sync(0xffffffffu, total, distance)));
-  }
-  return total;
-}
-
 // Each lane of the warp reads and writes elements of its own in all of these.
 template <class Body>
 __device__ __forceinline__ void forOwn(int64_t begin, int64_t end, Body body) {
@@ -53,8 +34,8 @@ __device__ __forceinline__ void forOwn(int64_t begin, int64_t end, Body body) {
 template <class C>
 __device__ C softmaxRow(C* s, int64_t n) {
   C top = -static_cast<C>(INFINITY), sum = 0;
-  forOwn(0, n, [&](int64_t j) { top = Larger<C>()(s[j], top); });
-  top = joinWarp(top, Larger<C>());
+  forOwn(0, n, [&](int64_t j) { top = Largest<C>()(s[j], top); });
+  top = joinWarp(top, Largest<C>());
   forOwn(0, n, [&](int64_t j) {
     s[j] = ::exp(s[j] - top);
     sum += s[j];

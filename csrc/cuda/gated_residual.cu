@@ -3,7 +3,7 @@
 #include "core/dispatch.h"
 #include "cuda/backend.h"
 #include "cuda/divisor.h"
-#include "cuda/launch.cuh"
+#include "cuda/lane_groups.cuh"
 #include "cuda/packet.cuh"
 #include "cuda/scratch.h"
 
@@ -238,10 +238,6 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
   }
 }
-
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-Grid unitGrid(int64_t units) { return {dim3(static_cast<unsigned>(std::min<int64_t>(units, 1 << 20)))}; }
 
 template <class T>
 const T* dataIf(bool needed, const Tensor& t) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda/launch.cuh"
+#include "cuda/scalar_lanes.cuh"
 
 namespace flowmap::cuda {
 
@@ -15,6 +16,31 @@ struct Plus {
   __device__ __forceinline__ C operator()(C a, C b) const { return a + b; }
 };
 
+// NaN wins, so that a row with one is NaN throughout.
+template <class C>
+struct Largest {
+  __device__ __forceinline__ C operator()(C a, C b) const { return maximum(Lane<C>(), a, b); }
+};
+
+// Totals of `lanes` neighbouring threads, a power of two up to a warp, the same bits in all of them. All threads of the
+// warp must call it; `join` commutes.
+template <int kValues, class C, class Join>
+__device__ __forceinline__ void joinLanes(C (&totals)[kValues], int lanes, const Join& join) {
+  for (int distance = lanes / 2; distance > 0; distance /= 2) {
+#pragma unroll
+    for (int v = 0; v < kValues; ++v) {
+      totals[v] = join(totals[v], static_cast<C>(__shfl_xor_sync(0xffffffffu, totals[v], distance)));
+    }
+  }
+}
+
+template <class C, class Join>
+__device__ __forceinline__ C joinWarp(C total, const Join& join) {
+  C totals[1] = {total};
+  joinLanes(totals, kWarp, join);
+  return totals[0];
+}
+
 // Where warps leave their totals.
 template <class C, int kValues = 1>
 using WarpTotals = C[kValues][kMostWarps];
@@ -24,12 +50,7 @@ using WarpTotals = C[kValues][kMostWarps];
 template <int kValues, class C, class Join>
 __device__ __forceinline__ void joinGroup(C (&totals)[kValues], int lanes, const Join& join,
                                           WarpTotals<C, kValues>& warps) {
-  for (int distance = min(lanes, kWarp) / 2; distance > 0; distance /= 2) {
-#pragma unroll
-    for (int v = 0; v < kValues; ++v) {
-      totals[v] = join(totals[v], static_cast<C>(__shfl_xor_sync(0xffffffffu, totals[v], distance)));
-    }
-  }
+  joinLanes(totals, min(lanes, kWarp), join);
   if (lanes <= kWarp) return;
   const int warp = threadIdx.x / kWarp, count = lanes / kWarp, first = warp / count * count;
   if (threadIdx.x % kWarp == 0) {

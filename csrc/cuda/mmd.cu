@@ -22,8 +22,6 @@ constexpr int64_t kReservedBytes = 1024;  // of shared memory, by the system for
 constexpr int64_t kBatchBytes = 32 << 20;
 constexpr int kBlocksPerMultiprocessor = 16;
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 std::string describeWeight(const Fault& fault) {
   double value;
   std::memcpy(&value, &fault.value, sizeof(value));
@@ -258,9 +256,8 @@ class Mmd {
       plan.units = plan.groups * parts;
       launchKernel(runtime_, measure, gridOf(measure, plan, threads, room.end + plan.slots * slot), plan, rows_,
                    partials.data(), room);
-      launchKernel(runtime_, mmdFinishKernel<S, C>,
-                   Grid{dim3(static_cast<unsigned>(std::min<int64_t>(plan.groups, 1 << 20)))}, plan, formula_,
-                   perGroup_, partials.data(), work);
+      launchKernel(runtime_, mmdFinishKernel<S, C>, unitGrid(plan.groups), plan, formula_, perGroup_, partials.data(),
+                   work);
       if (!differentiated_) continue;
       const auto sweep = mmdSweepKernel<T, C>;
       launchKernel(runtime_, sweep, gridOf(sweep, plan, threads, plan.slots * slot), plan, rows_, work);

@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int64_t part = lane; part < plan.parts; part += kWarp) {
         sum += partials[(group * plan.parts + part) * arrays * pairs + at];
       }
-      for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+      sum = joinWarp(sum, Plus<double>());
       if (lane == 0) (at < pairs ? squares[at] : others[at - pairs]) = sum;
     }
     __syncthreads();

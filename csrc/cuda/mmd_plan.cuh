@@ -5,12 +5,10 @@
 #include "core/mmd_args.h"
 #include "cuda/divisor.h"
 #include "cuda/fault.h"
-#include "cuda/launch.cuh"
+#include "cuda/lane_groups.cuh"
 #include "cuda/packet.cuh"
 
 namespace flowmap::cuda {
-
-constexpr int kWarp = 32;
 
 template <class T>
 constexpr int kMmdCount = kPacketBytes / static_cast<int>(sizeof(T));  // features of a packet

@@ -22,7 +22,6 @@ constexpr int64_t kLeastRows = 16;       // of a chunk, before more blocks are w
 template <class T, int kCount>
 constexpr int kKept = (sizeof(T) == 8 || kCount == 1 ? 4 : 8) / kCount;
 
-enum { kX, kG, kGain, kTx, kH, kTgain };          // tensors a row is read of
 enum { kOfGain, kOfShift, kOfTgain, kOfTshift };  // sums over columns
 
 // Tensors a row is read of: its own, then those it shares.

@@ -26,12 +26,6 @@ __device__ __forceinline__ C lowest() {
   return -static_cast<C>(INFINITY);
 }
 
-// NaN wins, so that a row with one is NaN throughout.
-template <class C>
-struct Largest {
-  __device__ __forceinline__ C operator()(C a, C b) const { return maximum(Lane<C>(), a, b); }
-};
-
 struct RowsShape {
   int64_t rows, packets;  // packets of a row
   int lanes;              // threads that share a row

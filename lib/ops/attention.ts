@@ -1,5 +1,5 @@
-// Scaled dot-product attention. On the CPU the output and its tangent are one pass over the keys, the backward of both
-// another, and no matrix of all scores ever exists; on CUDA it does, until fused kernels take its place.
+// Scaled dot-product attention. The output and its tangent are one pass over the keys, the backward of both another, and no
+// matrix of all scores ever exists, but for what the fused CUDA kernels do not take.
 import { type Apply, defineOp } from '../autograd/op';
 import { arange } from '../create';
 import { ArgumentError } from '../errors';
@@ -57,8 +57,8 @@ const attentionOp: Apply<Attributes> = defineOp<Attributes>('attention', {
 
 /**
  * softmax(scale · q kᵀ) v, head by head. Query heads may be a multiple of the key heads (grouped-query attention). A query
- * that sees no key gives zeros. On CUDA this is the plain composition, for correctness: it writes the matrices of all scores to
- * memory; fused flash attention takes its place.
+ * that sees no key gives zeros. On CUDA, float32, float64 and head sizes other than multiples of 8 up to 128 take the plain
+ * composition, which is slower and writes the matrices of all scores to memory, 256 MiB at a time.
  *
  * q [B, H, Sq, D], k and v [B, Hk, Sk, D] (or, in layout 'BSHD', [B, Sq, H, D] and [B, Sk, Hk, D]) -> like q. D ≤ 256.
  *
