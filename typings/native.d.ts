@@ -325,15 +325,19 @@ export interface NativeAddon {
     needTx: boolean,
   ): [gx: Optional, gtx: Optional];
 
-  // attention
+  // attention: weights are qWeight and kWeight; sequences are keyLengths, queryOffsets and keyOffsets
   attention(
     q: Handle,
     k: Handle,
     v: Handle,
-    keyLengths: Optional,
+    weights: readonly Optional[],
+    sequences: readonly Optional[],
     layout: string,
     causal: boolean,
     scale: number,
+    normalize: boolean,
+    eps: number,
+    centerKeys: boolean,
   ): [o: Handle, lse: Handle];
   attentionJvp(
     q: Handle,
@@ -342,10 +346,14 @@ export interface NativeAddon {
     tq: Optional,
     tk: Optional,
     tv: Optional,
-    keyLengths: Optional,
+    weights: readonly Optional[],
+    sequences: readonly Optional[],
     layout: string,
     causal: boolean,
     scale: number,
+    normalize: boolean,
+    eps: number,
+    centerKeys: boolean,
   ): [o: Handle, to: Handle, lse: Handle, mu: Handle];
   attentionJvpVjp(
     q: Handle,
@@ -360,12 +368,25 @@ export interface NativeAddon {
     mu: Optional,
     g: Optional,
     h: Optional,
-    keyLengths: Optional,
+    weights: readonly Optional[],
+    sequences: readonly Optional[],
     layout: string,
     causal: boolean,
     scale: number,
+    normalize: boolean,
+    eps: number,
+    centerKeys: boolean,
     needs: readonly number[],
-  ): [gq: Optional, gk: Optional, gv: Optional, gtq: Optional, gtk: Optional, gtv: Optional];
+  ): [
+    gq: Optional,
+    gk: Optional,
+    gv: Optional,
+    gtq: Optional,
+    gtk: Optional,
+    gtv: Optional,
+    gqWeight: Optional,
+    gkWeight: Optional,
+  ];
 
   // random
   randomUniform(

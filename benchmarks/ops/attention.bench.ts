@@ -2,6 +2,7 @@
 // products), 30 backward (15); 4 and 10 for plain attention.
 import { attention, randn, type Tensor, Tensor as TensorClass } from '../../lib';
 import { native } from '../../lib/native';
+import { attentionSettings } from '../../lib/ops/attention';
 import type { Subject } from '../support/measure';
 
 interface Shape {
@@ -37,10 +38,17 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
     const wrap = (handles: readonly (number | null)[]) => handles.map((x) => (x === null ? null : new TensorClass(x)));
     const scale = 1 / Math.sqrt(dim);
     const at = (x: Tensor) => x._handle;
-    const forward = () =>
-      wrap(native.attentionJvp(at(q), at(k), at(v), at(tq), at(tk), at(tv), null, 'BHSD', false, scale));
+    const settings = attentionSettings([], {
+      causal: false,
+      scale,
+      layout: 'BHSD',
+      normalize: false,
+      eps: 1e-6,
+      centerKeys: false,
+    });
+    const forward = () => wrap(native.attentionJvp(at(q), at(k), at(v), at(tq), at(tk), at(tv), ...settings));
     const [o, to, lse, mu] = forward() as [Tensor, Tensor, Tensor, Tensor];
-    const needs = [1, 1, 1, 1, 1, 1];
+    const needs = [1, 1, 1, 1, 1, 1, 0, 0];
     yield {
       title,
       subjects: [
@@ -63,11 +71,8 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
                 null,
                 at(g),
                 null,
-                null,
-                'BHSD',
-                false,
-                scale,
-                [1, 1, 1, 0, 0, 0],
+                ...settings,
+                [1, 1, 1, 0, 0, 0, 0, 0],
               ),
             ),
           flops: 5 * product,
@@ -89,10 +94,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
                 at(mu),
                 at(g),
                 at(h),
-                null,
-                'BHSD',
-                false,
-                scale,
+                ...settings,
                 needs,
               ),
             ),

@@ -159,12 +159,16 @@ void bindOptim(Napi::Object exports) {
 }
 
 void bindAttention(Napi::Object exports) {
-  bind(exports, "attention", {"q", "k", "v", "keyLengths", "layout", "causal", "scale"}, &ops::attention);
-  bind(exports, "attentionJvp", {"q", "k", "v", "tq", "tk", "tv", "keyLengths", "layout", "causal", "scale"},
+  bind(exports, "attention",
+       {"q", "k", "v", "weights", "sequences", "layout", "causal", "scale", "normalize", "eps", "centerKeys"},
+       &ops::attention);
+  bind(exports, "attentionJvp",
+       {"q", "k", "v", "tq", "tk", "tv", "weights", "sequences", "layout", "causal", "scale", "normalize", "eps",
+        "centerKeys"},
        &ops::attentionJvp);
   bind(exports, "attentionJvpVjp",
-       {"q", "k", "v", "tq", "tk", "tv", "o", "to", "lse", "mu", "g", "h", "keyLengths", "layout", "causal", "scale",
-        "needs"},
+       {"q", "k",       "v",         "tq",     "tk",     "tv",    "o",         "to",  "lse",        "mu",   "g",
+        "h", "weights", "sequences", "layout", "causal", "scale", "normalize", "eps", "centerKeys", "needs"},
        &ops::attentionJvpVjp);
 }
 

@@ -160,6 +160,7 @@ class Forward {
 
 void CpuBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                            const AttentionOperands& in) {
+  refuseNewOptions(geometry);
   dispatchFloating(in.q.dtype(), [&]<class T>() { Forward<T>(geometry, in, out).run(); });
 }
 

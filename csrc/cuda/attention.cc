@@ -40,6 +40,7 @@ bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, co
 
 void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                             const AttentionOperands& in) {
+  refuseNewOptions(geometry);
   if (!fusedForward(geometry, out, in)) return attentionComposed(runtime_, geometry, out, in);
   checkKeyLengths(runtime_, geometry, in.keyLengths, out.o);
   if (in.q.dtype() == DType::BFloat16)
@@ -51,6 +52,7 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                                const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                                const Tensor& h) {
+  refuseNewOptions(geometry);
   if (!fusedBackward(geometry, out, in, saved, g, h)) return attentionVjpComposed(runtime_, geometry, out, in, g, h);
   for (const Tensor* x : {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv}) {
     if (!*x) continue;

@@ -1,5 +1,7 @@
 #include "ops/attention.h"
 
+#include <limits>
+
 #include "core/attention_args.h"
 #include "core/check.h"
 #include "core/launch.h"
@@ -9,31 +11,87 @@ namespace {
 
 constexpr int64_t kMaxDim = 256;
 
+// Copies the optional operands to where they belong.
+void takeOptions(const char* op, AttentionOperands& in, const OptionalTensors& weights,
+                 const OptionalTensors& sequences) {
+  if (weights.size() != 2) fail(ErrorCode::Argument, op, "weights must be 2 tensors or nulls, got ", weights.size());
+  if (sequences.size() != 3) {
+    fail(ErrorCode::Argument, op, "sequences must be 3 tensors or nulls, got ", sequences.size());
+  }
+  in.qWeight = weights[0], in.kWeight = weights[1];
+  in.keyLengths = sequences[0], in.queryOffsets = sequences[1], in.keyOffsets = sequences[2];
+}
+
+void checkCounts(const char* op, const char* argument, const Tensor& counts, const Tensor& q, int64_t size) {
+  checkDevice(op, argument, counts, q.device());
+  checkDType(op, argument, counts, DType::Int32);
+  checkShape(op, argument, counts, {size});
+}
+
+void checkOffsets(const char* op, const AttentionOperands& in, AttentionGeometry& g) {
+  if (!in.queryOffsets || !in.keyOffsets) {
+    fail(ErrorCode::Argument, op, "queryOffsets and keyOffsets must both be given for packed sequences, got ",
+         in.queryOffsets ? "queryOffsets alone" : (in.keyOffsets ? "keyOffsets alone" : "neither"));
+  }
+  if (in.keyLengths) {
+    fail(ErrorCode::Argument, op,
+         "keyLengths must be absent for packed sequences, whose offsets say how long they are");
+  }
+  checkRank(op, "queryOffsets", in.queryOffsets, 1);
+  const int64_t size = in.queryOffsets.shape()[0];
+  if (size < 1) fail(ErrorCode::Shape, op, "queryOffsets must have at least one element, got none");
+  checkCounts(op, "queryOffsets", in.queryOffsets, in.q, size);
+  checkCounts(op, "keyOffsets", in.keyOffsets, in.q, size);
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (g.queries > kMost || g.keys > kMost) {
+    fail(ErrorCode::Shape, op, "q and k must have at most ", kMost, " packed tokens, got ", g.queries, " and ", g.keys);
+  }
+  g.sequences = size - 1;
+}
+
+void checkNorm(const char* op, const AttentionOperands& in, AttentionGeometry& g, bool normalize, double eps) {
+  for (const auto& [argument, weight] :
+       {std::pair<const char*, Tensor>{"qWeight", in.qWeight}, {"kWeight", in.kWeight}}) {
+    if (!weight) continue;
+    if (!normalize) fail(ErrorCode::Argument, op, argument, " must be absent without QKNorm");
+    checkLike(op, argument, weight, in.q);
+    checkShape(op, argument, weight, {g.dim});
+  }
+  if (normalize) checkPositive(op, "eps", eps);
+  g.normalize = normalize;
+  g.eps = eps;
+}
+
 AttentionGeometry checkAttention(const char* op, const AttentionOperands& in, const std::string& layout, bool causal,
-                                 double scale) {
-  checkFloating(op, "q", in.q);
-  checkRank(op, "q", in.q, 4);
-  checkLike(op, "k", in.k, in.q);
-  checkRank(op, "k", in.k, 4);
-  checkSame(op, "v", in.v, in.k);
-  if (layout != "BHSD" && layout != "BSHD") {
+                                 double scale, bool normalize, double eps, bool centerKeys) {
+  const bool packed = layout == "SHD";
+  if (!packed && layout != "BHSD" && layout != "BSHD") {
     fail(ErrorCode::Argument, op, "layout must be 'BHSD' or 'BSHD', got '", layout, "'");
   }
+  const int rank = packed ? 3 : 4;
+  checkFloating(op, "q", in.q);
+  checkRank(op, "q", in.q, rank);
+  checkLike(op, "k", in.k, in.q);
+  checkRank(op, "k", in.k, rank);
+  checkSame(op, "v", in.v, in.k);
   checkFinite(op, "scale", scale);
   AttentionGeometry g;
-  g.headsInner = layout == "BSHD";
-  const int heads = g.headsInner ? 2 : 1, tokens = g.headsInner ? 1 : 2;
+  g.packed = packed;
+  g.headsInner = layout != "BHSD";
+  const int heads = packed ? 1 : (g.headsInner ? 2 : 1), tokens = packed ? 0 : (g.headsInner ? 1 : 2);
   const Shape &q = in.q.shape(), &k = in.k.shape();
-  g.batch = q[0];
+  g.batch = packed ? 1 : q[0];
   g.queryHeads = q[heads];
   g.queries = q[tokens];
-  g.dim = q[3];
+  g.dim = q[rank - 1];
   g.keyHeads = k[heads];
   g.keys = k[tokens];
   g.causal = causal;
   g.scale = scale;
-  if (k[0] != g.batch || k[3] != g.dim) {
-    fail(ErrorCode::Shape, op, "k must have the batch and head size of q ", q, ", got ", k, " (layout ", layout, ")");
+  g.centerKeys = centerKeys;
+  if ((!packed && k[0] != g.batch) || k[rank - 1] != g.dim) {
+    fail(ErrorCode::Shape, op, "k must have the ", packed ? "" : "batch and ", "head size of q ", q, ", got ", k,
+         " (layout ", layout, ")");
   }
   if (g.dim < 1 || g.dim > kMaxDim) {
     fail(ErrorCode::Shape, op, "q must have a head size in [1, ", kMaxDim, "], got ", g.dim);
@@ -45,55 +103,74 @@ AttentionGeometry checkAttention(const char* op, const AttentionOperands& in, co
   checkSame(op, "tq", in.tq, in.q);
   checkSame(op, "tk", in.tk, in.k);
   checkSame(op, "tv", in.tv, in.k);
-  if (in.keyLengths) {
-    checkDevice(op, "keyLengths", in.keyLengths, in.q.device());
-    checkDType(op, "keyLengths", in.keyLengths, DType::Int32);
-    checkShape(op, "keyLengths", in.keyLengths, {g.batch});
+  if (packed) {
+    checkOffsets(op, in, g);
+  } else {
+    if (in.queryOffsets || in.keyOffsets) {
+      fail(ErrorCode::Argument, op, in.queryOffsets ? "queryOffsets" : "keyOffsets",
+           " must be absent but for packed sequences (layout 'SHD'), got layout '", layout, "'");
+    }
+    if (in.keyLengths) checkCounts(op, "keyLengths", in.keyLengths, in.q, g.batch);
   }
+  checkNorm(op, in, g, normalize, eps);
   return g;
 }
 
+Shape rowShape(const AttentionGeometry& g) {
+  if (g.packed) return {g.queryHeads, g.queries};
+  return {g.batch, g.queryHeads, g.queries};
+}
+
 Tensor rowScalars(const AttentionGeometry& g, const Tensor& q) {
-  return Tensor::empty(q.device(), {g.batch, g.queryHeads, g.queries}, statisticsDType(q.dtype()));
+  return Tensor::empty(q.device(), rowShape(g), statisticsDType(q.dtype()));
 }
 
 void launchForward(const char* op, const AttentionGeometry& g, const AttentionOperands& in,
                    const AttentionResults& out) {
-  launch(op, in.q.device(), {out.o, out.lse, out.to, out.mu}, {in.q, in.k, in.v, in.tq, in.tk, in.tv, in.keyLengths},
+  launch(op, in.q.device(), {out.o, out.lse, out.to, out.mu},
+         {in.q, in.k, in.v, in.tq, in.tk, in.tv, in.keyLengths, in.queryOffsets, in.keyOffsets, in.qWeight, in.kWeight},
          [=](Backend& backend) { backend.attention(g, out, in); });
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                                     const OptionalTensor& keyLengths, const std::string& layout, bool causal,
-                                     double scale) {
-  const AttentionOperands in{q, k, v, {}, {}, {}, keyLengths};
-  const AttentionGeometry g = checkAttention("attention", in, layout, causal, scale);
+std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensors& weights,
+                                     const OptionalTensors& sequences, const std::string& layout, bool causal,
+                                     double scale, bool normalize, double eps, bool centerKeys) {
+  const char* op = "attention";
+  AttentionOperands in{q, k, v};
+  takeOptions(op, in, weights, sequences);
+  const AttentionGeometry g = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   const AttentionResults out{Tensor::emptyLike(q), rowScalars(g, q), {}, {}};
-  launchForward("attention", g, in, out);
+  launchForward(op, g, in, out);
   return {out.o, out.lse};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> attentionJvp(const Tensor& q, const Tensor& k, const Tensor& v,
                                                         const OptionalTensor& tq, const OptionalTensor& tk,
-                                                        const OptionalTensor& tv, const OptionalTensor& keyLengths,
-                                                        const std::string& layout, bool causal, double scale) {
-  const AttentionOperands in{q, k, v, tq, tk, tv, keyLengths};
-  const AttentionGeometry g = checkAttention("attentionJvp", in, layout, causal, scale);
+                                                        const OptionalTensor& tv, const OptionalTensors& weights,
+                                                        const OptionalTensors& sequences, const std::string& layout,
+                                                        bool causal, double scale, bool normalize, double eps,
+                                                        bool centerKeys) {
+  const char* op = "attentionJvp";
+  AttentionOperands in{q, k, v, tq, tk, tv};
+  takeOptions(op, in, weights, sequences);
+  const AttentionGeometry g = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   const AttentionResults out{Tensor::emptyLike(q), rowScalars(g, q), Tensor::emptyLike(q), rowScalars(g, q)};
-  launchForward("attentionJvp", g, in, out);
+  launchForward(op, g, in, out);
   return {out.o, out.to, out.lse, out.mu};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attentionJvpVjp(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attentionJvpVjp(
     const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& tq, const OptionalTensor& tk,
     const OptionalTensor& tv, const Tensor& o, const OptionalTensor& to, const Tensor& lse, const OptionalTensor& mu,
-    const OptionalTensor& g, const OptionalTensor& h, const OptionalTensor& keyLengths, const std::string& layout,
-    bool causal, double scale, const std::vector<int64_t>& needs) {
+    const OptionalTensor& g, const OptionalTensor& h, const OptionalTensors& weights, const OptionalTensors& sequences,
+    const std::string& layout, bool causal, double scale, bool normalize, double eps, bool centerKeys,
+    const std::vector<int64_t>& needs) {
   const char* op = "attentionJvpVjp";
-  const AttentionOperands in{q, k, v, tq, tk, tv, keyLengths};
-  const AttentionGeometry geometry = checkAttention(op, in, layout, causal, scale);
+  AttentionOperands in{q, k, v, tq, tk, tv};
+  takeOptions(op, in, weights, sequences);
+  const AttentionGeometry geometry = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   checkSame(op, "o", o, q);
   checkSame(op, "to", to, q);
   checkSame(op, "g", g, q);
@@ -102,21 +179,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attentionJvpVjp(
   if ((tq || tk || tv) && h && (!to || !mu)) {
     fail(ErrorCode::Argument, op, "to and mu must be given where there are tangents and a cotangent h");
   }
-  const Shape scalars{geometry.batch, geometry.queryHeads, geometry.queries};
   for (const auto& [argument, t] : {std::pair<const char*, Tensor>{"lse", lse}, {"mu", mu}}) {
     if (!t) continue;
     checkDevice(op, argument, t, q.device());
     checkDType(op, argument, t, statisticsDType(q.dtype()));
-    checkShape(op, argument, t, scalars);
+    checkShape(op, argument, t, rowShape(geometry));
   }
-  if (needs.size() != 6) fail(ErrorCode::Argument, op, "needs must be 6 flags, got ", needs.size());
-  const auto like = [&](size_t i, const Tensor& x) { return needs[i] ? Tensor::emptyLike(x) : Tensor(); };
-  const AttentionGradients out{like(0, q), like(1, k), like(2, v), like(3, q), like(4, k), like(5, v)};
+  if (needs.size() != 8) fail(ErrorCode::Argument, op, "needs must be 8 flags, got ", needs.size());
+  const auto like = [&](size_t i, const Tensor& x) { return x && needs[i] ? Tensor::emptyLike(x) : Tensor(); };
+  const AttentionGradients out{like(0, q), like(1, k), like(2, v),          like(3, q),
+                               like(4, k), like(5, v), like(6, in.qWeight), like(7, in.kWeight)};
   const AttentionResults saved{o, lse, to, mu};
-  launch(op, q.device(), {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv},
-         {q, k, v, tq, tk, tv, keyLengths, o, to, lse, mu, g, h},
+  launch(op, q.device(), {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv, out.gqWeight, out.gkWeight},
+         {q, k, v, tq, tk, tv, in.keyLengths, in.queryOffsets, in.keyOffsets, in.qWeight, in.kWeight, o, to, lse, mu, g,
+          h},
          [=, g = Tensor(g), h = Tensor(h)](Backend& backend) { backend.attentionVjp(geometry, out, in, saved, g, h); });
-  return {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv};
+  return {out.gq, out.gk, out.gv, out.gtq, out.gtk, out.gtv, out.gqWeight, out.gkWeight};
 }
 
 }  // namespace flowmap::ops

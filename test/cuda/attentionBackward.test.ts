@@ -1,14 +1,24 @@
 // The fused backward of attention with its tangent, on 16-bit data: errors against float64 beside those of eager 16-bit
 // mathematics, what must hold by the mathematics or to the bit, and what must not be seen.
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { Tensor } from '../../lib';
 import { native } from '../../lib/native';
 import { attentionGradientsOf } from '../support/attentionGradients';
 import { type AttentionMasks, type AttentionSizes, type Narrow, rounding } from '../support/attentionOracle';
-import { sample } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
+import {
+  adversaries,
+  digestsOf,
+  epsilon,
+  makeAdversarial,
+  narrow,
+  operandsOf,
+  relativeNorm,
+  settingsOf,
+  shapesOf,
+  sizesOf,
+  worst,
+} from '../support/fusedAttention';
 
 /** Which of tq, tk, tv are given; which of the cotangents g, h; and which of gq, gk, gv, gtq, gtk, gtv are wanted. */
 interface Given {
@@ -17,36 +27,8 @@ interface Given {
   needs?: readonly number[];
 }
 const names = ['gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv'] as const;
-const narrow: readonly Narrow[] = ['bfloat16', 'float16'];
-const epsilon: Readonly<Record<Narrow, number>> = { bfloat16: 2 ** -8, float16: 2 ** -11 };
 // Relative errors of whole gradients: roundings of the result, of the weights, and of the outputs; and room.
 const relative: Readonly<Record<Narrow, number>> = { bfloat16: 4e-3, float16: 5e-4 };
-
-const shapesOf = ({ batch, heads, keyHeads, queries, keys, dim }: AttentionSizes, layout = 'BHSD') =>
-  [0, 1, 1, 0, 1, 1, 0, 0].map((ofKeys) => {
-    const [h, s] = ofKeys ? [keyHeads, keys] : [heads, queries];
-    return layout === 'BHSD' ? [batch, h, s, dim] : [batch, s, h, dim];
-  });
-
-/** q, k, v, tq, tk, tv, and the cotangents g and h. */
-function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string): Float64Array[] {
-  const round = rounding(dtype);
-  return shapesOf(sizes, layout).map((shape, i) => round(Float64Array.from(sample(shape, i + 1).values)));
-}
-
-const sizesOf = (queries: number, keys: number, dim: number, more: Partial<AttentionSizes> = {}): AttentionSizes => {
-  const heads = more.heads ?? 1;
-  return { batch: 1, heads, keyHeads: heads, queries, keys, dim, ...more };
-};
-
-function worst(got: Float64Array, expected: Float64Array): number {
-  return got.reduce((most, x, i) => (x === expected[i] ? most : Math.max(most, Math.abs(x - expected[i]!))), 0);
-}
-
-function relativeNorm(got: Float64Array, expected: Float64Array): number {
-  const squares = expected.reduce((sum, x) => sum + x * x, 0);
-  return Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / Math.max(squares, 1e-30));
-}
 
 const zerosOf = (x: Float64Array) => new Float64Array(x.length);
 
@@ -62,24 +44,23 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     masks: AttentionMasks = {},
     { tangents = [true, true, true], cotangents = [true, true], needs = [1, 1, 1, 1, 1, 1] }: Given = {},
   ): Float64Array[] {
-    const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(sizes.dim), lengths } = masks;
+    const { layout, lengths } = masks;
     const shapes = shapesOf(sizes, layout);
     const given = [true, true, true, ...tangents, ...cotangents];
     const [q, k, v, tq, tk, tv, g, h] = operands.map((x, i) =>
       given[i] ? tensor(x, { shape: shapes[i]!, dtype })._handle : null,
     ) as never[];
-    const keyLengths = lengths ? tensor(Int32Array.from(lengths))._handle : null;
-    const masking = [keyLengths, layout, causal, scale] as const;
+    const masking = settingsOf(sizes.dim, masks, lengths ? tensor(Int32Array.from(lengths)) : null);
     const moving = tangents.some(Boolean);
     const [o, to, lse, mu] = moving
       ? native.attentionJvp(q!, k!, v!, tq!, tk!, tv!, ...masking)
       : (([a, b]) => [a, null, b, null])(native.attention(q!, k!, v!, ...masking) as unknown as never[]);
     const results = native.attentionJvpVjp(
-      ...([q, k, v, tq, tk, tv, o, to, lse, mu, g, h, ...masking, [...needs]] as unknown as Parameters<
+      ...([q, k, v, tq, tk, tv, o, to, lse, mu, g, h, ...masking, [...needs, 0, 0]] as unknown as Parameters<
         typeof native.attentionJvpVjp
       >),
     );
-    return (results as unknown[]).map((x) => (x ? numbers(x) : new Float64Array(0)));
+    return (results as unknown[]).slice(0, 6).map((x) => (x ? numbers(x) : new Float64Array(0)));
   }
 
   // The CPU sums by parts that depend on what is absent.
@@ -153,26 +134,13 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     for (const dtype of label === 'cuda-emulated' ? narrow.slice(0, 1) : narrow) check(sizes, dtype, masks);
   });
 
-  it.each(['key offset', 'sharp', 'one dominant key', 'identical keys', 'large tangents'] as const)(
-    'errs no more than eager mathematics on adversarial data: %s',
-    (adversary) => {
-      const [dtype, dim] = ['bfloat16', 64] as const;
-      const sizes = sizesOf(20, 70, dim);
-      const given = operandsOf(sizes, dtype);
-      const change = (i: number, f: (value: number, at: number) => number) => {
-        given[i] = rounding(dtype)(given[i]!.map(f));
-      };
-      if (adversary === 'key offset') change(1, (x, at) => x + 8 * Math.sin(1 + (at % dim)));
-      if (adversary === 'sharp') change(0, (x) => 4 * x);
-      if (adversary === 'one dominant key') {
-        change(0, (x) => 1 + 0.1 * x);
-        change(1, (x, at) => (Math.floor(at / dim) === 40 ? 3 : 0.1 * x));
-      }
-      if (adversary === 'identical keys') change(1, (_, at) => Math.sin(at % dim));
-      if (adversary === 'large tangents') for (const i of [3, 4, 5]) change(i, (x) => 50 * x);
-      check(sizes, dtype, {}, given);
-    },
-  );
+  it.each(adversaries)('errs no more than eager mathematics on adversarial data: %s', (adversary) => {
+    const [dtype, dim] = ['bfloat16', 64] as const;
+    const sizes = sizesOf(20, 70, dim);
+    const given = operandsOf(sizes, dtype);
+    makeAdversarial(adversary, given, dtype, dim, 4);
+    check(sizes, dtype, {}, given);
+  });
 
   it('takes tangents and cotangents that are absent for zeros, to the bit', () => {
     const sizes = sizesOf(20, 45, 64, { heads: 2, keyHeads: 1 });
@@ -334,16 +302,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
 
 const emulated = process.env.FLOWMAP_CUDA === 'emulated';
 (emulated ? describe : describe.skip)('the fused backward on the emulator', () => {
-  const program = join(__dirname, 'support', 'attentionBackwardBits.ts');
-  const results = (env: Record<string, string>) => {
-    const { status, stdout, stderr } = spawnSync(
-      process.execPath,
-      ['-r', join(__dirname, '..', '..', 'scripts', 'typescript.cjs'), program],
-      { encoding: 'utf8', env: { ...process.env, ...env } },
-    );
-    if (status !== 0) throw new Error(stderr);
-    return { bits: JSON.parse(stdout) as Record<string, string>, stderr };
-  };
+  const results = (env: Record<string, string>) => digestsOf('attentionBackwardBits.ts', env);
 
   it('gives the same bits on other GPUs, in any schedule, without bank conflicts', () => {
     const first = results({ SIMT_STATS: '1' });

@@ -1,7 +1,5 @@
 // The fused forward of attention with its tangent, on 16-bit data: errors against float64 beside those of eager 16-bit
 // mathematics, what must hold to the bit, what must not be seen, and the emulator's count of bank conflicts.
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { Tensor } from '../../lib';
 import { native } from '../../lib/native';
 import {
@@ -12,42 +10,26 @@ import {
   type Narrow,
   rounding,
 } from '../support/attentionOracle';
-import { sample } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
+import {
+  adversaries,
+  digestsOf,
+  epsilon,
+  makeAdversarial,
+  narrow,
+  operandsOf,
+  relativeNorm,
+  settingsOf,
+  shapesOf,
+  sizesOf,
+  worst,
+} from '../support/fusedAttention';
 
 type Presence = readonly [q: boolean, k: boolean, v: boolean];
 const all: Presence = [true, true, true];
-const narrow: readonly Narrow[] = ['bfloat16', 'float16'];
-const epsilon: Readonly<Record<Narrow, number>> = { bfloat16: 2 ** -8, float16: 2 ** -11 };
 // Relative errors of whole results: a rounding of the result, one of the weights, and room.
 const relative: Readonly<Record<Narrow, number>> = { bfloat16: 3.5e-3, float16: 4.5e-4 };
-
-const shapesOf = ({ batch, heads, keyHeads, queries, keys, dim }: AttentionSizes, layout = 'BHSD') =>
-  [0, 1, 1, 0, 1, 1].map((ofKeys) => {
-    const [h, s] = ofKeys ? [keyHeads, keys] : [heads, queries];
-    return layout === 'BHSD' ? [batch, h, s, dim] : [batch, s, h, dim];
-  });
-
-/** q, k, v, tq, tk, tv. */
-function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string): Float64Array[] {
-  const round = rounding(dtype);
-  return shapesOf(sizes, layout).map((shape, i) => round(Float64Array.from(sample(shape, i + 1).values)));
-}
-
-const sizesOf = (queries: number, keys: number, dim: number, more: Partial<AttentionSizes> = {}): AttentionSizes => {
-  const heads = more.heads ?? 1;
-  return { batch: 1, heads, keyHeads: heads, queries, keys, dim, ...more };
-};
-
-function worst(got: Float64Array, expected: Float64Array): number {
-  return got.reduce((most, x, i) => (x === expected[i] ? most : Math.max(most, Math.abs(x - expected[i]!))), 0);
-}
-
-function relativeNorm(got: Float64Array, expected: Float64Array): number {
-  const squares = expected.reduce((sum, x) => sum + x * x, 0);
-  return Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / Math.max(squares, 1e-30));
-}
 
 describeOnDevices('fused attention with its tangent', (device, label) => {
   const { tensor } = on(device);
@@ -62,17 +44,17 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
     present: Presence = all,
     plain = false,
   ): AttentionValues {
-    const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(sizes.dim), lengths } = masks;
+    const { layout, lengths } = masks;
     const shapes = shapesOf(sizes, layout);
     const upload = (i: number) => tensor(operands[i]!, { shape: shapes[i]!, dtype })._handle;
     const [q, k, v] = [0, 1, 2].map(upload) as [never, never, never];
-    const keyLengths = lengths ? tensor(Int32Array.from(lengths))._handle : null;
+    const settings = settingsOf(sizes.dim, masks, lengths ? tensor(Int32Array.from(lengths)) : null);
     if (plain) {
-      const [o, lse] = native.attention(q, k, v, keyLengths, layout, causal, scale).map(numbers) as Float64Array[];
+      const [o, lse] = native.attention(q, k, v, ...settings).map(numbers) as Float64Array[];
       return { o: o!, lse: lse!, to: new Float64Array(0), mu: new Float64Array(0) };
     }
     const [tq, tk, tv] = present.map((given, i) => (given ? upload(3 + i) : null)) as [never, never, never];
-    const results = native.attentionJvp(q, k, v, tq, tk, tv, keyLengths, layout, causal, scale);
+    const results = native.attentionJvp(q, k, v, tq, tk, tv, ...settings);
     const [o, to, lse, mu] = results.map(numbers) as [Float64Array, Float64Array, Float64Array, Float64Array];
     return { o, to, lse, mu };
   }
@@ -150,30 +132,17 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
     for (const dtype of narrow) check(sizes, dtype, masks, operandsOf(sizes, dtype, masks.layout));
   });
 
-  it.each(['key offset', 'sharp', 'one dominant key', 'identical keys', 'large tangents'] as const)(
-    'errs no more than eager mathematics on adversarial data: %s',
-    (adversary) => {
-      for (const [dtype, dim] of [
-        ['bfloat16', 64],
-        ['float16', 72],
-      ] as const) {
-        const sizes = sizesOf(20, 90, dim);
-        const given = operandsOf(sizes, dtype);
-        const change = (i: number, f: (value: number, at: number) => number) => {
-          given[i] = rounding(dtype)(given[i]!.map(f));
-        };
-        if (adversary === 'key offset') change(1, (x, at) => x + 8 * Math.sin(1 + (at % dim)));
-        if (adversary === 'sharp') change(0, (x) => 8 * x);
-        if (adversary === 'one dominant key') {
-          change(0, (x) => 1 + 0.1 * x);
-          change(1, (x, at) => (Math.floor(at / dim) === 40 ? 3 : 0.1 * x));
-        }
-        if (adversary === 'identical keys') change(1, (_, at) => Math.sin(at % dim));
-        if (adversary === 'large tangents') for (const i of [3, 4, 5]) change(i, (x) => 50 * x);
-        check(sizes, dtype, {}, given);
-      }
-    },
-  );
+  it.each(adversaries)('errs no more than eager mathematics on adversarial data: %s', (adversary) => {
+    for (const [dtype, dim] of [
+      ['bfloat16', 64],
+      ['float16', 72],
+    ] as const) {
+      const sizes = sizesOf(20, 90, dim);
+      const given = operandsOf(sizes, dtype);
+      makeAdversarial(adversary, given, dtype, dim, 8);
+      check(sizes, dtype, {}, given);
+    }
+  });
 
   it.each(dims.filter((_, i) => i % 2 === 0))(
     'gives the same bits with tangents of zero as without, %i wide',
@@ -259,16 +228,7 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
 
 const emulated = process.env.FLOWMAP_CUDA === 'emulated';
 (emulated ? describe : describe.skip)('the fused forward on the emulator', () => {
-  const program = join(__dirname, 'support', 'attentionForwardBits.ts');
-  const results = (env: Record<string, string>) => {
-    const { status, stdout, stderr } = spawnSync(
-      process.execPath,
-      ['-r', join(__dirname, '..', '..', 'scripts', 'typescript.cjs'), program],
-      { encoding: 'utf8', env: { ...process.env, ...env } },
-    );
-    if (status !== 0) throw new Error(stderr);
-    return { bits: JSON.parse(stdout) as Record<string, string>, stderr };
-  };
+  const results = (env: Record<string, string>) => digestsOf('attentionForwardBits.ts', env);
 
   it('gives the same bits on GPUs with more and less shared memory, in any schedule, without bank conflicts', () => {
     const first = results({ SIMT_STATS: '1' });

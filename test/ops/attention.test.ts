@@ -7,6 +7,7 @@ import { native } from '../../lib/native';
 import { relativeError, type Sample, sample } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
+import { settingsOf } from '../support/fusedAttention';
 import { type FloatingDType, tolerances } from '../support/tolerances';
 
 interface Sizes {
@@ -395,10 +396,11 @@ describeOnDevices('structure of attention', (device, label) => {
     const backward = ([a, b, c, u, w]: (Tensor | null)[], needs: number[]) => {
       const tangents = [handle(a!), handle(b!), handle(c!)] as const;
       const operands = [q._handle, k._handle, v._handle, ...tangents] as const;
-      const [o, to, lse, mu] = native.attentionJvp(...operands, null, 'BHSD', true, 0.4);
+      const settings = settingsOf(few.dim, { causal: true, scale: 0.4 }, null);
+      const [o, to, lse, mu] = native.attentionJvp(...operands, ...settings);
       const cotangents = [handle(u!), handle(w!)] as const;
-      const found = native.attentionJvpVjp(...operands, o, to, lse, mu, ...cotangents, null, 'BHSD', true, 0.4, needs);
-      return [to, mu, ...found].map((x) => (x == null ? null : new Tensor(x).dataSync()));
+      const found = native.attentionJvpVjp(...operands, o, to, lse, mu, ...cotangents, ...settings, [...needs, 0, 0]);
+      return [to, mu, ...found.slice(0, 6)].map((x) => (x == null ? null : new Tensor(x).dataSync()));
     };
     const every = [tq, tk, tv, g, h];
     for (let present = 0; present < 32; present++) {
@@ -604,7 +606,7 @@ describeOnDevices('refusals of attention', (device) => {
   it('names a missing cotangent', () => {
     const h = x(1, 1, 1, 4)._handle;
     expect(() =>
-      native.attentionJvpVjp(h, h, h, null, null, null, h, null, h, null, null, null, null, 'BHSD', false, 1, []),
+      native.attentionJvpVjp(h, h, h, null, null, null, h, null, h, null, null, null, ...settingsOf(4, {}, null), []),
     ).toThrow(/at least one of g and h/);
   });
 });
