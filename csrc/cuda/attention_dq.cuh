@@ -90,9 +90,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryPlace place(p, kRows);
-  const int firstQuery = place.firstQuery, length = p.keyLengthOf(place.batch), rows = p.queries - firstQuery;
+  const int length = place.length, rows = place.queries.count - place.firstQuery;
+  if (rows <= 0) return;
   // A row sees a prefix of the keys; of an unknown length none.
-  const int reach = p.causal ? firstQuery + 1 + p.keys - p.queries : p.keys;
+  const int reach = p.causal ? place.firstQuery + 1 + place.keys.count - place.queries.count : place.keys.count;
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const bool wanted = p.gq != nullptr || p.gtq != nullptr;
   const int tiles = wanted ? (max(visibleTo(min(rows, kRows) - 1), 0) + kKeys - 1) / kKeys : 0;
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
   QueryRow* const known = reinterpret_cast<QueryRow*>(shared + Shared::kKnown) + warpRow;
   {
-    const int64_t statisticsAt = int64_t{place.head} * p.queries + firstQuery + warpRow;
+    const int64_t statisticsAt = place.statisticsAt(p) + warpRow;
     const int left = rows - warpRow;
     if (lane < 16) {
       known[lane].lse2 = lane < left ? p.lse[statisticsAt + lane] * kLog2E : INFINITY;
@@ -187,9 +188,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   // All of it once more: registers are worth more in the loop.
   const QueryPlace end(p, kRows);
   const int64_t storeAt = end.queryAt(p) + warpRow * p.queryRow;
-  const int left = p.queries - end.firstQuery - warpRow;
+  const int left = end.queries.count - end.firstQuery - warpRow;
   // What it is unknown to see has no gradient.
-  const float factor = p.keyLengthOf(end.batch) < 0 ? NAN : p.scale;
+  const float factor = end.length < 0 ? NAN : p.scale;
   const auto store = [&](T* to, float(&x)[kColumns][4]) {
     if (to == nullptr) return;
 #pragma unroll
