@@ -51,4 +51,5 @@ struct AttentionGradients {
   Tensor gqWeight, gkWeight;
 };
 
+
 }  // namespace flowmap

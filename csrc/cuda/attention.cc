@@ -5,8 +5,8 @@
 #include <initializer_list>
 #include <iterator>
 
+#include "cuda/attention_prepare.h"
 #include "cuda/backend.h"
-#include "cuda/scratch.h"
 
 namespace flowmap::cuda {
 namespace {
@@ -25,7 +25,8 @@ bool fused(const AttentionGeometry& g, DType dtype, std::initializer_list<const 
 }
 
 bool fusedForward(const AttentionGeometry& g, const AttentionResults& out, const AttentionOperands& in) {
-  return fused(g, in.q.dtype(), {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &out.o, &out.to});
+  return fused(g, in.q.dtype(),
+               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &in.qWeight, &in.kWeight, &out.o, &out.to});
 }
 
 // What the forward pass saved has to be there.
@@ -34,24 +35,18 @@ bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, co
   if (!saved.o || !saved.lse) return false;
   if (tangentCotangent && (in.tq || in.tk || in.tv) && (!saved.to || !saved.mu)) return false;
   return fused(g, in.q.dtype(),
-               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &saved.o, &saved.to, &cotangent, &tangentCotangent,
-                &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
-}
-
-void refuseNorm(const AttentionGeometry& g) {
-  if (g.normalize) fail(ErrorCode::Argument, "attention", "qkNorm is not supported on this device");
-  if (g.centerKeys) fail(ErrorCode::Argument, "attention", "centerKeys is not supported on this device");
+               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &in.qWeight, &in.kWeight, &saved.o, &saved.to, &cotangent,
+                &tangentCotangent, &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
 }
 
 }  // namespace
 
 void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                             const AttentionOperands& in) {
-  refuseNorm(geometry);
-  const Scratch<int32_t> sound(in.q.device(), 1);
-  const AttentionCall call{geometry, in, sound.data()};
-  checkSequences(runtime_, geometry, in, out.o, sound.data());
-  if (!fusedForward(geometry, out, in))
+  const bool fused = fusedForward(geometry, out, in);
+  const PreparedAttention prepared(runtime_, *this, geometry, in, out.o, fused);
+  const AttentionCall call = prepared.call();
+  if (!fused)
     attentionComposed(runtime_, call, out);
   else if (in.q.dtype() == DType::BFloat16)
     attentionForwardBFloat16(runtime_, call, out);
@@ -62,19 +57,20 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                                const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                                const Tensor& h) {
-  refuseNorm(geometry);
-  const Tensor* all[] = {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv};
+  const Tensor* all[] = {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv, &out.gqWeight, &out.gkWeight};
   const auto some = std::find_if(std::begin(all), std::end(all), [](const Tensor* x) { return static_cast<bool>(*x); });
   if (some == std::end(all)) return;
-  const Scratch<int32_t> sound(in.q.device(), 1);
-  const AttentionCall call{geometry, in, sound.data()};
-  checkSequences(runtime_, geometry, in, **some, sound.data());
-  if (!fusedBackward(geometry, out, in, saved, g, h))
-    attentionVjpComposed(runtime_, call, out, g, h);
+  const NormedGradients gradients(geometry, out, in, static_cast<bool>(h));
+  const bool fused = fusedBackward(geometry, gradients.attention(), in, saved, g, h);
+  const PreparedAttention prepared(runtime_, *this, geometry, in, **some, fused);
+  const AttentionCall call = prepared.call();
+  if (!fused)
+    attentionVjpComposed(runtime_, call, gradients.attention(), g, h);
   else if (in.q.dtype() == DType::BFloat16)
-    attentionBackwardBFloat16(runtime_, call, out, saved, g, h);
+    attentionBackwardBFloat16(runtime_, call, gradients.attention(), saved, g, h);
   else
-    attentionBackwardFloat16(runtime_, call, out, saved, g, h);
+    attentionBackwardFloat16(runtime_, call, gradients.attention(), saved, g, h);
+  gradients.finish(*this, in);
 }
 
 }  // namespace flowmap::cuda

@@ -2,6 +2,8 @@
 // composition.
 #pragma once
 
+#include <vector_types.h>
+
 #include "core/attention_args.h"
 #include "cuda/runtime.h"
 
@@ -12,12 +14,30 @@ namespace flowmap::cuda {
 void checkSequences(Runtime& runtime, const AttentionGeometry& geometry, const AttentionOperands& in, const Tensor& out,
                     int32_t* sound);
 
+// What QKNorm makes of the rows of queries or keys, and what the centring of keys takes off: see OperandNorm.
+struct AttentionNorm {
+  const float2* rows = nullptr;
+  const float *mean = nullptr, *tangentMean = nullptr;
+};
+
 // What is known of a call before its kernels run: where it is unknown what queries see, results are NaN.
 struct AttentionCall {
   const AttentionGeometry& geometry;
   const AttentionOperands& in;
-  const int32_t* sound;  // of packed sequences: see checkSequences
+  const int32_t* sound;         // of packed sequences: see checkSequences
+  AttentionNorm queries, keys;  // for the fused kernels: others take operands that are normalised already
 };
+
+// The statistics of QKNorm of each row of x [..., D]: r = (mean x² + eps)^-½ and c = r² mean(x·tx); 16-bit x. An absent
+// tx is zero.
+void attentionRowNorms(const Runtime& runtime, float2* rows, const Tensor& x, const Tensor& tx, double eps);
+
+// The means over the keys that count, [B or sequences, Hk, D] in the compute type, of k as `call` normalises it, and of
+// its tangent where there is one.
+void attentionKeyMeans(const Runtime& runtime, const AttentionCall& call, void* means, void* tangentMeans);
+// x less its unit's mean -> y; x and y [.., D] as k is.
+void attentionTakeMeans(const Runtime& runtime, const AttentionCall& call, const Tensor& y, const Tensor& x,
+                        const void* means);
 
 // Any floating dtype and head size, by way of matrices of all scores: slower.
 void attentionComposed(Runtime& runtime, const AttentionCall& call, const AttentionResults& out);

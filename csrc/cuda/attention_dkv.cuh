@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   const TilePlace place(p, p.packed.keyOffsets, batch, static_cast<int>(blockIdx.x), kRows);
   const int firstKey = place.tile * kRows, length = place.length;
   if (firstKey >= place.keys.count) return;
-  const int64_t keyAt = batch * p.keyBatch + headOfBatch * p.keyHead + (place.keys.first + firstKey) * p.keyRow;
+  const int64_t keyRowAt = p.keyRows.at(batch, headOfBatch, place.keys.first + firstKey), keyAt = keyRowAt * p.dim;
   // Query i sees the keys up to i + past, where causal.
   const int past = place.keys.count - place.queries.count, first = p.causal ? max(0, firstKey - past) / kQueries : 0;
   const int tilesOfHead = firstKey < length ? max(0, (place.queries.count + kQueries - 1) / kQueries - first) : 0;
@@ -53,12 +53,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   const auto loadOwn = [&](int at, const T* x) {
     loadTile<kRows, kDim, kThreads>(shared + at, x + keyAt, p.keyRow, x == nullptr ? 0 : length - firstKey, p.dim);
   };
+  const auto firstOf = [&](int tile) { return (first + tile % tilesOfHead) * kQueries; };
+  const auto headOf = [&](int tile) { return headOfBatch * p.group + tile / tilesOfHead; };
   const auto loadQueries = [&](int tile) {
-    const int queryHead = headOfBatch * p.group + tile / tilesOfHead;
-    const int firstQuery = (first + tile % tilesOfHead) * kQueries, left = place.queries.count - firstQuery;
+    const int queryHead = headOf(tile), firstQuery = firstOf(tile), left = place.queries.count - firstQuery;
     const int stage = tile % Tile::kStages * Shared::kStage;
-    const int64_t row = place.queries.first + firstQuery;
-    const int64_t from = batch * p.queryBatch + queryHead * p.queryHead + row * p.queryRow;
+    const int row = place.queries.first + firstQuery;
+    const int64_t from = p.queryRows.at(batch, queryHead, row) * p.dim;
     const auto load = [&](int at, const T* x) {
       loadTile<kQueries, kDim, kThreads>(shared + stage + at, x + from, p.queryRow, x == nullptr ? 0 : left, p.dim);
     };
@@ -96,12 +97,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
     ptx::cpAsyncWait<0>();
+    if (tile == 0 && !p.kNorm.absent()) {
+      normalizeTile<kRows, kDim, kThreads>(
+          shared + Shared::kK, kAll ? shared + Shared::kTk : nullptr, p.kNorm, keyRowAt, p.keyRows.row,
+          (int64_t{place.group} * keyHeads + headOfBatch) * p.dim, length - firstKey, p.dim);
+    }
+    if (!p.qNorm.absent()) {
+      unsigned char* const queries = shared + stage;
+      const int row = place.queries.first + firstOf(tile);
+      normalizeTile<kQueries, kDim, kThreads>(queries + Shared::kQ, kMoving ? queries + Shared::kTq : nullptr, p.qNorm,
+                                              p.queryRows.at(batch, headOf(tile), row), p.queryRows.row, 0,
+                                              place.queries.count - firstOf(tile), p.dim);
+    }
     __syncthreads();
     // Nobody reads the other stage any more.
     if (tile + 1 < tiles) loadQueries(tile + 1);
     ptx::cpAsyncCommit();
 
-    const int firstQuery = (first + tile % tilesOfHead) * kQueries;
+    const int firstQuery = firstOf(tile);
 #pragma unroll 1
     for (int chunk = 0; chunk < kQueries; chunk += kChunk) {
       const uint32_t at = stage + chunk * TileLayout<kDim>::kRowBytes;

@@ -25,9 +25,8 @@ struct ForwardTile {
 };
 
 template <class T>
-struct ForwardParams : FusedHeads {
-  using FusedHeads::FusedHeads;
-  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+struct ForwardParams : FusedParams<T> {
+  using FusedParams<T>::FusedParams;
   T *o = nullptr, *to = nullptr;  // to may be null where there are no tangents
   float *lse = nullptr, *mu = nullptr;
 };
@@ -99,6 +98,16 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     if (tile + 1 < tiles) loadKeys(tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
     ptx::cpAsyncCommit();
     ptx::cpAsyncWait<2>();
+    if (tile == 0 && !p.qNorm.absent()) {
+      normalizeTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
+                                                 place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
+    }
+    if (!p.kNorm.absent()) {
+      unsigned char* const keys = shared + stage;
+      normalizeTile<kKeys, kDim, kThreads>(keys + Shared::kK, kAll ? keys + Shared::kTk : nullptr, p.kNorm,
+                                           place.keyRowAt(p) + tile * (kKeys * p.keyRows.row), p.keyRows.row,
+                                           place.meanAt(p), length - tile * kKeys, p.dim);
+    }
     __syncthreads();
 
     float s[kStrips][kScores][4] = {}, t[kStrips][kMoving ? kScores : 1][4] = {};
