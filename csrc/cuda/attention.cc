@@ -9,7 +9,7 @@
 namespace flowmap::cuda {
 namespace {
 
-constexpr int64_t kMostFusedDim = 128;
+constexpr int64_t kMostFusedDim = 256, kMostNarrowDim = 128;
 constexpr int64_t kMostTokens = int64_t{1} << 30, kMostHeads = (int64_t{1} << 31) - 1;
 
 bool aligned(const Tensor& x) { return !x || reinterpret_cast<uintptr_t>(x.data<const void>()) % 16 == 0; }
@@ -43,10 +43,11 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
   refuseNewOptions(geometry);
   if (!fusedForward(geometry, out, in)) return attentionComposed(runtime_, geometry, out, in);
   checkKeyLengths(runtime_, geometry, in.keyLengths, out.o);
-  if (in.q.dtype() == DType::BFloat16)
-    attentionForwardBFloat16(runtime_, geometry, out, in);
-  else
-    attentionForwardFloat16(runtime_, geometry, out, in);
+  const bool wide = geometry.dim > kMostNarrowDim;
+  const auto forward = in.q.dtype() == DType::BFloat16
+                           ? (wide ? attentionForwardWideBFloat16 : attentionForwardBFloat16)
+                           : (wide ? attentionForwardWideFloat16 : attentionForwardFloat16);
+  forward(runtime_, geometry, out, in);
 }
 
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
@@ -59,10 +60,11 @@ void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const Attentio
     checkKeyLengths(runtime_, geometry, in.keyLengths, *x);
     break;
   }
-  if (in.q.dtype() == DType::BFloat16)
-    attentionBackwardBFloat16(runtime_, geometry, out, in, saved, g, h);
-  else
-    attentionBackwardFloat16(runtime_, geometry, out, in, saved, g, h);
+  const bool wide = geometry.dim > kMostNarrowDim;
+  const auto backward = in.q.dtype() == DType::BFloat16
+                            ? (wide ? attentionBackwardWideBFloat16 : attentionBackwardBFloat16)
+                            : (wide ? attentionBackwardWideFloat16 : attentionBackwardFloat16);
+  backward(runtime_, geometry, out, in, saved, g, h);
 }
 
 }  // namespace flowmap::cuda

@@ -16,16 +16,26 @@ void attentionComposed(Runtime& runtime, const AttentionGeometry& geometry, cons
 void attentionVjpComposed(Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
                           const AttentionOperands& in, const Tensor& g, const Tensor& h);
 
-// Fused, on tensor cores: see fusedForward and fusedBackward in attention.cc for what they take.
+// Fused, on tensor cores: see fusedForward and fusedBackward in attention.cc for what they take; wide is more than 128.
 void attentionForwardBFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
                               const AttentionOperands& in);
 void attentionForwardFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
                              const AttentionOperands& in);
+void attentionForwardWideBFloat16(const Runtime& runtime, const AttentionGeometry& geometry,
+                                  const AttentionResults& out, const AttentionOperands& in);
+void attentionForwardWideFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
+                                 const AttentionOperands& in);
 void attentionBackwardBFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
                                const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                                const Tensor& h);
 void attentionBackwardFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
                               const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                               const Tensor& h);
+void attentionBackwardWideBFloat16(const Runtime& runtime, const AttentionGeometry& geometry,
+                                   const AttentionGradients& out, const AttentionOperands& in,
+                                   const AttentionResults& saved, const Tensor& g, const Tensor& h);
+void attentionBackwardWideFloat16(const Runtime& runtime, const AttentionGeometry& geometry,
+                                  const AttentionGradients& out, const AttentionOperands& in,
+                                  const AttentionResults& saved, const Tensor& g, const Tensor& h);
 
 }  // namespace flowmap::cuda
