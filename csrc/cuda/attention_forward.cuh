@@ -24,6 +24,7 @@ struct ForwardTile {
   static constexpr int kValueDim = kDim;                                  // columns of the values, see WideForwardTile
   static constexpr int kThreads = 32 * kWarps, kRows = 16 * kWarps * kStrips;
   static constexpr int kStages = 2;
+  static constexpr bool kRolled = false;  // copies in loops: fewer registers
 };
 
 template <class T>
@@ -69,10 +70,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     constexpr int kWidth = decltype(width)::value;
     const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
-    loadTile<kKeys, kWidth, kThreads>(shared + stage + at, x + from, p.keyRow, left, columns);
+    loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + at, x + from, p.keyRow, left, columns);
     if constexpr (kAll)
-      loadTile<kKeys, kWidth, kThreads>(shared + stage + tangentAt, tx + from, p.keyRow, tx == nullptr ? 0 : left,
-                                        columns);
+      loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + tangentAt, tx + from, p.keyRow,
+                                                       tx == nullptr ? 0 : left, columns);
   };
   const auto loadKeys = [&](int tile) {
     load(std::integral_constant<int, kDim>(), p.dim, tile, p.k, p.tk, Shared::kK, Shared::kTk);
@@ -107,9 +108,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   for (int m = 0; m < kStrips; ++m) state[m][0] = state[m][1] = {-INFINITY, 0, 0, 0};
 
   for (int tile = 0; tile < tiles; ++tile) {
-    int stage = tile % Tile::kStages * Shared::kStage;
-    // Registers are short: the compiler is not to keep addresses in the only stage.
-    if constexpr (!kAhead) asm volatile("" : "+r"(stage));
+    const int stage = tile % Tile::kStages * Shared::kStage;
     // Nobody reads the other stage of K since the last barrier, nor that of V since the next. Of a single stage it is
     // V that nobody reads since this barrier, and K since the next.
     if constexpr (kAhead) {

@@ -13,6 +13,7 @@ struct WideForwardTile {
   static constexpr int kDim = kDim_, kValueDim = kValueDim_, kStrips = 1, kKeys = 16;
   static constexpr int kThreads = 32 * kWarps, kRows = 16 * kWarps;
   static constexpr int kStages = kStages_;
+  static constexpr bool kRolled = true;
 };
 
 template <class T, Tangents kTangents, class Tile, class... Smaller>
@@ -36,7 +37,8 @@ void launchForwardWide(const Runtime& runtime, const ForwardParams<T>& p, int64_
     else
       launchForwardFitting<T, kTangents, WideForwardTile<256, 256, 8, 2>>(runtime, p, heads);
   } else if (narrower) {
-    launchForwardHalves<T, kTangents, WideForwardTile<192, 96, 8, 2>, WideForwardTile<192, 96, 4, 2>>(runtime, p, heads);
+    launchForwardHalves<T, kTangents, WideForwardTile<192, 96, 8, 2>, WideForwardTile<192, 96, 4, 2>>(runtime, p,
+                                                                                                      heads);
   } else if constexpr (kTangents == Tangents::Queries) {
     launchForwardHalves<T, kTangents, WideForwardTile<256, 128, 8, 2>, WideForwardTile<256, 128, 4, 2>>(runtime, p,
                                                                                                         heads);

@@ -4,8 +4,8 @@
 
 namespace flowmap::cuda {
 
-void attentionForwardWideBFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
-                                const AttentionOperands& in) {
+void attentionForwardWideBFloat16(const Runtime& runtime, const AttentionGeometry& geometry,
+                                  const AttentionResults& out, const AttentionOperands& in) {
   launchAttentionForward<BFloat16, true>(runtime, geometry, out, in);
 }
 

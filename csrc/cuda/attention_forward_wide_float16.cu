@@ -5,7 +5,7 @@
 namespace flowmap::cuda {
 
 void attentionForwardWideFloat16(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
-                                const AttentionOperands& in) {
+                                 const AttentionOperands& in) {
   launchAttentionForward<Float16, true>(runtime, geometry, out, in);
 }
 

@@ -1,0 +1,13 @@
+// The kernels of attention_backward_wide.cuh for float16.
+#include "cuda/attention.h"
+#include "cuda/attention_backward_wide.cuh"
+
+namespace flowmap::cuda {
+
+void attentionBackwardWideFloat16(const Runtime& runtime, const AttentionGeometry& geometry,
+                                  const AttentionGradients& out, const AttentionOperands& in,
+                                  const AttentionResults& saved, const Tensor& g, const Tensor& h) {
+  launchAttentionBackward<Float16, true>(runtime, geometry, out, in, saved, g, h);
+}
+
+}  // namespace flowmap::cuda
