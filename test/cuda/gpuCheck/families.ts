@@ -76,9 +76,11 @@ const indices = (device: string, n: number, below: number) =>
     { dtype: 'int32', device },
   );
 
+const wideHeads = [136, 256];
+
 // Every kernel of the fused forward: all paddings of the head size, no tangent, that of the queries, all; with masks.
-function fusedForward(device: string, dtype: DType): Tensor[] {
-  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+function fusedForward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+  return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
     const draw = (heads: number, tokens: number) =>
       matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
@@ -95,8 +97,8 @@ function fusedForward(device: string, dtype: DType): Tensor[] {
 }
 
 // Every kernel of the fused backward: of values alone, with the tangent of the queries, and with all.
-function fusedBackward(device: string, dtype: DType): Tensor[] {
-  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+  return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
     const draw = (heads: number, tokens: number) =>
       matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
@@ -204,7 +206,11 @@ export const families: Readonly<Record<string, Family>> = {
   attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
   attention_backward_float16: (device) => fusedBackward(device, 'float16'),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
+  attention_backward_wide_bfloat16: (device) => fusedBackward(device, 'bfloat16', wideHeads),
+  attention_backward_wide_float16: (device) => fusedBackward(device, 'float16', wideHeads),
   attention_forward_float16: (device) => fusedForward(device, 'float16'),
+  attention_forward_wide_bfloat16: (device) => fusedForward(device, 'bfloat16', wideHeads),
+  attention_forward_wide_float16: (device) => fusedForward(device, 'float16', wideHeads),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths
