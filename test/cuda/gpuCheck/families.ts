@@ -82,9 +82,10 @@ const wideHeads = [136, 256];
 function fusedForward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
   return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
-    const draw = (heads: number, tokens: number) =>
-      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
-    const [q, k, keyLengths] = [draw(4, 35), draw(2, 71), tensor([71, 40], { dtype: 'int32', device })];
+    const draw = (of: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
+    const heads = dim > 128 ? 1 : 2;
+    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 71), tensor([71, 40], { dtype: 'int32', device })];
     const f = (a: Tensor, b: Tensor, c: Tensor) =>
       attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
@@ -100,9 +101,10 @@ function fusedForward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]
 function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
   return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
-    const draw = (heads: number, tokens: number) =>
-      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
-    const [q, k, keyLengths] = [draw(4, 35), draw(2, 37), tensor([37, 20], { dtype: 'int32', device })];
+    const draw = (of: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
+    const heads = dim > 128 ? 1 : 2;
+    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 37), tensor([37, 20], { dtype: 'int32', device })];
     const f = (a: Tensor, b: Tensor, c: Tensor) =>
       attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
