@@ -37,6 +37,7 @@ const grid: [string, Packed, AttentionOptions][] = [
   ['one without a query', { ...one, lengths: [[0, 5]] }, { causal: true }],
   ['none', { ...one, lengths: [] }, {}],
   ['one large and many small', { ...one, lengths: [[3, 2], [300, 310], ...Array(40).fill([4, 5])] }, { causal: true }], // biome-ignore format: a row
+  ['wide heads', { lengths: [[5, 7], [0, 3], [70, 20]], heads: 2, keyHeads: 1, dim: 136 }, { causal: true }], // biome-ignore format: a row
 ];
 
 describeOnDevices('attention over packed sequences', (device, label) => {
