@@ -65,24 +65,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
 
-  const int valueDim = kWhole ? p.dim : p.valueDim;
-  const auto load = [&](auto width, int columns, int tile, const T* x, const T* tx, int at, int tangentAt) {
+  constexpr std::integral_constant<int, kDim> ofKeys;
+  constexpr std::integral_constant<int, kValueDim> ofValues;
+  const auto load = [&](auto width, int tile, const T* x, const T* tx, int at, int tangentAt) {
     constexpr int kWidth = decltype(width)::value;
     // Made anew each time, as registers are worth more: the compiler is not to know the stride of the tile before.
     int64_t stride = p.keyRow;
     asm volatile("" : "+l"(stride));
     const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
-    loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + at, x + from, stride, left, columns);
+    loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + at, x + from, stride, left,
+                                                     kWidth == kDim ? p.dim : p.valueDim);
     if constexpr (kAll)
       loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + tangentAt, tx + from, stride,
-                                                       tx == nullptr ? 0 : left, columns);
-  };
-  const auto loadKeys = [&](int tile) {
-    load(std::integral_constant<int, kDim>(), p.dim, tile, p.k, p.tk, Shared::kK, Shared::kTk);
-  };
-  const auto loadValues = [&](int tile) {
-    load(std::integral_constant<int, kValueDim>(), valueDim, tile, p.v, p.tv, Shared::kV, Shared::kTv);
+                                                       tx == nullptr ? 0 : left, kWidth == kDim ? p.dim : p.valueDim);
   };
   if (tiles > 0) {
     const int64_t queryAt = place.queryAt(p);
@@ -90,10 +86,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     if constexpr (kMoving)
       loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kTq, p.tq + queryAt, p.queryRow,
                                             p.tq == nullptr ? 0 : rows, p.dim);
-    loadKeys(0);
+    load(ofKeys, 0, p.k, p.tk, Shared::kK, Shared::kTk);
     ptx::cpAsyncCommit();
     if constexpr (kAhead) {
-      loadValues(0);
+      load(ofValues, 0, p.v, p.tv, Shared::kV, Shared::kTv);
       ptx::cpAsyncCommit();
     }
   }
@@ -115,7 +111,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     // Nobody reads the other stage of K since the last barrier, nor that of V since the next. Of a single stage it is
     // V that nobody reads since this barrier, and K since the next.
     if constexpr (kAhead) {
-      if (tile + 1 < tiles) loadKeys(tile + 1);
+      if (tile + 1 < tiles) load(ofKeys, tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
       ptx::cpAsyncCommit();
     }
     ptx::cpAsyncWait<kAhead ? 2 : 0>();
@@ -131,7 +127,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
     __syncthreads();
     if constexpr (!kAhead) {
-      loadValues(tile);
+      load(ofValues, tile, p.v, p.tv, Shared::kV, Shared::kTv);
       ptx::cpAsyncCommit();
     }
 
@@ -159,7 +155,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
 
     if constexpr (kAhead) {
-      if (tile + 1 < tiles) loadValues(tile + 1);
+      if (tile + 1 < tiles) load(ofValues, tile + 1, p.v, p.tv, Shared::kV, Shared::kTv);
       ptx::cpAsyncCommit();
     }
     const int firstKey = tile * kKeys;
@@ -198,7 +194,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     ptx::cpAsyncWait<kAhead ? 2 : 0>();
     __syncthreads();
     if constexpr (!kAhead) {
-      if (tile + 1 < tiles) loadKeys(tile + 1);
+      if (tile + 1 < tiles) load(ofKeys, tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
       ptx::cpAsyncCommit();
     }
 #pragma unroll
@@ -250,10 +246,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       }
     }
     storeStrip<kValueDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow,
-                          rows - strip, valueDim);
+                          rows - strip, kWhole ? p.dim : p.valueDim);
     if constexpr (kMoving) {
       storeStrip<kValueDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                            rows - strip, valueDim);
+                            rows - strip, kWhole ? p.dim : p.valueDim);
     } else if (p.to != nullptr) {  // zeros, but for what is not finite
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
@@ -261,7 +257,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
       }
       storeStrip<kValueDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                            rows - strip, valueDim);
+                            rows - strip, kWhole ? p.dim : p.valueDim);
     }
   }
 }
