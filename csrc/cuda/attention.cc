@@ -78,7 +78,7 @@ void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const Attentio
     attentionVjpComposed(runtime_, call, gradients.attention(), g, h);
   else
     backwardOf(geometry, in.q.dtype())(runtime_, call, gradients.attention(), saved, g, h);
-  gradients.finish(*this, in);
+  gradients.finish(runtime_, *this, call, in);
 }
 
 }  // namespace flowmap::cuda
