@@ -33,6 +33,7 @@ const grid: [string, Packed, AttentionOptions][] = [
   ['one without a key', { ...one, lengths: [[5, 0]] }, {}],
   ['one without a query', { ...one, lengths: [[0, 5]] }, { causal: true }],
   ['none', { ...one, lengths: [] }, {}],
+  ['wide heads', { lengths: [[5, 7], [0, 3], [70, 20]], heads: 2, keyHeads: 1, dim: 136 }, { causal: true }], // biome-ignore format: a row
 ];
 const large: (typeof grid)[number] = [
   'one large and many small',

@@ -31,6 +31,7 @@ const settings: [string, Setting][] = [
       options: (int32) => ({ causal: true, queryOffsets: int32(0, 5, 5, 8, 50), keyOffsets: int32(0, 7, 9, 9, 90) }),
     },
   ],
+  ['wide heads', { q: [1, 2, 20, 200], k: [1, 1, 35, 200], options: () => ({ causal: true }) }],
   ['heads of one number', { q: [1, 1, 4, 1], k: [1, 1, 5, 1] }],
 ];
 
