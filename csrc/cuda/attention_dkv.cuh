@@ -40,6 +40,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   constexpr int kColumns = kDim / 8, kChunk = 16, kScores = kChunk / 8;
   constexpr bool kAhead = Tile::kStages > 1;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  // Without g its products are left out, but where registers do not allow the choice: there g is zeros.
+  const bool withG = !Tile::kBoth || p.g != nullptr;
 
   const int keyHeads = p.heads / p.group;
   const int head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / keyHeads, headOfBatch = head % keyHeads;
@@ -150,8 +152,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           packOperands<T>(weights, s);
           if constexpr (kMoving) {
             packOperands<T>(moved, t);
-            gradientProducts<T, kDim, kTangents, true>(gv, gtv, moved, weights, others + Shared::kH,
-                                                       others + Shared::kG);
+            if (withG) {
+              gradientProducts<T, kDim, kTangents, true>(gv, gtv, moved, weights, others + Shared::kH,
+                                                         others + Shared::kG);
+            } else {
+              gradientProducts<T, kDim, kTangents, false>(gv, gtv, moved, weights, others + Shared::kH, 0);
+            }
           } else {
             gradientProducts<T, kDim, false, false>(gv, gtv, weights, moved, others + Shared::kG, 0);
           }
@@ -161,8 +167,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
         if (ofKeys) {
           float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
           if constexpr (kMoving) {
-            scoreProducts<T, kDim, kAll, true>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH,
-                                               columns + Shared::kG);
+            if (withG) {
+              scoreProducts<T, kDim, kAll, true>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH,
+                                                 columns + Shared::kG);
+            } else {
+              scoreProducts<T, kDim, kAll, false>(d, r, own + Shared::kV, own + Shared::kTv, columns + Shared::kH, 0);
+            }
           } else {
             scoreProducts<T, kDim, false, false>(r, d, own + Shared::kV, 0, columns + Shared::kG, 0);
           }

@@ -83,6 +83,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;
   constexpr bool kAhead = Tile::kStages > 1;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  // Without g its products are left out, but where registers do not allow the choice: there g is zeros.
+  const bool withG = !Tile::kBoth || p.g != nullptr;
 
   const QueryPlace place(p, kRows);
   const int length = place.length, rows = place.queries.count - place.firstQuery;
@@ -173,8 +175,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     }
     float d[kMoving ? kScores : 1][4] = {}, r[kScores][4] = {};
     if constexpr (kMoving) {
-      scoreProducts<T, kDim, true, kAll>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
-                                         columns + Shared::kTv);
+      if (withG) {
+        scoreProducts<T, kDim, true, kAll>(d, r, ownRows(Shared::kH), ownRows(Shared::kG), columns + Shared::kV,
+                                           columns + Shared::kTv);
+      } else {
+        scoreProducts<T, kDim, false, kAll>(d, r, ownRows(Shared::kH), 0, columns + Shared::kV, columns + Shared::kTv);
+      }
     } else {
       scoreProducts<T, kDim, false, false>(r, d, ownRows(Shared::kG), 0, columns + Shared::kV, 0);
     }

@@ -153,6 +153,20 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     check(sizes, dtype, {}, given);
   });
 
+  it.each([32, 72, 80, 128])('leaves out the products of a cotangent g that is absent, to the bit, %i wide', (dim) => {
+    const sizes = sizesOf(37, 45, dim);
+    const operands = operandsOf(sizes, 'float16');
+    for (const tangents of [
+      [true, true, true],
+      [true, false, false],
+    ]) {
+      const given = { tangents, needs: tangents[1] ? [1, 1, 1, 1, 1, 1] : [1, 1, 1, 1, 0, 0] };
+      const zeroed = operands.map((x, i) => (i === 6 ? zerosOf(x) : x));
+      const got = run(operands, sizes, 'float16', { causal: true }, { ...given, cotangents: [false, true] });
+      expectSame(got, run(zeroed, sizes, 'float16', { causal: true }, given));
+    }
+  });
+
   it.each([64, 256])('takes tangents and cotangents that are absent for zeros, to the bit, %i wide', (dim) => {
     const sizes = sizesOf(20, dim === 64 ? 45 : 20, dim, { heads: 2, keyHeads: 1 });
     const operands = operandsOf(sizes, 'bfloat16');
