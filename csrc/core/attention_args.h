@@ -51,11 +51,5 @@ struct AttentionGradients {
   Tensor gqWeight, gkWeight;
 };
 
-// Refuses what a backend does not know yet.
-inline void refuseNewOptions(const AttentionGeometry& g) {
-  if (g.packed) fail(ErrorCode::Argument, "attention", "packed sequences are not supported on this device");
-  if (g.normalize) fail(ErrorCode::Argument, "attention", "qkNorm is not supported on this device");
-  if (g.centerKeys) fail(ErrorCode::Argument, "attention", "centerKeys is not supported on this device");
-}
 
 }  // namespace flowmap

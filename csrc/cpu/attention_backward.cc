@@ -1,14 +1,16 @@
 // The backward pass of attention and its tangent, in one walk over the tiles: fifteen products with everything, five
 // for plain attention. A task owns a key head and a range of its queries: the queries' gradients are its own, the keys'
-// it sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on the shape
-// alone, so results do not depend on the number of threads.
+// it sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on shapes and
+// on the lengths of sequences, never on the number of threads, and so do the results.
 #include <omp.h>
 
 #include <cmath>
 #include <limits>
 
 #include "core/dispatch.h"
+#include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
+#include "cpu/attention_sequences.h"
 #include "cpu/backend.h"
 
 namespace flowmap::cpu {
@@ -16,7 +18,7 @@ namespace {
 
 constexpr int64_t kQueryTile = 96;
 constexpr int64_t kKeyTile = 64;
-constexpr int64_t kTasks = 8;  // fewer key heads than this are split by queries
+constexpr int64_t kTasks = 8;  // what takes more than this part of all work is split by queries
 
 template <class T>
 class Backward {
@@ -32,74 +34,142 @@ class Backward {
         g0_(cotangent),
         h_(tangentCotangent),
         width_(padded<C>(g.dim)),
-        keyTile_(std::min(kKeyTile, padded<C>(std::max<int64_t>(g.keys, 1)))),
-        keyTiles_((g.keys + keyTile_ - 1) / keyTile_),
         group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
         second_(tangentCotangent),
-        moving_(second_ && (in.tq || in.tk)) {}
+        moving_(second_ && (in.tq || in.tk)),
+        queries_(wanted(out.gq, out.gtq, out.gqWeight, in.tq)),
+        keys_(wanted(out.gk, out.gtk, out.gkWeight, in.tk)),
+        queryNorm_(g, in.qWeight),
+        keyNorm_(g, in.kWeight),
+        sequences_(attentionSequences(g, in, kKeyTile, padded<C>(1), AttentionOrder::Pairs)) {}
 
   void run() {
-    checkKeyLengths(in_.keyLengths, g_.keys);
-    const int64_t heads = g_.batch * g_.keyHeads;
-    const int64_t queryTiles = (g_.queries + kQueryTile - 1) / kQueryTile, perHead = group_ * queryTiles;
-    if (heads == 0) return;
-    const int64_t splits = std::clamp<int64_t>((kTasks + heads - 1) / heads, 1, std::max<int64_t>(1, perHead));
-    const int64_t tasks = heads * splits, threads = omp_get_max_threads();
-    const int64_t transposed = keyTiles_ * g_.dim * keyTile_, natural = keyTiles_ * keyTile_ * width_;
-    const Plan plan{transposed, natural, width_};
-    const int64_t packed = heads * plan.size(), sums = kKeySums * natural;
-    const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile_);
-    const Tensor workspace = Tensor::empty(in_.q.device(), {packed + tasks * sums + threads * tile}, DTypeOf<C>::value);
+    const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
+    if (heads == 0) return sumWeights(out_.gqWeight, nullptr, 0), sumWeights(out_.gkWeight, nullptr, 0);
+    int64_t pairs = 0;
+    for (const AttentionSequence& s : sequences_) pairs += s.pairs();
+    int64_t packed = 0, partial = 0, keyTile = 0;
+    for (const AttentionSequence& s : sequences_) {
+      Plan plan{s.packedKeys() * g_.dim, s.packedKeys() * width_, width_};
+      const int64_t most = std::max<int64_t>(1, group_ * queryTilesOf(s)),
+                    all = std::max<int64_t>(1, g_.keyHeads * pairs);
+      plan.splits = std::clamp<int64_t>((kTasks * s.pairs() + all - 1) / all, 1, most);
+      plan.packed = packed;
+      plan.partial = partial;
+      packed += g_.keyHeads * plan.size();
+      partial += g_.keyHeads * plan.splits * plan.sums();
+      keyTile = std::max(keyTile, s.keyTile);
+      plans_.push_back(plan);
+    }
+    const SequenceItems tasks(sequences_, [&](size_t i) { return g_.keyHeads * plans_[i].splits; });
+    const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
+    const int64_t threads = omp_get_max_threads();
+    const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile);
+    // What tasks and tiles of keys add to the gradients of weights.
+    const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
+    const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
+    const int64_t size = packed + partial + ofQueryWeight + ofKeyWeight;
+    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * tile}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
-    C* partial = base + packed;
-    const bool parallel = heads * group_ * g_.queries * g_.keys * g_.dim > 16384;
+    packed_ = base;
+    partial_ = base + packed;
+    C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
+    const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
 #pragma omp parallel if (parallel)
     {
-      C* scratch = partial + tasks * sums + omp_get_thread_num() * tile;
-#pragma omp for schedule(static)
-      for (int64_t head = 0; head < heads; ++head)
-        means(head, base + head * plan.size() + plan.shift(0), base + head * plan.size() + plan.shift(1));
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < heads * keyTiles_; ++i)
-        pack(i / keyTiles_, i % keyTiles_, base + i / keyTiles_ * plan.size(), plan);
+      C* scratch = base + size + omp_get_thread_num() * tile;
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t task = 0; task < tasks; ++task) {
-        const int64_t head = task / splits, split = task % splits;
-        C* own = partial + task * sums;
-        std::fill_n(own, sums, C(0));
-        for (int64_t i = perHead * split / splits; i < perHead * (split + 1) / splits; ++i) {
-          queryTile(head, head % g_.keyHeads * group_ + i / queryTiles, i % queryTiles * kQueryTile,
-                    base + head * plan.size(), plan, own, natural, scratch);
+      for (int64_t i = 0; i < heads; ++i) means(i / g_.keyHeads, i % g_.keyHeads, scratch);
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+        const auto [sequence, index] = keyTiles[i];
+        const int64_t tiles = sequences_[sequence].keyTiles;
+        pack(sequence, index / tiles, index % tiles);
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < tasks.size(); ++i) {
+        const auto [sequence, index] = tasks[i];
+        const Plan& plan = plans_[sequence];
+        const int64_t head = index / plan.splits, split = index % plan.splits;
+        const int64_t queryTiles = queryTilesOf(sequences_[sequence]), perHead = group_ * queryTiles;
+        std::fill_n(sumsOf(sequence, head, split), plan.sums(), C(0));
+        C* weight = out_.gqWeight ? queryWeight + i * width_ : nullptr;
+        if (weight) std::fill_n(weight, width_, C(0));
+        for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
+          queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
+                    sumsOf(sequence, head, split), weight, scratch);
         }
       }
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < heads * keyTiles_; ++i) {
-        finish(i / keyTiles_, i % keyTiles_, partial + i / keyTiles_ * splits * sums, splits, sums, natural);
+      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+        const auto [sequence, index] = keyTiles[i];
+        const int64_t tiles = sequences_[sequence].keyTiles;
+        C* weight = out_.gkWeight ? keyWeight + i * width_ : nullptr;
+        if (weight) std::fill_n(weight, width_, C(0));
+        finish(sequence, index / tiles, index % tiles, weight);
       }
     }
+    sumWeights(out_.gqWeight, queryWeight, tasks.size());
+    sumWeights(out_.gkWeight, keyWeight, keyTiles.size());
   }
 
  private:
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
 
   // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are, then the means of O and
-  // tO.
+  // tO, and of K and tK.
   struct Plan {
     int64_t transposed, natural, width;
-    int64_t size() const { return 4 * transposed + 2 * natural + 2 * width; }
+    int64_t splits = 1;  // tasks of a key head
+    int64_t packed = 0, partial = 0;
+    int64_t size() const { return 4 * transposed + 2 * natural + 4 * width; }
+    int64_t sums() const { return kKeySums * natural; }
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
     int64_t shift(int64_t index) const { return 4 * transposed + 2 * natural + index * width; }
+    int64_t keyMean(int64_t index) const { return shift(2 + index); }
   };
+
+  // Which gradients of what attention itself sees (normalised, if asked for) are needed for those of the operands.
+  struct Wanted {
+    bool primal, tangent;
+  };
+  Wanted wanted(const Tensor& primal, const Tensor& tangent, const Tensor& weight, const Tensor& operand) const {
+    const bool first = primal || weight;
+    return {first, second_ && (tangent || (g_.normalize && operand && first))};
+  }
+
+  static int64_t queryTilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
+  C* packedOf(int64_t sequence, int64_t head) const {
+    return packed_ + plans_[sequence].packed + head * plans_[sequence].size();
+  }
+  C* sumsOf(int64_t sequence, int64_t head, int64_t split) const {
+    const Plan& plan = plans_[sequence];
+    return partial_ + plan.partial + (head * plan.splits + split) * plan.sums();
+  }
+  const T* at(const Tensor& x, int64_t offset) const { return x ? x.data<T>() + offset : nullptr; }
+
+  void means(int64_t sequence, int64_t head, C* scratch) {
+    const AttentionSequence& s = sequences_[sequence];
+    const Plan& plan = plans_[sequence];
+    C* base = packedOf(sequence, head);
+    outputMeans(s, head, base + plan.shift(0), base + plan.shift(1));
+    // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
+    // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
+    // first keys does, unless the scores are to be free of it as well: that takes the mean of all.
+    const int64_t keys = s.keyOffset(g_, head), count = g_.centerKeys ? s.length : std::min(s.keyTile, s.length);
+    keyMeans(keyNorm_, in_.k.data<T>() + keys, second_ ? at(in_.tk, keys) : nullptr, g_.rowStride(g_.keyHeads), count,
+             g_.dim, base + plan.keyMean(0), base + plan.keyMean(1), scratch);
+  }
 
   // gS = P (G Vᵀ + H tVᵀ - delta) + …, in which a constant taken from all values and from O, or from all their tangents
   // and from tO, changes nothing but the rounding: where one key holds nearly all the weight, gS is the small
   // difference of large numbers unless that key's value is the constant. The means of the first queries' outputs come
   // close to it.
-  void means(int64_t head, C* to, C* tangent) {
-    const int64_t stride = g_.rowStride(g_.queryHeads), rows = std::min(kQueryTile, g_.queries);
-    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads * group_, g_.queryHeads, g_.queries);
+  void outputMeans(const AttentionSequence& s, int64_t head, C* to, C* tangent) {
+    const int64_t stride = g_.rowStride(g_.queryHeads), rows = std::min(kQueryTile, s.queries);
+    const int64_t at = s.queryOffset(g_, head * group_);
     const Tensor* sources[] = {&saved_.o, &saved_.to};
     C* targets[] = {to, tangent};
     for (int64_t index = 0; index < 2; ++index) {
@@ -115,85 +185,72 @@ class Backward {
     }
   }
 
-  void shiftColumns(C* transposed, const C* shift, int64_t rows) {
+  void shiftColumns(C* transposed, const C* shift, int64_t rows, int64_t width) {
     for (int64_t p = 0; p < g_.dim; ++p) {
-      for (int64_t j = 0; j < rows; ++j) transposed[p * keyTile_ + j] -= shift[p];
+      for (int64_t j = 0; j < rows; ++j) transposed[p * width + j] -= shift[p];
     }
   }
 
-  void pack(int64_t head, int64_t tile, C* base, const Plan& plan) {
-    const int64_t first = tile * keyTile_, rows = std::min(keyTile_, g_.keys - first);
-    const int64_t stride = g_.rowStride(g_.keyHeads);
-    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads, g_.keyHeads, g_.keys) + first * stride;
-    const Tensor* sources[] = {&in_.k, &in_.tk, &in_.v, &in_.tv};
-    for (int64_t i = 0; i < 4; ++i) {
-      if (!*sources[i] || (i % 2 == 1 && !second_)) continue;
-      const T* source = sources[i]->data<T>() + at;
-      packTransposed(source, stride, rows, g_.dim, keyTile_, base + plan.kT(i) + tile * g_.dim * keyTile_);
-      if (i == 2 || i == 3) {
-        shiftColumns(base + plan.kT(i) + tile * g_.dim * keyTile_, base + plan.shift(i - 2), rows);
-        continue;
-      }
-      C* natural = base + plan.k(i) + tile * keyTile_ * width_;
-      packRows(source, stride, rows, g_.dim, natural);
-      center(sources[i]->data<T>() + at - first * stride, stride, lengthOf(head / g_.keyHeads), rows, natural);
+  void pack(int64_t sequence, int64_t head, int64_t tile) {
+    const AttentionSequence& s = sequences_[sequence];
+    const Plan& plan = plans_[sequence];
+    C* base = packedOf(sequence, head);
+    const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
+    const int64_t stride = g_.rowStride(g_.keyHeads), offset = s.keyOffset(g_, head) + first * stride;
+    const auto turned = [&](int64_t i) { return base + plan.kT(i) + first * g_.dim; };
+    const auto natural = [&](int64_t i) { return base + plan.k(i) + first * width_; };
+    const bool tangents[] = {true, in_.tk && second_};
+    keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, natural(0),
+                  natural(1));
+    for (int64_t i = 0; i < 2; ++i) {
+      if (!tangents[i]) continue;
+      const C* mean = base + plan.keyMean(i);
+      if (g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
+      packTransposed(natural(i), width_, rows, g_.dim, s.keyTile, turned(i));
+      if (!g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
+    }
+    for (int64_t i = 0; i < 2; ++i) {
+      const Tensor& values = i == 0 ? in_.v : in_.tv;
+      if (!values || (i == 1 && !second_)) continue;
+      packTransposed(at(values, offset), stride, rows, g_.dim, s.keyTile, turned(2 + i));
+      shiftColumns(turned(2 + i), base + plan.shift(i), rows, s.keyTile);
     }
   }
 
-  // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
-  // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
-  // first keys.
-  void center(const T* keys, int64_t stride, int64_t length, int64_t rows, C* natural) {
-    const int64_t count = std::min(keyTile_, length);
-    if (count == 0) return;
-    C mean[256];
-    std::fill_n(mean, g_.dim, C(0));
-    for (int64_t j = 0; j < count; ++j) {
-      for (int64_t p = 0; p < g_.dim; ++p) mean[p] += static_cast<C>(keys[j * stride + p]);
-    }
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t p = 0; p < g_.dim; ++p) natural[i * width_ + p] -= mean[p] / static_cast<C>(count);
-    }
-  }
-
-  int64_t lengthOf(int64_t b) const { return in_.keyLengths ? in_.keyLengths.data<int32_t>()[b] : g_.keys; }
-
-  void queryTile(int64_t keyHead, int64_t h, int64_t first, const C* packed, const Plan& plan, C* sums, int64_t natural,
-                 C* scratch) {
-    const int64_t b = keyHead / g_.keyHeads;
-    const int64_t rows = std::min(kQueryTile, g_.queries - first), stride = g_.rowStride(g_.queryHeads);
-    const int64_t at = g_.headOffset(b, h, g_.queryHeads, g_.queries) + first * stride;
+  void queryTile(int64_t sequence, int64_t keyHead, int64_t h, int64_t first, C* sums, C* weight, C* scratch) {
+    const AttentionSequence& seq = sequences_[sequence];
+    const Plan& plan = plans_[sequence];
+    const C* packed = packedOf(sequence, keyHead);
+    const int64_t rows = std::min(kQueryTile, seq.queries - first), stride = g_.rowStride(g_.queryHeads);
+    const int64_t offset = seq.queryOffset(g_, h) + first * stride, keyTile = seq.keyTile;
     const int64_t size = kQueryTile * width_;
     C *q = scratch, *tq = q + size, *g = tq + size, *hh = g + size, *gq = hh + size, *gtq = gq + size;
-    C *s = gtq + size, *t = s + kQueryTile * keyTile_, *d = t + kQueryTile * keyTile_, *r = d + kQueryTile * keyTile_;
+    C *s = gtq + size, *t = s + kQueryTile * keyTile, *d = t + kQueryTile * keyTile, *r = d + kQueryTile * keyTile;
     const auto load = [&](const Tensor& x, C* to) {
-      if (x) packRows(x.data<T>() + at, stride, rows, g_.dim, to);
+      if (x) packRows(x.data<T>() + offset, stride, rows, g_.dim, to);
     };
-    load(in_.q, q);
-    load(in_.tq, tq);
+    const T* tangent = second_ ? at(in_.tq, offset) : nullptr;
+    queryNorm_.load(in_.q.data<T>() + offset, tangent, stride, rows, q, tq);
     load(g0_, g);
     load(h_, hh);
     std::fill_n(gq, rows * width_, C(0));
     std::fill_n(gtq, rows * width_, C(0));
     C a[kQueryTile], delta[kQueryTile];
-    rowSums(at, stride, rows, g, hh, packed + plan.shift(0), packed + plan.shift(1), a, delta);
+    rowSums(offset, stride, rows, g, hh, packed + plan.shift(0), packed + plan.shift(1), a, delta);
 
-    const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
+    const int64_t row0 = seq.scalarOffset(g_, h) + first;
     const C* lse = saved_.lse.data<C>() + row0;
     const C* mu = moving_ ? saved_.mu.data<C>() + row0 : nullptr;
-    const int64_t length = lengthOf(b);
-    const auto visible = [&](int64_t i) {
-      return g_.causal ? std::clamp<int64_t>(first + i + 1 + g_.keys - g_.queries, 0, length) : length;
-    };
+    const auto visible = [&](int64_t i) { return seq.visible(g_, first + i); };
     const bool tk = in_.tk && second_, tv = in_.tv && second_;
-    for (int64_t j = 0; j < visible(rows - 1); j += keyTile_) {
-      const int64_t tile = j / keyTile_, keys = std::min(keyTile_, length - j);  // what lies beyond is never read
-      const auto right = [&](int64_t i) { return packed + plan.kT(i) + tile * g_.dim * keyTile_; };
+    for (int64_t j = 0; j < visible(rows - 1); j += keyTile) {
+      const int64_t keys = std::min(keyTile, seq.length - j);  // what lies beyond is never read
+      const auto right = [&](int64_t i) { return packed + plan.kT(i) + j * g_.dim; };
       // [rows, dim] times a transposed operand -> [rows, keys]
       bool written = false;
       const auto scores = [&](bool wanted, const C* left, const C* other, C* c) {
         if (!wanted) return;
-        tileProduct(TileProduct<C>{rows, keyTile_, g_.dim, left, width_, 1, other, keyTile_, c, keyTile_, written});
+        tileProduct(TileProduct<C>{rows, keyTile, g_.dim, left, width_, 1, other, keyTile, c, keyTile, written});
         written = true;
       };
       const auto begin = [&] { written = false; };
@@ -201,37 +258,46 @@ class Backward {
       begin(), scores(moving_ && in_.tq, tq, right(0), t), scores(moving_ && tk, q, right(1), t);
       begin(), scores(second_, hh, right(2), d);
       begin(), scores(static_cast<bool>(g0_), g, right(2), r), scores(tv, hh, right(3), r);
-      if (!written) std::fill_n(r, rows * keyTile_, C(0));
+      if (!written) std::fill_n(r, rows * keyTile, C(0));
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t valid = std::clamp<int64_t>(visible(i) - j, 0, keyTile_), o = i * keyTile_;
-        backwardTileRow(BackwardRow<C>{keyTile_, valid, static_cast<C>(g_.scale), lse[i], mu ? mu[i] : C(0), a[i],
+        const int64_t valid = std::clamp<int64_t>(visible(i) - j, 0, keyTile), o = i * keyTile;
+        backwardTileRow(BackwardRow<C>{keyTile, valid, static_cast<C>(g_.scale), lse[i], mu ? mu[i] : C(0), a[i],
                                        delta[i], s + o, moving_ ? t + o : nullptr, second_ ? d + o : nullptr, r + o});
       }
       // [rows, keys] times an operand as it is -> the queries' gradients
       const auto toQueries = [&](bool wanted, const C* weights, int64_t operand, C* c) {
         if (!wanted) return;
-        const C* other = packed + plan.k(operand) + tile * keyTile_ * width_;
-        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile_, 1, other, width_, c, width_, true});
+        const C* other = packed + plan.k(operand) + j * width_;
+        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile, 1, other, width_, c, width_, true});
       };
-      toQueries(static_cast<bool>(out_.gq), r, 0, gq);
-      toQueries(out_.gq && tk, d, 1, gq);
-      toQueries(out_.gtq && second_, d, 0, gtq);
+      toQueries(queries_.primal, r, 0, gq);
+      toQueries(queries_.primal && tk, d, 1, gq);
+      toQueries(queries_.tangent, d, 0, gtq);
       // its transpose times the tile's rows -> the keys' gradients
       const auto toKeys = [&](bool wanted, const C* weights, const C* other, int64_t index) {
         if (!wanted) return;
-        C* c = sums + index * natural + tile * keyTile_ * width_;
-        tileProduct(TileProduct<C>{keys, width_, rows, weights, 1, keyTile_, other, width_, c, width_, true});
+        C* c = sums + index * plan.natural + j * width_;
+        tileProduct(TileProduct<C>{keys, width_, rows, weights, 1, keyTile, other, width_, c, width_, true});
       };
-      toKeys(static_cast<bool>(out_.gk), r, q, 0);
-      toKeys(out_.gk && second_ && in_.tq, d, tq, 0);
+      toKeys(keys_.primal, r, q, 0);
+      toKeys(keys_.primal && second_ && in_.tq, d, tq, 0);
       toKeys(out_.gv && g0_, s, g, 1);
       toKeys(out_.gv && moving_, t, hh, 1);
-      toKeys(out_.gtk && second_, d, q, 2);
+      toKeys(keys_.tangent, d, q, 2);
       toKeys(out_.gtv && second_, s, hh, 3);
     }
+    scaleRows(gq, rows);
+    scaleRows(gtq, rows);
+    if (queries_.primal || queries_.tangent) {
+      queryNorm_.pullBack(in_.q.data<T>() + offset, tangent, stride, rows, gq, gtq, weight);
+    }
+    if (out_.gq) unpackRows(gq, C(1), rows, g_.dim, out_.gq.data<T>() + offset, stride);
+    if (out_.gtq) unpackRows(gtq, C(1), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
+  }
+
+  void scaleRows(C* rows, int64_t count) const {
     const C scale = static_cast<C>(g_.scale);
-    if (out_.gq) unpackRows(gq, scale, rows, g_.dim, out_.gq.data<T>() + at, stride);
-    if (out_.gtq) unpackRows(gtq, scale, rows, g_.dim, out_.gtq.data<T>() + at, stride);
+    for (int64_t i = 0; i < count * width_; ++i) rows[i] *= scale;
   }
 
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
@@ -254,21 +320,45 @@ class Backward {
   }
 
   // Adds a tile of the keys' gradients over the head's tasks, in order, and writes it.
-  void finish(int64_t head, int64_t tile, C* partial, int64_t splits, int64_t sums, int64_t natural) {
-    const int64_t first = tile * keyTile_, rows = std::min(keyTile_, g_.keys - first);
-    const int64_t stride = g_.rowStride(g_.keyHeads);
-    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads, g_.keyHeads, g_.keys) + first * stride;
+  void finish(int64_t sequence, int64_t head, int64_t tile, C* weight) {
+    const AttentionSequence& s = sequences_[sequence];
+    const Plan& plan = plans_[sequence];
+    const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
+    const int64_t stride = g_.rowStride(g_.keyHeads), offset = s.keyOffset(g_, head) + first * stride;
+    C* total = sumsOf(sequence, head, 0) + first * width_;
+    const bool used[] = {keys_.primal, static_cast<bool>(out_.gv), keys_.tangent, static_cast<bool>(out_.gtv)};
+    for (int64_t index = 0; index < kKeySums; ++index) {
+      C* sum = total + index * plan.natural;
+      for (int64_t split = 1; used[index] && split < plan.splits; ++split) {
+        const C* from = sum + split * plan.sums();
+        for (int64_t i = 0; i < rows * width_; ++i) sum[i] += from[i];
+      }
+    }
+    C *gk = total, *gtk = total + 2 * plan.natural;
+    scaleRows(gk, rows);
+    scaleRows(gtk, rows);
+    if (keys_.primal || keys_.tangent) {
+      // Keys that do not count may hold anything: their gradients are zeros already.
+      const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
+      keyNorm_.pullBack(in_.k.data<T>() + offset, second_ ? at(in_.tk, offset) : nullptr, stride, counting, gk, gtk,
+                        weight);
+    }
     const Tensor* targets[] = {&out_.gk, &out_.gv, &out_.gtk, &out_.gtv};
     for (int64_t index = 0; index < kKeySums; ++index) {
       if (!*targets[index]) continue;
-      C* total = partial + index * natural + first * width_;
-      for (int64_t split = 1; split < splits; ++split) {
-        const C* from = total + split * sums;
-        for (int64_t i = 0; i < rows * width_; ++i) total[i] += from[i];
-      }
-      const C factor = index % 2 == 0 ? static_cast<C>(g_.scale) : C(1);
-      unpackRows(total, factor, rows, g_.dim, targets[index]->data<T>() + at, stride);
+      unpackRows(total + index * plan.natural, C(1), rows, g_.dim, targets[index]->data<T>() + offset, stride);
     }
+  }
+
+  // Adds what tasks or tiles have summed of a weight's gradient, in order.
+  void sumWeights(const Tensor& target, const C* sums, int64_t count) const {
+    if (!target) return;
+    C total[kMaxHeadDim];
+    std::fill_n(total, g_.dim, C(0));
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t p = 0; p < g_.dim; ++p) total[p] += sums[i * width_ + p];
+    }
+    for (int64_t p = 0; p < g_.dim; ++p) target.data<T>()[p] = static_cast<T>(total[p]);
   }
 
   const AttentionGeometry& g_;
@@ -276,9 +366,14 @@ class Backward {
   const AttentionResults& saved_;
   const AttentionGradients& out_;
   const Tensor &g0_, &h_;
-  const int64_t width_, keyTile_, keyTiles_, group_;
+  const int64_t width_, group_;
   const bool second_;  // there is a cotangent of the tangent
   const bool moving_;  // and scores have a tangent
+  const Wanted queries_, keys_;
+  const HeadNorm<T> queryNorm_, keyNorm_;
+  const std::vector<AttentionSequence> sequences_;
+  std::vector<Plan> plans_;
+  C *packed_ = nullptr, *partial_ = nullptr;
 };
 
 }  // namespace
@@ -286,7 +381,6 @@ class Backward {
 void CpuBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                               const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                               const Tensor& h) {
-  refuseNewOptions(geometry);
   dispatchFloating(in.q.dtype(), [&]<class T>() { Backward<T>(geometry, in, saved, out, g, h).run(); });
 }
 

@@ -1,13 +1,16 @@
-// Attention and its tangent. K and V are packed once; then every tile of queries is a task that walks the keys, with an
-// online softmax and two accumulators: O, and Σ P∘(T − c) V + Σ P tV, which share one rescaling factor. Subtracting a
-// constant c per row from T is exact and keeps the sum small where keys share a large offset.
+// Attention and its tangent. K and V are packed once; then every tile of queries is a task that walks the keys of its
+// sequence, with an online softmax and two accumulators: O, and Σ P∘(T − c) V + Σ P tV, which share one rescaling
+// factor. Subtracting a constant c per row from T is exact and keeps the sum small where keys share a large offset. A
+// task's results depend on its sequence alone.
 #include <omp.h>
 
 #include <cmath>
 #include <limits>
 
 #include "core/dispatch.h"
+#include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
+#include "cpu/attention_sequences.h"
 #include "cpu/backend.h"
 
 namespace flowmap::cpu {
@@ -27,86 +30,128 @@ class Forward {
         in_(in),
         out_(out),
         width_(padded<C>(g.dim)),
-        keyTile_(std::min(kKeyTile, padded<C>(std::max<int64_t>(g.keys, 1)))),
-        keyTiles_((g.keys + keyTile_ - 1) / keyTile_),
+        group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
         tangent_(out.to),
-        moving_(in.tq || in.tk) {}
+        moving_(in.tq || in.tk),
+        rewritten_(g.normalize || g.centerKeys),
+        queryNorm_(g, in.qWeight),
+        keyNorm_(g, in.kWeight),
+        sequences_(attentionSequences(g, in, kKeyTile, padded<C>(1), AttentionOrder::Keys)) {}
 
   void run() {
-    checkKeyLengths(in_.keyLengths, g_.keys);
-    const int64_t heads = g_.batch * g_.keyHeads, queryTiles = (g_.queries + kQueryTile - 1) / kQueryTile;
-    const int64_t tasks = g_.batch * g_.queryHeads * queryTiles;
-    if (tasks == 0) return;
-    transposed_ = heads * keyTiles_ * g_.dim * keyTile_;
-    const int64_t natural = heads * keyTiles_ * keyTile_ * width_;
+    const SequenceItems queryTiles(sequences_, [&](size_t i) { return g_.queryHeads * tilesOf(sequences_[i]); });
+    const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
+    if (queryTiles.size() == 0) return;
+    int64_t packedKeys = 0, keyTile = 0, pairs = 0;
+    for (const AttentionSequence& s : sequences_) {
+      packedKeys += s.packedKeys();
+      keyTile = std::max(keyTile, s.keyTile);
+      pairs += s.pairs();
+    }
+    const int64_t transposed = g_.keyHeads * packedKeys * g_.dim, natural = g_.keyHeads * packedKeys * width_;
+    const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
+    const int64_t means = g_.centerKeys ? heads * 2 * width_ : 0;
     const int64_t threads = omp_get_max_threads();
-    const int64_t tile = kQueryTile * (4 * width_ + 2 * keyTile_);
-    const int64_t shared = transposed_ * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1);
+    const int64_t tile = kQueryTile * (4 * width_ + 2 * keyTile);
+    const int64_t shared = transposed * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1) + means;
     const Tensor workspace = Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
     kT_ = base;
-    v_ = kT_ + transposed_;
+    v_ = kT_ + transposed;
     tkT_ = in_.tk ? v_ + natural : nullptr;
-    tv_ = in_.tv ? v_ + natural + (in_.tk ? transposed_ : 0) : nullptr;
-    const bool parallel = g_.batch * g_.queryHeads * g_.queries * g_.keys * g_.dim > 32768;
+    tv_ = in_.tv ? v_ + natural + (in_.tk ? transposed : 0) : nullptr;
+    means_ = base + shared - means;
+    const bool parallel = g_.queryHeads * pairs * g_.dim > 32768;
 #pragma omp parallel if (parallel)
     {
       C* scratch = base + shared + omp_get_thread_num() * tile;
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < heads * keyTiles_; ++i) pack(i);
+      if (g_.centerKeys) {
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t task = 0; task < tasks; ++task) {
+        for (int64_t i = 0; i < heads; ++i) mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch);
+      }
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+        const auto [sequence, index] = keyTiles[i];
+        const AttentionSequence& s = sequences_[sequence];
+        const int64_t head = index / s.keyTiles;
+        pack(s, head, index % s.keyTiles, meansOf(sequence * g_.keyHeads + head), scratch);
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t task = 0; task < queryTiles.size(); ++task) {
+        const auto [sequence, index] = queryTiles[task];
+        const AttentionSequence& s = sequences_[sequence];
         // Last tiles first: under a causal mask they are the longest.
-        const int64_t head = task / queryTiles, at = queryTiles - 1 - task % queryTiles;
-        queryTile(head / g_.queryHeads, head % g_.queryHeads, at * kQueryTile, scratch);
+        const int64_t tiles = tilesOf(s), at = tiles - 1 - index % tiles;
+        queryTile(s, index / tiles, at * kQueryTile, scratch);
       }
     }
   }
 
  private:
-  void pack(int64_t i) {
-    const int64_t head = i / keyTiles_, tile = i % keyTiles_, first = tile * keyTile_;
-    const int64_t rows = std::min(keyTile_, g_.keys - first), stride = g_.rowStride(g_.keyHeads);
-    const int64_t at = g_.headOffset(head / g_.keyHeads, head % g_.keyHeads, g_.keyHeads, g_.keys) + first * stride;
-    packTransposed(in_.k.data<T>() + at, stride, rows, g_.dim, keyTile_, kT_ + i * g_.dim * keyTile_);
-    packRows(in_.v.data<T>() + at, stride, rows, g_.dim, v_ + i * keyTile_ * width_);
-    if (tkT_) packTransposed(in_.tk.data<T>() + at, stride, rows, g_.dim, keyTile_, tkT_ + i * g_.dim * keyTile_);
-    if (tv_) packRows(in_.tv.data<T>() + at, stride, rows, g_.dim, tv_ + i * keyTile_ * width_);
+  static int64_t tilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
+
+  C* meansOf(int64_t head) const { return means_ + head * 2 * width_; }
+
+  void mean(const AttentionSequence& s, int64_t head, C* to, C* scratch) {
+    const int64_t at = s.keyOffset(g_, head);
+    const T* tk = in_.tk ? in_.tk.data<T>() + at : nullptr;
+    keyMeans(keyNorm_, in_.k.data<T>() + at, tk, g_.rowStride(g_.keyHeads), s.length, g_.dim, to, to + width_, scratch);
   }
 
-  void queryTile(int64_t b, int64_t h, int64_t first, C* scratch) {
-    const int64_t rows = std::min(kQueryTile, g_.queries - first), stride = g_.rowStride(g_.queryHeads);
-    const int64_t at = g_.headOffset(b, h, g_.queryHeads, g_.queries) + first * stride;
+  // A head's packed keys, as keys of all heads and sequences count.
+  int64_t packedKey(const AttentionSequence& s, int64_t head) const {
+    return g_.keyHeads * s.packedKey + head * s.packedKeys();
+  }
+
+  void pack(const AttentionSequence& s, int64_t head, int64_t tile, const C* means, C* scratch) {
+    const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
+    const int64_t stride = g_.rowStride(g_.keyHeads), at = s.keyOffset(g_, head) + first * stride;
+    const int64_t to = packedKey(s, head) + first;
+    const auto transpose = [&](const auto* source, int64_t rowStride, C* target) {
+      packTransposed(source, rowStride, rows, g_.dim, s.keyTile, target + to * g_.dim);
+    };
+    if (rewritten_) {
+      C *k = scratch, *tk = k + s.keyTile * width_;
+      keyNorm_.load(in_.k.data<T>() + at, tkT_ ? in_.tk.data<T>() + at : nullptr, stride, rows, k, tk);
+      if (g_.centerKeys) subtractRows(k, means, rows, g_.dim);
+      if (g_.centerKeys && tkT_) subtractRows(tk, means + width_, rows, g_.dim);
+      transpose(k, width_, kT_);
+      if (tkT_) transpose(tk, width_, tkT_);
+    } else {
+      transpose(in_.k.data<T>() + at, stride, kT_);
+      if (tkT_) transpose(in_.tk.data<T>() + at, stride, tkT_);
+    }
+    packRows(in_.v.data<T>() + at, stride, rows, g_.dim, v_ + to * width_);
+    if (tv_) packRows(in_.tv.data<T>() + at, stride, rows, g_.dim, tv_ + to * width_);
+  }
+
+  void queryTile(const AttentionSequence& sequence, int64_t h, int64_t first, C* scratch) {
+    const int64_t rows = std::min(kQueryTile, sequence.queries - first), stride = g_.rowStride(g_.queryHeads);
+    const int64_t at = sequence.queryOffset(g_, h) + first * stride, keyTile = sequence.keyTile;
     C *q = scratch, *tq = q + kQueryTile * width_, *o = tq + kQueryTile * width_, *to = o + kQueryTile * width_;
-    C *s = to + kQueryTile * width_, *t = s + kQueryTile * keyTile_;
-    packRows(in_.q.data<T>() + at, stride, rows, g_.dim, q);
-    if (in_.tq) packRows(in_.tq.data<T>() + at, stride, rows, g_.dim, tq);
+    C *s = to + kQueryTile * width_, *t = s + kQueryTile * keyTile;
+    queryNorm_.load(in_.q.data<T>() + at, in_.tq ? in_.tq.data<T>() + at : nullptr, stride, rows, q, tq);
     std::fill_n(o, rows * width_, C(0));
     if (tangent_) std::fill_n(to, rows * width_, C(0));
     SoftmaxState<C> states[kQueryTile];
     for (int64_t i = 0; i < rows; ++i) states[i] = {-std::numeric_limits<C>::infinity(), 0, 0, 0, false};
 
-    const int64_t head = b * g_.keyHeads + h / (g_.queryHeads / g_.keyHeads);
-    const int64_t length = in_.keyLengths ? in_.keyLengths.data<int32_t>()[b] : g_.keys;
-    // Row i sees a prefix of the keys.
-    const auto visible = [&](int64_t i) {
-      return g_.causal ? std::clamp<int64_t>(first + i + 1 + g_.keys - g_.queries, 0, length) : length;
-    };
+    const int64_t packed = packedKey(sequence, h / group_);
+    const auto visible = [&](int64_t i) { return sequence.visible(g_, first + i); };
     const C scale = static_cast<C>(g_.scale);
-    for (int64_t j = 0; j < visible(rows - 1); j += keyTile_) {
-      const int64_t tile = head * keyTiles_ + j / keyTile_;
-      const C *kT = kT_ + tile * g_.dim * keyTile_, *v = v_ + tile * keyTile_ * width_;
+    for (int64_t j = 0; j < visible(rows - 1); j += keyTile) {
+      const C *kT = kT_ + (packed + j) * g_.dim, *v = v_ + (packed + j) * width_;
       const auto scores = [&](const C* a, const C* right, C* c, bool accumulate) {
-        tileProduct(TileProduct<C>{rows, keyTile_, g_.dim, a, width_, 1, right, keyTile_, c, keyTile_, accumulate});
+        tileProduct(TileProduct<C>{rows, keyTile, g_.dim, a, width_, 1, right, keyTile, c, keyTile, accumulate});
       };
       scores(q, kT, s, false);
       if (in_.tq) scores(tq, kT, t, false);
-      if (tkT_) scores(q, tkT_ + tile * g_.dim * keyTile_, t, static_cast<bool>(in_.tq));
+      if (tkT_) scores(q, tkT_ + (packed + j) * g_.dim, t, static_cast<bool>(in_.tq));
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t valid = std::min(keyTile_, visible(i) - j);
+        const int64_t valid = std::min(keyTile, visible(i) - j);
         const C factor =
-            softmaxTileRow(keyTile_, valid, scale, s + i * keyTile_, moving_ ? t + i * keyTile_ : nullptr, states[i]);
+            softmaxTileRow(keyTile, valid, scale, s + i * keyTile, moving_ ? t + i * keyTile : nullptr, states[i]);
         if (factor != C(1)) {
           for (int64_t p = 0; p < width_; ++p) o[i * width_ + p] *= factor;
           if (tangent_) {
@@ -114,22 +159,21 @@ class Forward {
           }
         }
       }
-      const int64_t keys = std::min(keyTile_, length - j);  // what lies beyond is never read
+      const int64_t keys = std::min(keyTile, sequence.length - j);  // what lies beyond is never read
       const auto weighted = [&](const C* weights, const C* right, C* c, int64_t count) {
-        tileProduct(TileProduct<C>{rows, width_, count, weights, keyTile_, 1, right, width_, c, width_, true});
+        tileProduct(TileProduct<C>{rows, width_, count, weights, keyTile, 1, right, width_, c, width_, true});
       };
       // The backward pass takes O from terms nearly as large: it is summed in shorter runs than the rest.
       for (int64_t from = 0; from < keys; from += kRun)
         weighted(s + from, v + from * width_, o, std::min(kRun, keys - from));
       if (moving_) weighted(t, v, to, keys);
-      if (tv_) weighted(s, tv_ + tile * keyTile_ * width_, to, keys);
+      if (tv_) weighted(s, tv_ + (packed + j) * width_, to, keys);
     }
-    store(b, h, first, rows, at, stride, states, o, to);
+    store(sequence.scalarOffset(g_, h) + first, rows, at, stride, states, o, to);
   }
 
-  void store(int64_t b, int64_t h, int64_t first, int64_t rows, int64_t at, int64_t stride,
-             const SoftmaxState<C>* states, const C* o, const C* to) {
-    const int64_t row0 = (b * g_.queryHeads + h) * g_.queries + first;
+  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o,
+             const C* to) {
     for (int64_t i = 0; i < rows; ++i) {
       const SoftmaxState<C>& state = states[i];
       const C inverse = state.started ? C(1) / state.sum : C(0);  // a NaN stays one
@@ -150,17 +194,18 @@ class Forward {
   const AttentionGeometry& g_;
   const AttentionOperands& in_;
   const AttentionResults& out_;
-  const int64_t width_, keyTile_, keyTiles_;
+  const int64_t width_, group_;
   const bool tangent_, moving_;
-  int64_t transposed_ = 0;
-  C *kT_ = nullptr, *tkT_ = nullptr, *v_ = nullptr, *tv_ = nullptr;
+  const bool rewritten_;  // keys are not packed as they are
+  const HeadNorm<T> queryNorm_, keyNorm_;
+  const std::vector<AttentionSequence> sequences_;
+  C *kT_ = nullptr, *tkT_ = nullptr, *v_ = nullptr, *tv_ = nullptr, *means_ = nullptr;
 };
 
 }  // namespace
 
 void CpuBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                            const AttentionOperands& in) {
-  refuseNewOptions(geometry);
   dispatchFloating(in.q.dtype(), [&]<class T>() { Forward<T>(geometry, in, out).run(); });
 }
 

@@ -17,16 +17,6 @@ constexpr int64_t padded(int64_t n) {
   return (n + kUnit - 1) / kUnit * kUnit;
 }
 
-// Refuses a number of keys that is not one. Only the kernel sees the values.
-inline void checkKeyLengths(const Tensor& keyLengths, int64_t keys) {
-  for (int64_t b = 0; keyLengths && b < keyLengths.numel(); ++b) {
-    const int32_t length = keyLengths.data<int32_t>()[b];
-    if (length < 0 || length > keys) {
-      fail(ErrorCode::Argument, "attention", "keyLengths must be in [0, ", keys, "], got ", length, " in row ", b);
-    }
-  }
-}
-
 // dst [rows, padded(dim)] from rows of stride `stride`.
 template <class T>
 void packRows(const T* src, int64_t stride, int64_t rows, int64_t dim, Compute<T>* dst) {

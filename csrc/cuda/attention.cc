@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 
+#include "cuda/attention_prepare.h"
 #include "cuda/backend.h"
 
 namespace flowmap::cuda {
@@ -23,46 +25,52 @@ bool fused(const AttentionGeometry& g, DType dtype, std::initializer_list<const 
 }
 
 bool fusedForward(const AttentionGeometry& g, const AttentionResults& out, const AttentionOperands& in) {
-  return fused(g, in.q.dtype(), {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &out.o, &out.to});
+  return fused(g, in.q.dtype(),
+               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &in.qWeight, &in.kWeight, &out.o, &out.to});
 }
 
 // What the forward pass saved has to be there.
 bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, const AttentionOperands& in,
                    const AttentionResults& saved, const Tensor& cotangent, const Tensor& tangentCotangent) {
-  if (!saved.o || !saved.lse || g.keys == 0) return false;
+  if (!saved.o || !saved.lse) return false;
   if (tangentCotangent && (in.tq || in.tk || in.tv) && (!saved.to || !saved.mu)) return false;
   return fused(g, in.q.dtype(),
-               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &saved.o, &saved.to, &cotangent, &tangentCotangent,
-                &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
+               {&in.q, &in.k, &in.v, &in.tq, &in.tk, &in.tv, &in.qWeight, &in.kWeight, &saved.o, &saved.to, &cotangent,
+                &tangentCotangent, &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
 }
 
 }  // namespace
 
 void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                             const AttentionOperands& in) {
-  refuseNewOptions(geometry);
-  if (!fusedForward(geometry, out, in)) return attentionComposed(runtime_, geometry, out, in);
-  checkKeyLengths(runtime_, geometry, in.keyLengths, out.o);
-  if (in.q.dtype() == DType::BFloat16)
-    attentionForwardBFloat16(runtime_, geometry, out, in);
+  const bool fused = fusedForward(geometry, out, in);
+  const PreparedAttention prepared(runtime_, *this, geometry, in, out.o, fused);
+  const AttentionCall call = prepared.call();
+  if (!fused)
+    attentionComposed(runtime_, call, out);
+  else if (in.q.dtype() == DType::BFloat16)
+    attentionForwardBFloat16(runtime_, call, out);
   else
-    attentionForwardFloat16(runtime_, geometry, out, in);
+    attentionForwardFloat16(runtime_, call, out);
 }
 
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                                const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                                const Tensor& h) {
-  refuseNewOptions(geometry);
-  if (!fusedBackward(geometry, out, in, saved, g, h)) return attentionVjpComposed(runtime_, geometry, out, in, g, h);
-  for (const Tensor* x : {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv}) {
-    if (!*x) continue;
-    checkKeyLengths(runtime_, geometry, in.keyLengths, *x);
-    break;
-  }
-  if (in.q.dtype() == DType::BFloat16)
-    attentionBackwardBFloat16(runtime_, geometry, out, in, saved, g, h);
+  const Tensor* all[] = {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv, &out.gqWeight, &out.gkWeight};
+  const auto some = std::find_if(std::begin(all), std::end(all), [](const Tensor* x) { return static_cast<bool>(*x); });
+  if (some == std::end(all)) return;
+  const NormedGradients gradients(geometry, out, in, static_cast<bool>(h));
+  const bool fused = fusedBackward(geometry, gradients.attention(), in, saved, g, h);
+  const PreparedAttention prepared(runtime_, *this, geometry, in, **some, fused);
+  const AttentionCall call = prepared.call();
+  if (!fused)
+    attentionVjpComposed(runtime_, call, gradients.attention(), g, h);
+  else if (in.q.dtype() == DType::BFloat16)
+    attentionBackwardBFloat16(runtime_, call, gradients.attention(), saved, g, h);
   else
-    attentionBackwardFloat16(runtime_, geometry, out, in, saved, g, h);
+    attentionBackwardFloat16(runtime_, call, gradients.attention(), saved, g, h);
+  gradients.finish(*this, in);
 }
 
 }  // namespace flowmap::cuda

@@ -56,15 +56,16 @@ void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t 
 
 // Element is BFloat16 or Float16. Without a cotangent of the tangent the tangents do not matter, and have no gradient.
 template <class Element>
-void launchAttentionBackward(const Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
-                             const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
-                             const Tensor& h) {
+void launchAttentionBackward(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
+                             const AttentionResults& saved, const Tensor& g, const Tensor& h) {
   using T = TensorCore<Element>;
+  const AttentionGeometry& geometry = call.geometry;
+  const AttentionOperands& in = call.in;
   const auto read = [](const Tensor& x) { return x ? reinterpret_cast<const T*>(x.data<const Element>()) : nullptr; };
   const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
   const int64_t heads = geometry.batch * geometry.queryHeads, rows = heads * geometry.queries;
   const Scratch<float> scratch(in.q.device(), (h ? 2 : 1) * rows);
-  BackwardParams<T> p(geometry, in.keyLengths);
+  BackwardParams<T> p(call);
   p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
   p.o = read(saved.o), p.g = read(g);
   p.gq = write(out.gq), p.gk = write(out.gk), p.gv = write(out.gv);

@@ -16,10 +16,9 @@ namespace flowmap::cuda {
 enum class Moving { None, Queries, All };
 
 template <class T>
-struct BackwardParams : FusedHeads {
-  using FusedHeads::FusedHeads;
-  // null is zero, but for q, k, v and o
-  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+struct BackwardParams : FusedParams<T> {
+  using FusedParams<T>::FusedParams;
+  // null is zero, but for o
   const T *o = nullptr, *to = nullptr, *g = nullptr, *h = nullptr;
   // null is not wanted
   T *gq = nullptr, *gk = nullptr, *gv = nullptr, *gtq = nullptr, *gtk = nullptr, *gtv = nullptr;

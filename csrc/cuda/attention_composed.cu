@@ -4,9 +4,7 @@
 // oracle.
 #include <cmath>
 #include <initializer_list>
-#include <sstream>
 
-#include "core/attention_args.h"
 #include "cuda/attention.h"
 #include "cuda/attention_product.cuh"
 #include "cuda/attention_rows.cuh"
@@ -20,34 +18,15 @@ using namespace composed;
 constexpr int64_t kMostScratch = int64_t{256} << 20;  // bytes of matrices at a time, or those of one key head
 constexpr int64_t kMostUnits = 256;                   // key heads at a time
 
-std::string describeLength(const Fault& fault) {
-  std::ostringstream text;
-  text << "keyLengths must be in [0, " << (static_cast<uint64_t>(fault.value) >> 32) << "], got "
-       << static_cast<int32_t>(fault.value) << " in row " << fault.position;
-  return text.str();
-}
-
-__global__ void __launch_bounds__(kThreads)
-    checkKeyLengthsKernel(const int32_t* keyLengths, int64_t batch, int64_t keys, FaultRecord* fault, FaultName name) {
-  for (int64_t b = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; b < batch; b += int64_t{gridDim.x} * blockDim.x) {
-    const int32_t length = keyLengths[b];
-    if (length >= 0 && length <= keys) continue;
-    raise(fault, FaultKind::IndexOutOfRange, name, (keys << 32) | static_cast<uint32_t>(length), b);
-  }
-}
-
 // What all launches of one call share: where operands and matrices lie, and the walk over slices of the key heads.
 template <class T>
 class Composition {
   using C = Compute<T>;
 
  public:
-  Composition(Runtime& runtime, const AttentionGeometry& g, const AttentionOperands& in)
-      : runtime_(runtime), g_(g), in_(in), scale_(static_cast<C>(g.scale)) {
-    heads_.keyHeads = g.keyHeads;
-    heads_.group = g.keyHeads == 0 ? 0 : g.queryHeads / g.keyHeads;
-    heads_.keys = g.keys;
-    heads_.keyLengths = in.keyLengths.data<const int32_t>();
+  Composition(Runtime& runtime, const AttentionCall& call)
+      : runtime_(runtime), g_(call.geometry), in_(call.in), scale_(static_cast<C>(g_.scale)), heads_(call) {
+    const AttentionGeometry& g = g_;
     queryRows_ = matrix(g.queryHeads, g.queries, heads_.group);
     keyRows_ = matrix(g.keyHeads, g.keys, 1);
     scores_.member = g.queries * g.keys;
@@ -56,7 +35,6 @@ class Composition {
   }
 
   void forward(const AttentionResults& out) {
-    checkKeyLengths(runtime_, g_, in_.keyLengths, out.o);
     const bool moving = in_.tq || in_.tk;
     forSlices(moving ? 2 : 1, [&](C* const* matrices, int64_t firstRow) {
       C *s = matrices[0], *t = moving ? matrices[1] : nullptr;
@@ -69,11 +47,6 @@ class Composition {
   }
 
   void backward(const AttentionGradients& out, const Tensor& g, const Tensor& h) {
-    for (const Tensor* x : {&out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv}) {
-      if (!*x) continue;
-      checkKeyLengths(runtime_, g_, in_.keyLengths, *x);
-      break;
-    }
     const bool moving = h && (in_.tq || in_.tk);
     forSlices(moving ? 4
               : h    ? 3
@@ -145,21 +118,22 @@ class Composition {
     if (t != nullptr) toScores(t, scale_, {{&in_.tq, &in_.k}, {&in_.q, &in_.tk}});
   }
   void toScores(C* out, C factor, std::initializer_list<Rows> terms) {
-    HeadProduct<T, T, C> p{heads_, g_.queries, g_.keys, g_.dim, KeyAxis::None, false, factor, {out, scores_}};
+    HeadProduct<T, T, C> p{heads_, g_.queries, g_.keys, g_.dim, Axes::QueriesKeys, false, factor, {out, scores_}};
     for (const Rows& term : terms)
       addTerm(p, term.ofQueries->template data<const T>(), queryRows_, *term.ofKeys, keyRows_.transposed());
     launchProduct(runtime_, p);
   }
   void toQueries(const Tensor& out, C factor, std::initializer_list<Weights> terms) {
     if (!out) return;
-    HeadProduct<C, T, T> p{heads_,         g_.queries, g_.dim, g_.keys,
-                           KeyAxis::Inner, false,      factor, {out.data<T>(), queryRows_}};
+    HeadProduct<C, T, T> p{
+        heads_, g_.queries, g_.dim, g_.keys, Axes::QueriesInnerKeys, false, factor, {out.data<T>(), queryRows_}};
     for (const Weights& term : terms) addTerm(p, term.weights, scores_, *term.rows, keyRows_);
     launchProduct(runtime_, p);
   }
   void toKeys(const Tensor& out, C factor, std::initializer_list<Weights> terms) {
     if (!out) return;
-    HeadProduct<C, T, T> p{heads_, g_.keys, g_.dim, g_.queries, KeyAxis::Rows, true, factor, {out.data<T>(), keyRows_}};
+    HeadProduct<C, T, T> p{
+        heads_, g_.keys, g_.dim, g_.queries, Axes::KeysInnerQueries, true, factor, {out.data<T>(), keyRows_}};
     for (const Weights& term : terms) addTerm(p, term.weights, scores_.transposed(), *term.rows, queryRows_);
     launchProduct(runtime_, p);
   }
@@ -168,27 +142,19 @@ class Composition {
   const AttentionGeometry& g_;
   const AttentionOperands& in_;
   const C scale_;
-  AttentionHeads heads_{};
+  AttentionHeads heads_;
   HeadMatrix queryRows_, keyRows_, scores_;
 };
 
 }  // namespace
 
-void checkKeyLengths(Runtime& runtime, const AttentionGeometry& geometry, const Tensor& keyLengths, const Tensor& out) {
-  if (!keyLengths || geometry.batch == 0) return;
-  const FaultName name = runtime.nameFault("attention", ErrorCode::Argument, describeLength, out);
-  launchKernel(runtime, checkKeyLengthsKernel, gridFor(runtime, geometry.batch), keyLengths.data<const int32_t>(),
-               geometry.batch, geometry.keys, runtime.fault(), name);
+void attentionComposed(Runtime& runtime, const AttentionCall& call, const AttentionResults& out) {
+  dispatchFloating(call.in.q.dtype(), [&]<class T>() { Composition<T>(runtime, call).forward(out); });
 }
 
-void attentionComposed(Runtime& runtime, const AttentionGeometry& geometry, const AttentionResults& out,
-                       const AttentionOperands& in) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime, geometry, in).forward(out); });
-}
-
-void attentionVjpComposed(Runtime& runtime, const AttentionGeometry& geometry, const AttentionGradients& out,
-                          const AttentionOperands& in, const Tensor& g, const Tensor& h) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Composition<T>(runtime, geometry, in).backward(out, g, h); });
+void attentionVjpComposed(Runtime& runtime, const AttentionCall& call, const AttentionGradients& out, const Tensor& g,
+                          const Tensor& h) {
+  dispatchFloating(call.in.q.dtype(), [&]<class T>() { Composition<T>(runtime, call).backward(out, g, h); });
 }
 
 }  // namespace flowmap::cuda

@@ -41,29 +41,32 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
 
   const int keyHeads = p.heads / p.group;
   const int head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / keyHeads, headOfBatch = head % keyHeads;
-  const int firstKey = static_cast<int>(blockIdx.x) * kRows;
-  const int64_t keyAt = batch * p.keyBatch + headOfBatch * p.keyHead + firstKey * p.keyRow;
-  const int length = p.keyLengthOf(batch);
+  const TilePlace place(p, p.packed.keyOffsets, batch, static_cast<int>(blockIdx.x), kRows);
+  const int firstKey = place.tile * kRows, length = place.length;
+  if (firstKey >= place.keys.count) return;
+  const int64_t keyRowAt = p.keyRows.at(batch, headOfBatch, place.keys.first + firstKey), keyAt = keyRowAt * p.dim;
   // Query i sees the keys up to i + past, where causal.
-  const int past = p.keys - p.queries, first = p.causal ? max(0, firstKey - past) / kQueries : 0;
-  const int tilesOfHead = firstKey < length ? max(0, (p.queries + kQueries - 1) / kQueries - first) : 0;
+  const int past = place.keys.count - place.queries.count, first = p.causal ? max(0, firstKey - past) / kQueries : 0;
+  const int tilesOfHead = firstKey < length ? max(0, (place.queries.count + kQueries - 1) / kQueries - first) : 0;
   const int tiles = tilesOfHead * p.group;
 
   const auto loadOwn = [&](int at, const T* x) {
     loadTile<kRows, kDim, kThreads>(shared + at, x + keyAt, p.keyRow, x == nullptr ? 0 : length - firstKey, p.dim);
   };
+  const auto firstOf = [&](int tile) { return (first + tile % tilesOfHead) * kQueries; };
+  const auto headOf = [&](int tile) { return headOfBatch * p.group + tile / tilesOfHead; };
   const auto loadQueries = [&](int tile) {
-    const int queryHead = headOfBatch * p.group + tile / tilesOfHead;
-    const int firstQuery = (first + tile % tilesOfHead) * kQueries, left = p.queries - firstQuery;
+    const int queryHead = headOf(tile), firstQuery = firstOf(tile), left = place.queries.count - firstQuery;
     const int stage = tile % Tile::kStages * Shared::kStage;
-    const int64_t from = batch * p.queryBatch + queryHead * p.queryHead + firstQuery * p.queryRow;
+    const int row = place.queries.first + firstQuery;
+    const int64_t from = p.queryRows.at(batch, queryHead, row) * p.dim;
     const auto load = [&](int at, const T* x) {
       loadTile<kQueries, kDim, kThreads>(shared + stage + at, x + from, p.queryRow, x == nullptr ? 0 : left, p.dim);
     };
     load(Shared::kQ, p.q);
     load(Shared::kG, p.g);
     if constexpr (kMoving) load(Shared::kTq, p.tq), load(Shared::kH, p.h);
-    const int64_t rowsFrom = (int64_t{batch} * p.heads + queryHead) * p.queries + firstQuery;
+    const int64_t rowsFrom = (int64_t{batch} * p.heads + queryHead) * p.queries + row;
 #pragma unroll
     for (int i = threadIdx.x; i < Shared::kOtherTiles * kQueries; i += kThreads) {
       const int which = i / kQueries, row = i % kQueries;
@@ -94,12 +97,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
     ptx::cpAsyncWait<0>();
+    if (tile == 0 && !p.kNorm.absent()) {
+      normalizeTile<kRows, kDim, kThreads>(
+          shared + Shared::kK, kAll ? shared + Shared::kTk : nullptr, p.kNorm, keyRowAt, p.keyRows.row,
+          (int64_t{place.group} * keyHeads + headOfBatch) * p.dim, length - firstKey, p.dim);
+    }
+    if (!p.qNorm.absent()) {
+      unsigned char* const queries = shared + stage;
+      const int row = place.queries.first + firstOf(tile);
+      normalizeTile<kQueries, kDim, kThreads>(queries + Shared::kQ, kMoving ? queries + Shared::kTq : nullptr, p.qNorm,
+                                              p.queryRows.at(batch, headOf(tile), row), p.queryRows.row, 0,
+                                              place.queries.count - firstOf(tile), p.dim);
+    }
     __syncthreads();
     // Nobody reads the other stage any more.
     if (tile + 1 < tiles) loadQueries(tile + 1);
     ptx::cpAsyncCommit();
 
-    const int firstQuery = (first + tile % tilesOfHead) * kQueries;
+    const int firstQuery = firstOf(tile);
 #pragma unroll 1
     for (int chunk = 0; chunk < kQueries; chunk += kChunk) {
       const uint32_t at = stage + chunk * TileLayout<kDim>::kRowBytes;
@@ -174,7 +189,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
       }
     }
     storeStrip<kDim>(shared + Shared::kK, warpRow, x, to + keyAt + warpRow * p.keyRow, p.keyRow,
-                     p.keys - firstKey - warpRow, p.dim);
+                     place.keys.count - firstKey - warpRow, p.dim);
   };
   if constexpr (kKeys) store(p.gk, gk, p.scale);
   if constexpr (kKeys && kAll) store(p.gtk, gtk, p.scale);

@@ -24,19 +24,12 @@ struct DqShared {
   static constexpr int kBytes = kKnown + Tile::kRows * static_cast<int>(sizeof(QueryRow));
 };
 
-__device__ __forceinline__ float2 unpackPair(const __nv_bfloat162& pair) { return __bfloat1622float2(pair); }
-__device__ __forceinline__ float2 unpackPair(const __half2& pair) { return __half22float2(pair); }
-
 template <class T>
 __device__ __forceinline__ float dotChunk(const uint4& x, const uint4& y, float sum) {
-  using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
   const uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    Pair a, b;
-    memcpy(&a, &xs[i], sizeof(a));
-    memcpy(&b, &ys[i], sizeof(b));
-    const float2 u = unpackPair(a), w = unpackPair(b);
+    const float2 u = unpackBits<T>(xs[i]), w = unpackBits<T>(ys[i]);
     sum += u.x * w.x + u.y * w.y;
   }
   return sum;
@@ -90,9 +83,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryPlace place(p, kRows);
-  const int firstQuery = place.firstQuery, length = p.keyLengthOf(place.batch), rows = p.queries - firstQuery;
+  const int length = place.length, rows = place.queries.count - place.firstQuery;
+  if (rows <= 0) return;
   // A row sees a prefix of the keys; of an unknown length none.
-  const int reach = p.causal ? firstQuery + 1 + p.keys - p.queries : p.keys;
+  const int reach = p.causal ? place.firstQuery + 1 + place.keys.count - place.queries.count : place.keys.count;
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const bool wanted = p.gq != nullptr || p.gtq != nullptr;
   const int tiles = wanted ? (max(visibleTo(min(rows, kRows) - 1), 0) + kKeys - 1) / kKeys : 0;
@@ -128,13 +122,17 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   const auto ownRows = [&](int at) { return byRows + warpRow * TileLayout<kDim>::kRowBytes + at; };
   QueryRow* const known = reinterpret_cast<QueryRow*>(shared + Shared::kKnown) + warpRow;
   {
-    const int64_t statisticsAt = int64_t{place.head} * p.queries + firstQuery + warpRow;
+    const int64_t statisticsAt = place.statisticsAt(p) + warpRow;
     const int left = rows - warpRow;
     if (lane < 16) {
       known[lane].lse2 = lane < left ? p.lse[statisticsAt + lane] * kLog2E : INFINITY;
       known[lane].mu = kMoving && p.mu != nullptr && lane < left ? p.mu[statisticsAt + lane] : 0;
     }
     ptx::cpAsyncWait<1>();
+    if (!p.qNorm.absent()) {
+      normalizeTile<kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
+                                           place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
+    }
     __syncthreads();
     outputProducts<kDim, kMoving>(known, p, queryAt + warpRow * p.queryRow, statisticsAt, shared + Shared::kG,
                                   shared + Shared::kH, warpRow, left);
@@ -144,6 +142,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
     ptx::cpAsyncWait<0>();
+    if (!p.kNorm.absent()) {
+      unsigned char* const keys = shared + stage;
+      normalizeTile<kKeys, kDim, kThreads>(keys + Shared::kK, kAll ? keys + Shared::kTk : nullptr, p.kNorm,
+                                           place.keyRowAt(p) + tile * (kKeys * p.keyRows.row), p.keyRows.row,
+                                           place.meanAt(p), length - tile * kKeys, p.dim);
+    }
     __syncthreads();
     // Nobody reads the other stage any more.
     if (tile + 1 < tiles) loadKeys(tile + 1);
@@ -187,9 +191,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   // All of it once more: registers are worth more in the loop.
   const QueryPlace end(p, kRows);
   const int64_t storeAt = end.queryAt(p) + warpRow * p.queryRow;
-  const int left = p.queries - end.firstQuery - warpRow;
+  const int left = end.queries.count - end.firstQuery - warpRow;
   // What it is unknown to see has no gradient.
-  const float factor = p.keyLengthOf(end.batch) < 0 ? NAN : p.scale;
+  const float factor = end.length < 0 ? NAN : p.scale;
   const auto store = [&](T* to, float(&x)[kColumns][4]) {
     if (to == nullptr) return;
 #pragma unroll

@@ -25,9 +25,8 @@ struct ForwardTile {
 };
 
 template <class T>
-struct ForwardParams : FusedHeads {
-  using FusedHeads::FusedHeads;
-  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+struct ForwardParams : FusedParams<T> {
+  using FusedParams<T>::FusedParams;
   T *o = nullptr, *to = nullptr;  // to may be null where there are no tangents
   float *lse = nullptr, *mu = nullptr;
 };
@@ -53,18 +52,22 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryPlace place(p, Tile::kRows);
-  const int length = p.keyLengthOf(place.batch), rows = p.queries - place.firstQuery;
+  const int length = place.length, rows = place.queries.count - place.firstQuery;
+  if (rows <= 0) return;
   // A row sees a prefix of the keys; of an unknown length none.
-  const int reach = p.causal ? place.firstQuery + 1 + p.keys - p.queries : p.keys;
+  const int reach = p.causal ? place.firstQuery + 1 + place.keys.count - place.queries.count : place.keys.count;
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
 
   const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
-    const int64_t from = place.keyAt(p) + tile * (kKeys * p.keyRow);
+    // Made anew each time, as registers are worth more: the compiler is not to know the stride of the tile before.
+    int64_t stride = p.keyRow;
+    asm volatile("" : "+l"(stride));
+    const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
-    loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, p.keyRow, left, p.dim);
+    loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, stride, left, p.dim);
     if constexpr (kAll)
-      loadTile<kKeys, kDim, kThreads>(shared + stage + tangentAt, tx + from, p.keyRow, tx == nullptr ? 0 : left, p.dim);
+      loadTile<kKeys, kDim, kThreads>(shared + stage + tangentAt, tx + from, stride, tx == nullptr ? 0 : left, p.dim);
   };
   if (tiles > 0) {
     const int64_t queryAt = place.queryAt(p);
@@ -95,6 +98,16 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     if (tile + 1 < tiles) loadKeys(tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
     ptx::cpAsyncCommit();
     ptx::cpAsyncWait<2>();
+    if (tile == 0 && !p.qNorm.absent()) {
+      normalizeTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
+                                                 place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
+    }
+    if (!p.kNorm.absent()) {
+      unsigned char* const keys = shared + stage;
+      normalizeTile<kKeys, kDim, kThreads>(keys + Shared::kK, kAll ? keys + Shared::kTk : nullptr, p.kNorm,
+                                           place.keyRowAt(p) + tile * (kKeys * p.keyRows.row), p.keyRows.row,
+                                           place.meanAt(p), length - tile * kKeys, p.dim);
+    }
     __syncthreads();
 
     float s[kStrips][kScores][4] = {}, t[kStrips][kMoving ? kScores : 1][4] = {};
@@ -174,8 +187,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 
-  const bool known = length >= 0;
-  const int64_t queryAt = place.queryAt(p), statisticsAt = int64_t{place.head} * p.queries + place.firstQuery;
+  // All of it once more: registers are worth more in the loop.
+  const QueryPlace end(p, Tile::kRows);
+  const bool known = end.length >= 0;
+  const int64_t queryAt = end.queryAt(p), statisticsAt = end.statisticsAt(p);
 #pragma unroll
   for (int m = 0; m < kStrips; ++m) {
     const int strip = warpRow + 16 * m;
@@ -255,18 +270,18 @@ void launchForwardSize(const Runtime& runtime, const ForwardParams<T>& p, int64_
 
 // Element is BFloat16 or Float16.
 template <class Element>
-void launchAttentionForward(const Runtime& runtime, const AttentionGeometry& g, const AttentionResults& out,
-                            const AttentionOperands& in) {
+void launchAttentionForward(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out) {
   using T = TensorCore<Element>;
+  const AttentionOperands& in = call.in;
   const auto read = [](const Tensor& x) { return x ? reinterpret_cast<const T*>(x.data<const Element>()) : nullptr; };
   const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
-  ForwardParams<T> p(g, in.keyLengths);
+  ForwardParams<T> p(call);
   p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
   p.tq = read(in.tq), p.tk = read(in.tk), p.tv = read(in.tv);
   p.o = write(out.o), p.to = write(out.to);
   p.lse = out.lse.data<float>();
   p.mu = out.mu ? out.mu.data<float>() : nullptr;
-  const int64_t heads = g.batch * g.queryHeads;
+  const int64_t heads = call.geometry.batch * call.geometry.queryHeads;
   if (in.tk || in.tv)
     launchForwardSize<T, Tangents::All>(runtime, p, heads);
   else if (in.tq)

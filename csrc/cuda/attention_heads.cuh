@@ -5,25 +5,43 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/attention_args.h"
+#include "cuda/attention.h"
+#include "cuda/attention_normalize.cuh"
+#include "cuda/attention_sequences.cuh"
 #include "cuda/launch.cuh"
 
 namespace flowmap::cuda {
 
+// How far apart rows are, in rows.
+struct HeadRows {
+  int64_t batch, head, row;
+
+  HeadRows(const AttentionGeometry& g, int64_t heads, int64_t tokens)
+      : batch(g.headOffset(1, 0, heads, tokens) / g.dim),
+        head(g.headOffset(0, 1, heads, tokens) / g.dim),
+        row(g.rowStride(heads) / g.dim) {}
+
+  __device__ __forceinline__ int64_t at(int b, int h, int i) const { return b * batch + h * head + i * row; }
+};
+
 struct FusedHeads {
-  const int32_t* keyLengths;                                           // null: all keys
-  int64_t queryBatch, queryHead, queryRow, keyBatch, keyHead, keyRow;  // distances, in elements
+  const int32_t* keyLengths;  // null: all keys
+  PackedSequences packed;
+  HeadRows queryRows, keyRows;
+  int64_t queryRow, keyRow;  // distances of rows, in elements
   int firstHead, heads, group, queries, keys, dim;
   bool causal;
   float scale;
 
-  FusedHeads(const AttentionGeometry& g, const Tensor& lengths)
-      : keyLengths(lengths ? lengths.data<const int32_t>() : nullptr),
-        queryBatch(g.headOffset(1, 0, g.queryHeads, g.queries)),
-        queryHead(g.headOffset(0, 1, g.queryHeads, g.queries)),
+  explicit FusedHeads(const AttentionCall& call) : FusedHeads(call, call.geometry) {}
+
+ private:
+  FusedHeads(const AttentionCall& call, const AttentionGeometry& g)
+      : keyLengths(call.in.keyLengths.data<const int32_t>()),
+        packed(call),
+        queryRows(g, g.queryHeads, g.queries),
+        keyRows(g, g.keyHeads, g.keys),
         queryRow(g.rowStride(g.queryHeads)),
-        keyBatch(g.headOffset(1, 0, g.keyHeads, g.keys)),
-        keyHead(g.headOffset(0, 1, g.keyHeads, g.keys)),
         keyRow(g.rowStride(g.keyHeads)),
         firstHead(0),
         heads(static_cast<int>(g.queryHeads)),
@@ -33,38 +51,94 @@ struct FusedHeads {
         dim(static_cast<int>(g.dim)),
         causal(g.causal),
         scale(static_cast<float>(g.scale)) {}
+};
 
-  // How many keys count; -1 where the length given is none.
-  __device__ __forceinline__ int keyLengthOf(int batch) const {
-    if (keyLengths == nullptr) return keys;
-    const int length = keyLengths[batch];
-    return length < 0 || length > keys ? -1 : length;
+template <class T>
+struct FusedParams : FusedHeads {
+  explicit FusedParams(const AttentionCall& call)
+      : FusedHeads(call),
+        qNorm{call.queries.rows, weightOf(call.in.qWeight), nullptr, nullptr},
+        kNorm{call.keys.rows, weightOf(call.in.kWeight), call.keys.mean, call.keys.tangentMean} {}
+
+  // null is zero, but for q, k and v
+  const T *q = nullptr, *k = nullptr, *v = nullptr, *tq = nullptr, *tk = nullptr, *tv = nullptr;
+  OperandNorm<T> qNorm, kNorm;
+
+ private:
+  static const T* weightOf(const Tensor& weight) {
+    return weight ? static_cast<const T*>(weight.data<void>()) : nullptr;
+  }
+};
+
+// The tile of rows a block has: of one batch row, or of one sequence.
+struct TilePlace {
+  int batch, tile;     // the tile within its sequence
+  int group;           // the batch row or sequence
+  Span queries, keys;  // those of the sequence
+  int length;          // how many keys count; -1 where that is unknown
+
+  // `offsets` are those of the side that has the tiles.
+  __device__ __forceinline__ TilePlace(const FusedHeads& p, const int32_t* offsets, int batch, int block, int tileRows)
+      : batch(batch), tile(block), group(batch), queries{0, p.queries}, keys{0, p.keys}, length(p.keys) {
+    if (!p.packed.absent()) {
+      if (*p.packed.sound == 0) {
+        length = -1;
+        return;
+      }
+      tile = p.packed.tileWithin(offsets, block, tileRows, group);
+      queries = PackedSequences::spanOf(p.packed.queryOffsets, group);
+      keys = PackedSequences::spanOf(p.packed.keyOffsets, group);
+      length = keys.count;
+    } else if (p.keyLengths != nullptr) {
+      const int given = p.keyLengths[batch];
+      length = given < 0 || given > p.keys ? -1 : given;
+    }
   }
 };
 
 // Which queries a block has.
-struct QueryPlace {
-  int head, batch, headOfBatch, firstQuery;  // head through the batch
+struct QueryPlace : TilePlace {
+  int head, headOfBatch, firstQuery;  // head through the batch
 
-  __device__ __forceinline__ QueryPlace(const FusedHeads& p, int tileRows) {
-    head = p.firstHead + static_cast<int>(blockIdx.y), batch = head / p.heads, headOfBatch = head % p.heads;
-    // Under a causal mask the longest first.
-    firstQuery = (p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x)) * tileRows;
+  __device__ __forceinline__ QueryPlace(const FusedHeads& p, int tileRows)
+      // Under a causal mask the longest first.
+      : TilePlace(p, p.packed.queryOffsets, headAt(p) / p.heads,
+                  p.causal ? static_cast<int>(gridDim.x - 1 - blockIdx.x) : static_cast<int>(blockIdx.x), tileRows),
+        head(headAt(p)),
+        headOfBatch(head % p.heads),
+        firstQuery(tile * tileRows) {}
+
+  // Row numbers, and where in memory they are.
+  __device__ __forceinline__ int64_t queryRowAt(const FusedHeads& p) const {
+    return p.queryRows.at(batch, headOfBatch, queries.first + firstQuery);
   }
-  __device__ __forceinline__ int64_t queryAt(const FusedHeads& p) const {
-    return batch * p.queryBatch + headOfBatch * p.queryHead + firstQuery * p.queryRow;
+  __device__ __forceinline__ int64_t keyRowAt(const FusedHeads& p) const {
+    return p.keyRows.at(batch, headOfBatch / p.group, keys.first);
   }
-  __device__ __forceinline__ int64_t keyAt(const FusedHeads& p) const {
-    return batch * p.keyBatch + headOfBatch / p.group * p.keyHead;
+  __device__ __forceinline__ int64_t queryAt(const FusedHeads& p) const { return queryRowAt(p) * p.dim; }
+  __device__ __forceinline__ int64_t keyAt(const FusedHeads& p) const { return keyRowAt(p) * p.dim; }
+  // The key head's place in the means.
+  __device__ __forceinline__ int64_t meanAt(const FusedHeads& p) const {
+    return (int64_t{group} * (p.heads / p.group) + headOfBatch / p.group) * p.dim;
+  }
+  // Of what there is one of for each query.
+  __device__ __forceinline__ int64_t statisticsAt(const FusedHeads& p) const {
+    return int64_t{head} * p.queries + queries.first + firstQuery;
+  }
+
+ private:
+  static __device__ __forceinline__ int headAt(const FusedHeads& p) {
+    return p.firstHead + static_cast<int>(blockIdx.y);
   }
 };
 
 // A block for Tile::kRows of the `tokens` of each head.
 template <class Tile, class Params>
 void launchHeads(const Runtime& runtime, void (*kernel)(Params), int bytes, Params p, int tokens, int64_t heads) {
+  if (tokens == 0) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "cudaFuncSetAttribute");
   constexpr int64_t kMost = 65535;
-  const auto blocks = static_cast<unsigned>((tokens + Tile::kRows - 1) / Tile::kRows);
+  const auto blocks = static_cast<unsigned>(p.packed.tilesOf(tokens, Tile::kRows));
   for (int64_t first = 0; first < heads; first += kMost) {
     p.firstHead = static_cast<int>(first);
     const dim3 grid(blocks, static_cast<unsigned>(std::min(kMost, heads - first)));

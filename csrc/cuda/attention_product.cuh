@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/dispatch.h"
+#include "cuda/attention_sequences.cuh"
 #include "cuda/launch.cuh"
 
 namespace flowmap::cuda::composed {
@@ -14,14 +15,24 @@ namespace flowmap::cuda::composed {
 // The heads of one launch. A unit is a key head with the `group` query heads that share it; units are numbered through
 // the batch, and this launch has `count` of them from `first` on.
 struct AttentionHeads {
-  int64_t first, count, keyHeads, group;
-  int64_t keys;
+  int64_t first = 0, count = 0, keyHeads, group;
+  int64_t queries, keys;
   const int32_t* keyLengths;  // [batch]; null: all keys
+  PackedSequences packed;
+
+  explicit AttentionHeads(const AttentionCall& call)
+      : keyHeads(call.geometry.keyHeads),
+        group(keyHeads == 0 ? 0 : call.geometry.queryHeads / keyHeads),
+        queries(call.geometry.queries),
+        keys(call.geometry.keys),
+        keyLengths(call.in.keyLengths.data<const int32_t>()),
+        packed(call) {}
 
   __device__ __forceinline__ int64_t batchOf(int64_t unit) const { return (first + unit) / keyHeads; }
   __device__ __forceinline__ int64_t keyHeadOf(int64_t unit) const { return (first + unit) % keyHeads; }
   // How many keys count; -1 where the length given is none.
   __device__ __forceinline__ int64_t lengthOf(int64_t unit) const {
+    if (!packed.absent() && *packed.sound == 0) return -1;
     if (keyLengths == nullptr) return keys;
     const int32_t length = keyLengths[batchOf(unit)];
     return length < 0 || length > keys ? -1 : length;
@@ -55,15 +66,16 @@ struct ProductTerm {
   HeadOperand<const B> b;
 };
 
-// What the keys are to a product, whose sums then end, or whose rows are zero, where they do not count.
-enum class KeyAxis { None, Inner, Rows };
+// What a product's rows are, and what its columns or its inner axis. Sums over keys end where they do not count, and
+// rows of such keys are zero.
+enum class Axes { QueriesKeys, QueriesInnerKeys, KeysInnerQueries };
 
 // out [m, n] = factor · Σ terms, for every query head, or for every unit with its query heads added up (`joined`).
 template <class A, class B, class Out>
 struct HeadProduct {
   AttentionHeads heads;
   int64_t m, n, k;
-  KeyAxis keyAxis;
+  Axes axes;
   bool joined;
   Compute<B> factor;
   HeadOperand<Out> out;
@@ -102,22 +114,35 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks<Compute<B>>)
   using C = Compute<B>;
   __shared__ ProductTile<C> left, right;
   const int ty = threadIdx.x / kProductSide, tx = threadIdx.x % kProductSide;
-  const int64_t down = (p.m + kProductTile - 1) / kProductTile, across = (p.n + kProductTile - 1) / kProductTile;
+  const int64_t down = p.heads.packed.tilesOf(p.m, kProductTile), across = (p.n + kProductTile - 1) / kProductTile;
   const int64_t members = p.joined ? 1 : p.heads.group, added = p.joined ? p.heads.group : 1;
   for (int64_t block = blockIdx.x; block < p.heads.count * members * down * across; block += gridDim.x) {
-    const int64_t column = block % across * kProductTile, row = block / across % down * kProductTile;
+    const int64_t column = block % across * kProductTile;
     const int64_t head = block / (across * down), unit = head / members, member = head % members;
     const int64_t length = p.heads.lengthOf(unit);
-    const int64_t k = p.keyAxis == KeyAxis::Inner ? max(length, int64_t{0}) : p.k;
+    int64_t row = block / across % down * kProductTile, rows = p.m;  // up to where they are the same sequence's
+    int64_t inner = 0, k = p.axes == Axes::QueriesInnerKeys ? max(length, int64_t{0}) : p.k;  // from, and up to
+    if (!p.heads.packed.absent() && length >= 0) {
+      const PackedSequences& packed = p.heads.packed;
+      const bool ofKeys = p.axes == Axes::KeysInnerQueries;
+      const int32_t *own = ofKeys ? packed.keyOffsets : packed.queryOffsets,
+                    *others = ofKeys ? packed.queryOffsets : packed.keyOffsets;
+      int sequence;
+      const int tile = packed.tileWithin(own, static_cast<int>(row / kProductTile), kProductTile, sequence);
+      const Span span = PackedSequences::spanOf(own, sequence), over = PackedSequences::spanOf(others, sequence);
+      row = span.first + int64_t{tile} * kProductTile, rows = span.end();
+      if (p.axes != Axes::QueriesKeys) inner = over.first, k = over.end();
+    }
+    if (row >= rows) continue;
     C total[kProductEach][kProductEach] = {};
     for (int index = 0; index < p.terms; ++index) {
       const ProductTerm<A, B>& term = p.term[index];
       for (int64_t m = member; m < member + added; ++m) {
         const A* a = term.a.data + term.a.at.begin(p.heads, unit, m) + row * term.a.at.row;
         const B* b = term.b.data + term.b.at.begin(p.heads, unit, m) + column * term.b.at.column;
-        for (int64_t from = 0; from < k; from += kProductDepth) {
+        for (int64_t from = inner; from < k; from += kProductDepth) {
           __syncthreads();
-          loadTile<C>(left, a + from * term.a.at.column, term.a.at.row, term.a.at.column, p.m - row, k - from);
+          loadTile<C>(left, a + from * term.a.at.column, term.a.at.row, term.a.at.column, rows - row, k - from);
           loadTile<C>(right, b + from * term.b.at.row, term.b.at.column, term.b.at.row, p.n - column, k - from);
           __syncthreads();
           C run[kProductEach][kProductEach] = {};  // joins the rest at its end: a long sum rounds once per run
@@ -143,7 +168,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks<Compute<B>>)
       }
     }
     const C factor = length < 0 ? static_cast<C>(NAN) : p.factor;  // nothing is known about this batch row
-    const int64_t counting = p.keyAxis == KeyAxis::Rows && length >= 0 ? length : p.m;
+    const int64_t counting = p.axes == Axes::KeysInnerQueries && length >= 0 ? length : p.m;
     Out* out = p.out.data + p.out.at.begin(p.heads, unit, member);
 #pragma unroll
     for (int i = 0; i < kProductEach; ++i) {
@@ -151,7 +176,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks<Compute<B>>)
 #pragma unroll
       for (int j = 0; j < kProductEach; ++j) {
         const int64_t x = column + tx + j * kProductSide;
-        if (y >= p.m || x >= p.n) continue;
+        if (y >= rows || x >= p.n) continue;
         out[y * p.out.at.row + x * p.out.at.column] = static_cast<Out>(y < counting ? total[i][j] * factor : C(0));
       }
     }
@@ -160,7 +185,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks<Compute<B>>)
 
 template <class A, class B, class Out>
 void launchProduct(const Runtime& runtime, const HeadProduct<A, B, Out>& p) {
-  const int64_t down = (p.m + kProductTile - 1) / kProductTile, across = (p.n + kProductTile - 1) / kProductTile;
+  const int64_t down = p.heads.packed.tilesOf(p.m, kProductTile), across = (p.n + kProductTile - 1) / kProductTile;
   const int64_t blocks = p.heads.count * (p.joined ? 1 : p.heads.group) * down * across;
   if (blocks == 0) return;
   const Grid grid{dim3(static_cast<unsigned>(std::min<int64_t>(blocks, 1 << 20))), dim3(kProductThreads)};

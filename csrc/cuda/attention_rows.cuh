@@ -16,11 +16,24 @@ struct RowsShape {
   bool causal;
 
   __host__ __device__ int64_t rows() const { return heads.count * heads.group * queries; }
-  // A row sees a prefix of the keys; -1 where their number is unknown.
-  __device__ __forceinline__ int64_t visible(int64_t row) const {
+  // A row sees `count` keys from `first` on: a prefix of the keys, or of its sequence's.
+  struct Visible {
+    int64_t first, count;
+    bool known;
+  };
+  __device__ __forceinline__ Visible visible(int64_t row) const {
     const int64_t length = heads.lengthOf(row / queries / heads.group);
-    if (!causal || length < 0) return length;
-    return min(max(row % queries + 1 + heads.keys - queries, int64_t{0}), length);
+    if (length < 0) return {0, 0, false};
+    int64_t query = row % queries, all = queries, first = 0, keys = heads.keys, count = length;
+    if (!heads.packed.absent()) {
+      const PackedSequences& packed = heads.packed;
+      const int sequence = packed.sequenceOf(packed.queryOffsets, static_cast<int>(query));
+      const Span own = PackedSequences::spanOf(packed.queryOffsets, sequence);
+      const Span others = PackedSequences::spanOf(packed.keyOffsets, sequence);
+      query -= own.first, all = own.count, first = others.first, keys = count = others.count;
+    }
+    if (causal) count = min(max(query + 1 + keys - all, int64_t{0}), count);
+    return {first, count, true};
   }
 };
 
@@ -28,6 +41,13 @@ struct RowsShape {
 template <class Body>
 __device__ __forceinline__ void forOwn(int64_t begin, int64_t end, Body body) {
   for (int64_t j = begin + threadIdx.x % kWarp; j < end; j += kWarp) body(j);
+}
+
+// The keys of a row that it does not see, counted from the first that it sees.
+template <class Body>
+__device__ __forceinline__ void forOthers(const RowsShape::Visible& visible, int64_t keys, const Body& body) {
+  forOwn(-visible.first, 0, body);
+  forOwn(visible.count, keys - visible.first, body);
 }
 
 // s becomes its softmax -> the logarithm of the sum of its exponentials, +∞ for an empty row.
@@ -67,21 +87,22 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t keys = shape.heads.keys, rows = shape.rows();
   for (int64_t row = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp; row < rows;
        row += int64_t{gridDim.x} * kThreads / kWarp) {
-    const int64_t visible = shape.visible(row), n = max(visible, int64_t{0});
-    C* p = s + row * keys;
+    const RowsShape::Visible visible = shape.visible(row);
+    const int64_t n = visible.count, at = row * keys + visible.first;
+    C* p = s + at;
     const C logarithm = softmaxRow(p, n);
     C mean = 0;
     if (t != nullptr) {
-      C* x = t + row * keys;
+      C* x = t + at;
       mean = centerRow(x, p, n);
       forOwn(0, n, [&](int64_t j) { x[j] *= p[j]; });
-      forOwn(n, keys, [&](int64_t j) { x[j] = 0; });
+      forOthers(visible, keys, [&](int64_t j) { x[j] = 0; });
     }
-    forOwn(n, keys, [&](int64_t j) { p[j] = 0; });
+    forOthers(visible, keys, [&](int64_t j) { p[j] = 0; });
     if (threadIdx.x % kWarp != 0) continue;
     const C unknown = static_cast<C>(NAN);
-    lse[row] = visible < 0 ? unknown : logarithm;
-    if (mu != nullptr) mu[row] = visible < 0 ? unknown : mean;
+    lse[row] = visible.known ? logarithm : unknown;
+    if (mu != nullptr) mu[row] = visible.known ? mean : unknown;
   }
 }
 
@@ -93,7 +114,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t keys = shape.heads.keys, rows = shape.rows();
   for (int64_t row = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp; row < rows;
        row += int64_t{gridDim.x} * kThreads / kWarp) {
-    const int64_t n = max(shape.visible(row), int64_t{0}), at = row * keys;
+    const RowsShape::Visible visible = shape.visible(row);
+    const int64_t n = visible.count, at = row * keys + visible.first;
     C* p = s + at;
     softmaxRow(p, n);
     if (t != nullptr) centerRow(t + at, p, n);
@@ -103,9 +125,9 @@ __global__ void __launch_bounds__(kThreads)
     for (C* x : {t, d, r}) {
       if (x == nullptr) continue;
       forOwn(0, n, [&](int64_t j) { x[at + j] *= p[j]; });
-      forOwn(n, keys, [&](int64_t j) { x[at + j] = 0; });
+      forOthers(visible, keys, [&](int64_t j) { x[at + j] = 0; });
     }
-    forOwn(n, keys, [&](int64_t j) { p[j] = 0; });
+    forOthers(visible, keys, [&](int64_t j) { p[j] = 0; });
   }
 }
 

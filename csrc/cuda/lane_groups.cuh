@@ -11,6 +11,13 @@ namespace flowmap::cuda {
 constexpr int kWarp = 32;
 constexpr int kMostWarps = 16;  // of a block that joins groups
 
+// The least power of two that is not below n, at most `most`.
+inline int lanesFor(int64_t n, int most) {
+  int lanes = 1;
+  while (lanes < n && lanes < most) lanes *= 2;
+  return lanes;
+}
+
 template <class C>
 struct Plus {
   __device__ __forceinline__ C operator()(C a, C b) const { return a + b; }

@@ -170,13 +170,6 @@ __device__ __forceinline__ Centre<kValues, C> centreOf(Row& row, C dim, int lane
   return centre;
 }
 
-// The least power of two that is not below n, at most `most`.
-inline int lanesFor(int64_t n, int most) {
-  int lanes = 1;
-  while (lanes < n && lanes < most) lanes *= 2;
-  return lanes;
-}
-
 template <class T>
 T* dataOrNull(const Tensor& t) {
   return t ? t.data<T>() : nullptr;

@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <array>
 #include <limits>
 
 #include "core/attention_args.h"
@@ -11,15 +12,14 @@ namespace {
 
 constexpr int64_t kMaxDim = 256;
 
-// Copies the optional operands to where they belong.
-void takeOptions(const char* op, AttentionOperands& in, const OptionalTensors& weights,
-                 const OptionalTensors& sequences) {
+AttentionOperands operandsOf(const char* op, const std::array<Tensor, 6>& values, const OptionalTensors& weights,
+                             const OptionalTensors& sequences) {
   if (weights.size() != 2) fail(ErrorCode::Argument, op, "weights must be 2 tensors or nulls, got ", weights.size());
   if (sequences.size() != 3) {
     fail(ErrorCode::Argument, op, "sequences must be 3 tensors or nulls, got ", sequences.size());
   }
-  in.qWeight = weights[0], in.kWeight = weights[1];
-  in.keyLengths = sequences[0], in.queryOffsets = sequences[1], in.keyOffsets = sequences[2];
+  const auto& [q, k, v, tq, tk, tv] = values;
+  return {q, k, v, tq, tk, tv, sequences[0], sequences[1], sequences[2], weights[0], weights[1]};
 }
 
 void checkCounts(const char* op, const char* argument, const Tensor& counts, const Tensor& q, int64_t size) {
@@ -138,8 +138,7 @@ std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Ten
                                      const OptionalTensors& sequences, const std::string& layout, bool causal,
                                      double scale, bool normalize, double eps, bool centerKeys) {
   const char* op = "attention";
-  AttentionOperands in{q, k, v};
-  takeOptions(op, in, weights, sequences);
+  const AttentionOperands in = operandsOf(op, {q, k, v}, weights, sequences);
   const AttentionGeometry g = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   const AttentionResults out{Tensor::emptyLike(q), rowScalars(g, q), {}, {}};
   launchForward(op, g, in, out);
@@ -153,8 +152,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attentionJvp(const Tensor& q, const T
                                                         bool causal, double scale, bool normalize, double eps,
                                                         bool centerKeys) {
   const char* op = "attentionJvp";
-  AttentionOperands in{q, k, v, tq, tk, tv};
-  takeOptions(op, in, weights, sequences);
+  const AttentionOperands in = operandsOf(op, {q, k, v, tq, tk, tv}, weights, sequences);
   const AttentionGeometry g = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   const AttentionResults out{Tensor::emptyLike(q), rowScalars(g, q), Tensor::emptyLike(q), rowScalars(g, q)};
   launchForward(op, g, in, out);
@@ -168,8 +166,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> atten
     const std::string& layout, bool causal, double scale, bool normalize, double eps, bool centerKeys,
     const std::vector<int64_t>& needs) {
   const char* op = "attentionJvpVjp";
-  AttentionOperands in{q, k, v, tq, tk, tv};
-  takeOptions(op, in, weights, sequences);
+  const AttentionOperands in = operandsOf(op, {q, k, v, tq, tk, tv}, weights, sequences);
   const AttentionGeometry geometry = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
   checkSame(op, "o", o, q);
   checkSame(op, "to", to, q);

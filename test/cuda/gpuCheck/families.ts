@@ -201,6 +201,10 @@ export const families: Readonly<Record<string, Family>> = {
         const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
         return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
       }),
+  attention_checks: (device) => {
+    const [q, keyLengths] = [matrix(device, 'bfloat16', [300, 1, 3, 8]), indices(device, 300, 4)];
+    return [attention(q, q, q, { keyLengths })];
+  },
   attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
   attention_backward_float16: (device) => fusedBackward(device, 'float16'),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),

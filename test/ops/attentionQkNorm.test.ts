@@ -1,0 +1,304 @@
+// QKNorm inside attention is QKNorm before it: values, tangents and all gradients, the weights' included, with every mask.
+// And keys less their mean: the same mathematics, with less rounding.
+import { type AttentionOptions, memory, type Tensor } from '../../lib';
+import { native } from '../../lib/native';
+import { attentionSettings } from '../../lib/ops/attention';
+import { attentionGradientsOf } from '../support/attentionGradients';
+import { relativeError, sample } from '../support/checkOp';
+import { on } from '../support/deviceLibrary';
+import { describeOnDevices } from '../support/devices';
+import { type FloatingDType, floatingDTypes, tolerances } from '../support/tolerances';
+
+/** Of the devices, those that know QKNorm inside attention and centred keys. */
+const labels = ['cpu'];
+
+const eps = 1e-3;
+const names = ['o', 'to', 'gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv', 'gqWeight', 'gkWeight'];
+
+interface Setting {
+  q: number[];
+  k: number[];
+  options?: (int32: (...values: number[]) => Tensor) => AttentionOptions;
+}
+const settings: [string, Setting][] = [
+  ['one tile', { q: [2, 3, 5, 6], k: [2, 3, 7, 6] }],
+  ['several tiles', { q: [1, 2, 130, 40], k: [1, 2, 150, 40] }],
+  ['a causal mask', { q: [1, 2, 40, 24], k: [1, 2, 70, 24], options: () => ({ causal: true }) }],
+  ['grouped heads', { q: [2, 20, 6, 8], k: [2, 33, 2, 8], options: () => ({ layout: 'BSHD', scale: 2 }) }],
+  ['key lengths', { q: [3, 2, 9, 8], k: [3, 1, 80, 8], options: (int32) => ({ keyLengths: int32(66, 0, 80) }) }],
+  [
+    'packed sequences',
+    {
+      q: [50, 4, 8],
+      k: [90, 2, 8],
+      options: (int32) => ({ causal: true, queryOffsets: int32(0, 5, 5, 8, 50), keyOffsets: int32(0, 7, 9, 9, 90) }),
+    },
+  ],
+  ['heads of one number', { q: [1, 1, 4, 1], k: [1, 1, 5, 1] }],
+];
+
+describeOnDevices('QKNorm inside attention', (device, label) => {
+  if (!labels.includes(label)) {
+    it.skip('is not known there yet', () => {});
+    return;
+  }
+  const { attention, checkOp, dispose, grad, jvp, ones, rmsNorm, tensor, vjp, zeros } = on(device);
+  const int32 = (...values: number[]) => tensor(Int32Array.from(values));
+
+  const operandsOf = ({ q, k }: Setting, dtype: FloatingDType) =>
+    [q, k, k, q, k, k, q, q, q.slice(-1), q.slice(-1)].map((shape, i) => {
+      const { values } = sample(shape, i + 1);
+      return tensor(
+        Float64Array.from(values, (x) => (i >= 8 ? 1 + 0.3 * x : i < 2 ? 3 * x : x)),
+        { shape, dtype },
+      );
+    });
+
+  /** All results, with QKNorm inside or before. */
+  function everything(operands: readonly Tensor[], setting: Setting, inside: boolean, weighted = true): Float64Array[] {
+    const [q, k, v, tq, tk, tv, g, h, wq, wk] = operands as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const options = setting.options?.(int32) ?? {};
+    const f = (a: Tensor, b: Tensor, c: Tensor, u: Tensor | null, w: Tensor | null) =>
+      inside
+        ? attention(a, b, c, { ...options, qkNorm: { qWeight: u, kWeight: w, eps } })
+        : attention(rmsNorm(a, u, { eps }), rmsNorm(b, w, { eps }), c, options);
+    const both = (...x: Tensor[]) =>
+      jvp(
+        (a: Tensor, b: Tensor, c: Tensor) => f(a, b, c, x[6] ?? null, x[7] ?? null),
+        [x[0]!, x[1]!, x[2]!],
+        [x[3], x[4], x[5]],
+      );
+    const [values, pullback] = vjp(both, [q, k, v, tq, tk, tv, ...(weighted ? [wq, wk] : [])]);
+    const results = [...values, ...(pullback([g, h]) as Tensor[])].map((x) => Float64Array.from(x.dataSync()));
+    pullback.dispose();
+    return results;
+  }
+
+  it.each(settings)('gives what QKNorm before attention gives: %s', (_, setting) => {
+    // In 16 bits both normalised tensors are rounded outside, and their gradients; inside nothing but the results.
+    for (const dtype of floatingDTypes) {
+      const operands = operandsOf(setting, dtype);
+      const wide = operands.map((x) => tensor(Float64Array.from(x.dataSync()), { shape: x.shape, dtype: 'float64' }));
+      for (const weighted of [true, false]) {
+        const found = everything(operands, setting, true, weighted);
+        const expected = everything(wide, setting, false, weighted);
+        const allowed = { float64: 1e-12, float32: 4e-6, bfloat16: 0.024, float16: 3e-3 }[dtype];
+        for (const [i, x] of found.entries()) {
+          // A head of one number is normalised to its sign: the gradients are what rounding leaves.
+          const error = setting.q[3] === 1 ? relativeError(x, expected[i]!) / 1e3 : relativeError(x, expected[i]!);
+          if (!(error <= allowed)) throw new Error(`${names[i]} in ${dtype}: ${error}, allowed ${allowed}`);
+        }
+      }
+      dispose([operands, wide]);
+    }
+  });
+
+  it('errs no more in 16 bits than QKNorm before attention', () => {
+    const setting = settings[1]![1];
+    for (const dtype of ['bfloat16', 'float16'] as const) {
+      const operands = operandsOf(setting, dtype);
+      const wide = operands.map((x) => tensor(Float64Array.from(x.dataSync()), { shape: x.shape, dtype: 'float64' }));
+      const exact = everything(wide, setting, false);
+      const [inside, before] = [true, false].map((x) => everything(operands, setting, x)) as [
+        Float64Array[],
+        Float64Array[],
+      ];
+      for (const [i, x] of exact.entries()) {
+        expect(relativeError(inside[i]!, x)).toBeLessThanOrEqual(1.05 * relativeError(before[i]!, x));
+      }
+    }
+  });
+
+  it('moves with its weights', () => {
+    const { q, k } = settings[0]![1];
+    const [x, y, v, tx, , , , , wq, wk] = operandsOf({ q, k }, 'float64') as Tensor[];
+    const f = (inside: boolean) => (a: Tensor, u: Tensor, w: Tensor) =>
+      inside
+        ? attention(a, y!, v!, { qkNorm: { qWeight: u, kWeight: w, eps } })
+        : attention(rmsNorm(a, u, { eps }), rmsNorm(y!, w, { eps }), v!);
+    const tangents = [tx!, sample([6], 30), sample([6], 31)].map((t) =>
+      'dataSync' in t ? t : tensor(Float64Array.from(t.values), { shape: t.shape }),
+    ) as Tensor[];
+    for (const some of [[0, 1, 2], [1], [2], [0]]) {
+      const moving = tangents.map((t, i) => (some.includes(i) ? t : null)) as [Tensor | null, Tensor | null, null];
+      const [inside, before] = [true, false].map((way) => jvp(f(way), [x!, wq!, wk!], moving));
+      for (const i of [0, 1] as const)
+        expect(relativeError(inside![i].dataSync(), before![i].dataSync())).toBeLessThan(1e-12);
+    }
+  });
+
+  it.each([
+    ['causal', { q: [1, 2, 3, 4], k: [1, 1, 4, 4], options: () => ({ causal: true }) }],
+    [
+      'packed',
+      { q: [4, 2, 3], k: [5, 1, 3], options: (int) => ({ queryOffsets: int(0, 3, 4), keyOffsets: int(0, 2, 5) }) },
+    ],
+  ] as [string, Setting][])('differentiates to third order, by finite differences: %s', (_, setting) => {
+    const options = { ...setting.options!(int32), centerKeys: true };
+    const samples = [setting.q, setting.k, setting.k, setting.q.slice(-1), setting.q.slice(-1)].map((shape, i) =>
+      sample(shape, i + 1),
+    );
+    const f = (...[a, b, c, u, w]: Tensor[]) =>
+      attention(a!, b!, c!, { ...options, qkNorm: { qWeight: u!, kWeight: w!, eps } });
+    const tq = tensor(Float64Array.from(sample(setting.q, 9).values), { shape: setting.q });
+    const tk = tensor(Float64Array.from(sample(setting.k, 10).values), { shape: setting.k });
+    const given = { dtypes: [], tolerance: 1e-5 };
+    checkOp(f, samples, given);
+    checkOp(
+      (...x) => jvp((a: Tensor, b: Tensor) => f(a, b, ...x.slice(2)), [x[0]!, x[1]!], [tq, tk])[1],
+      samples,
+      given,
+    );
+    checkOp(
+      (...x) =>
+        grad((b: Tensor) =>
+          f(x[0]!, b, ...x.slice(2))
+            .square()
+            .sum(),
+        )(x[1]!) as Tensor,
+      samples,
+      given,
+    );
+  });
+
+  it('does not see what lies beyond the keys that count, be it NaN', () => {
+    const setting = settings[4]![1];
+    const run = (fill: number) => {
+      const operands = operandsOf(setting, 'float32').map((x, i) => {
+        if (x.shape[2] !== 80) return x;
+        const values = x.dataSync().map((y, at) => (at < 80 * 8 && at >= 66 * 8 ? fill : y)) as Float32Array;
+        return tensor(values, { shape: x.shape, dtype: i >= 0 ? 'float32' : 'float64' });
+      });
+      return everything(operands, setting, true);
+    };
+    expect(run(Number.NaN)).toEqual(run(0));
+  });
+
+  it('keeps less for the backward pass than QKNorm before attention', () => {
+    const shape = [2, 4, 64, 32];
+    const [q, k, v] = [1, 2, 3].map((seed) => tensor(Float32Array.from(sample(shape, seed).values), { shape })) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const kept = (f: (a: Tensor, b: Tensor, c: Tensor) => Tensor) => {
+      const before = memory().bytes;
+      const [o, pullback] = vjp(f, [q, k, v]);
+      o.dataSync();
+      const bytes = memory().bytes - before;
+      pullback.dispose();
+      o.dispose();
+      return bytes;
+    };
+    const inside = kept((a, b, c) => attention(a, b, c, { qkNorm: true }));
+    const outside = kept((a, b, c) => attention(rmsNorm(a), rmsNorm(b), c));
+    expect(outside - inside).toBeGreaterThanOrEqual(2 * 4 * q.size);
+  });
+
+  it.each([
+    ['a weight of another shape', { qWeight: zeros([5]) }, /attention: qWeight must have shape \[4\], got \[5\]/],
+    ['a weight of another dtype', { kWeight: zeros([4], { dtype: 'float64' }) }, /attention: kWeight must be float32/],
+    ['an eps of zero', { eps: 0 }, /attention: eps must be a positive finite number, got 0/],
+    ['a negative eps', { eps: -1 }, /attention: eps must be a positive finite number, got -1/],
+    ['no options at all', 'yes' as never, /attention: qkNorm must be a boolean or an object, got yes/],
+    ['null', null as never, /attention: qkNorm must be a boolean or an object, got null/],
+  ] as [string, object, RegExp][])('names what does not fit: %s', (_, qkNorm, message) => {
+    const x = ones([1, 1, 3, 4]);
+    expect(() => attention(x, x, x, { qkNorm })).toThrow(message);
+  });
+
+  it('names weights without QKNorm', () => {
+    const x = ones([1, 1, 3, 4])._handle;
+    const attributes = { layout: 'BHSD' as const, causal: false, scale: 1, normalize: false, eps, centerKeys: false };
+    for (const [at, name] of ['qWeight', 'kWeight'].entries()) {
+      const weights = [at === 0 ? ones([4])._handle : null, at === 1 ? ones([4])._handle : null];
+      expect(() => native.attention(x, x, x, ...attentionSettings(weights, attributes))).toThrow(
+        `attention: ${name} must be absent without QKNorm`,
+      );
+    }
+  });
+});
+
+describeOnDevices('attention with centred keys', (device, label) => {
+  if (!labels.includes(label)) {
+    it.skip('is not known there yet', () => {});
+    return;
+  }
+  const { attention, jvp, tensor, vjp } = on(device);
+  const int32 = (...values: number[]) => tensor(Int32Array.from(values));
+
+  function everything(operands: readonly Tensor[], options: AttentionOptions): Float64Array[] {
+    const [q, k, v, tq, tk, tv, g, h] = operands as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+    const f = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, options);
+    const [values, pullback] = vjp(
+      (...x: Tensor[]) => jvp(f, [x[0]!, x[1]!, x[2]!], [x[3], x[4], x[5]]),
+      [q, k, v, tq, tk, tv],
+    );
+    return [...values, ...(pullback([g, h]) as Tensor[])].map((x) => Float64Array.from(x.dataSync()));
+  }
+  const operandsOf = (q: number[], k: number[], dtype: FloatingDType, offset: number) =>
+    [q, k, k, q, k, k, q, q].map((shape, i) => {
+      const dim = shape[shape.length - 1]!;
+      const { values } = sample(shape, i + 1);
+      const shift = (at: number) => (i === 1 ? offset * Math.sin(1 + (at % dim)) : i === 4 ? Math.cos(at % dim) : 0);
+      return tensor(
+        Float64Array.from(values, (x, at) => x + shift(at)),
+        { shape, dtype },
+      );
+    });
+
+  it.each(settings)('gives the same but for rounding: %s', (_, setting) => {
+    for (const qkNorm of [false, true]) {
+      const operands = operandsOf(setting.q, setting.k, 'float64', 3);
+      const options = { ...setting.options?.(int32), qkNorm };
+      const plain = everything(operands, options);
+      const centred = everything(operands, { ...options, centerKeys: true });
+      for (const [i, x] of centred.entries()) {
+        const size = Math.max(...plain.map((y) => Math.sqrt(y.reduce((sum, z) => sum + z * z, 0))));
+        const difference = Math.sqrt(x.reduce((sum, y, at) => sum + (y - plain[i]![at]!) ** 2, 0));
+        expect(difference).toBeLessThan(1e-12 * size);
+      }
+    }
+  });
+
+  it('is no worse for keys with a large common part, in any type', () => {
+    const [batch, heads, queries, keys, dim] = [1, 2, 130, 150, 64];
+    const [q, k] = [[batch, heads, queries, dim], [batch, heads, keys, dim]] as [number[], number[]]; // biome-ignore format: a row
+    for (const dtype of ['bfloat16', 'float16', 'float32'] as const) {
+      const operands = operandsOf(q, k, dtype, 8);
+      const stored = operands.map((x) => Float64Array.from(x.dataSync()));
+      const sizes = { batch, heads, keyHeads: heads, queries, keys, dim };
+      const exact = attentionGradientsOf(stored.slice(0, 6), [stored[6]!, stored[7]!], sizes, {});
+      const [plain, centred] = [false, true].map((centerKeys) => everything(operands, { centerKeys }).slice(2)) as [
+        Float64Array[],
+        Float64Array[],
+      ];
+      // gq and gtq. In 16 bits the results' own rounding is nearly all of it.
+      for (const i of [0, 3]) {
+        const [with_, without] = [relativeError(centred[i]!, exact[i]!), relativeError(plain[i]!, exact[i]!)];
+        expect(with_).toBeLessThanOrEqual(1.05 * without);
+        expect(with_).toBeLessThan(tolerances[dtype]);
+      }
+    }
+  });
+
+  it('lets a key that is not finite spoil what sees it alone', () => {
+    const operands = operandsOf([1, 1, 6, 4], [1, 1, 6, 4], 'float32', 1);
+    const k = operands[1]!.dataSync() as Float32Array;
+    k[5 * 4 + 1] = Number.NaN;
+    operands[1] = tensor(k, { shape: [1, 1, 6, 4] });
+    const o = attention(operands[0]!, operands[1]!, operands[2]!, { causal: true, centerKeys: true }).dataSync();
+    expect([...o].map(Number.isFinite)).toEqual([...Array(20).fill(true), ...Array(4).fill(false)]);
+  });
+});
