@@ -16,6 +16,7 @@ struct Grid {
   size_t sharedBytes = 0;
 };
 
+// A launch in clusters of `blocks` along x.
 struct ClusterConfig {
   ClusterConfig(const Runtime& runtime, int blocks, const Grid& grid) {
     attribute.id = cudaLaunchAttributeClusterDimension;

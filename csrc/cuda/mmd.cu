@@ -185,7 +185,8 @@ class Mmd {
     int64_t bytes;
   };
 
-  // A group in the shared memory of `blocks`, a slice of the features in each; none where it does not fit.
+  // A group in the shared memory of `blocks`, a slice of the features in each; none where it does not fit. There is
+  // room for all gradients, wanted or not: how sums are cut, and so their bits, do not depend on what is asked for.
   template <int kEach>
   std::optional<Cut> cutOf(int blocks) const {
     // Slices begin where memory has lines of 128 bytes.
@@ -204,9 +205,9 @@ class Mmd {
     };
     room.totals = take(kMmdTotals * sizeof(double));
     room.squares = take((pairs + 1) * sizeof(double));
-    if (differentiated_) room.slopes = take((pairs + 1) * sizeof(double));
-    if (call_.gx) room.ofX = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
-    if (call_.gy) room.ofY = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
+    room.slopes = take((pairs + 1) * sizeof(double));
+    room.ofX = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
+    room.ofY = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
     if (blocks > 1) room.partials = take(int64_t{2} * pairs * sizeof(double));
     room.end = at;
     const int64_t slot = slotBytes(plan);
@@ -219,8 +220,9 @@ class Mmd {
   template <int kEach>
   bool whole() const {
     if (moving_) return false;
+    constexpr int kEachOfClusters = kMmdFewInCluster<T, C> ? kEach : 0;
     const std::optional<Cut> cut = cutOf<kEach>(1);
-    if (!cut) return clustered < kMmdFewInCluster<T, C> ? kEach : 0 > ();
+    if (!cut) return clustered<kEachOfClusters>();
     const Grid grid = gridOf(mmdKernel<T, C, kEach>, cut->plan, cut->threads, cut->bytes);
     launchKernel(runtime_, mmdKernel<T, C, kEach>, grid, cut->plan, formula_, rows_, perGroup_, cut->room);
     return true;
@@ -240,7 +242,7 @@ class Mmd {
       const ClusterConfig cluster(runtime_, blocks, grid);
       int most = 0;
       check(cudaOccupancyMaxActiveClusters(&most, kernel, &cluster.config), call_.op);
-      if (most == 0) return false;
+      if (most == 0) return false;  // a share of a GPU may have too few multiprocessors
       grid.blocks.x *= static_cast<unsigned>(std::min<int64_t>(most, groups_));
       launchClusters(runtime_, blocks, kernel, grid, cut->plan, formula_, rows_, perGroup_, cut->room);
       return true;

@@ -23,7 +23,8 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) handAround(const uint32_t* in, u
     clusterWait();
     for (uint32_t i = 1; i < clusterBlocks(); ++i) {
       const uint32_t rank = (clusterRank() + i) % clusterBlocks();
-      sum = sum * 5 + static_cast<uint32_t>(loadClusterDouble(clusterAddress(&mine[(thread + 7 * i) % kThreads], rank)));
+      sum =
+          sum * 5 + static_cast<uint32_t>(loadClusterDouble(clusterAddress(&mine[(thread + 7 * i) % kThreads], rank)));
     }
   }
   clusterArrive();
