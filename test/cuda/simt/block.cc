@@ -74,6 +74,7 @@ void Block::startThread(uint32_t i) {
   t.at = nullptr;
   t.status = Status::ready;
   t.index = i;
+  t.agent = uint32_t(rank * threads.size() + i);
   t.lane = i % 32;
   t.id = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
   t.block = this;

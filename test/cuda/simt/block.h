@@ -51,6 +51,7 @@ struct Thread {
   const Instruction* next = nullptr;  // program counter
   Status status = Status::ready;
   uint32_t index = 0;  // linear, in the block
+  uint32_t agent = 0;  // linear, in the cluster
   uint32_t lane = 0;
   Index3 id;
   Block* block = nullptr;

@@ -54,7 +54,7 @@ Block* Cluster::pick() {
 
 void Cluster::checkAligned(Thread& t, const Instruction& i, std::vector<Arrival>& firstOfWarp) {
   if (!(i.immediate & kAligned)) return;
-  const uint64_t phase = arrivals_[agent(t)].phase;
+  const uint64_t phase = arrivals_[t.agent].phase;
   Arrival& first = firstOfWarp[t.block->rank * t.block->warps.size() + t.index / 32];
   if (first.phase == phase && first.at != &i) {
     t.fail(format("divergent barrier: %s, while another thread of the same warp came to %s (%s)", i.text,
@@ -64,7 +64,7 @@ void Cluster::checkAligned(Thread& t, const Instruction& i, std::vector<Arrival>
 }
 
 void Cluster::arrive(Thread& t, const Instruction& i, bool releases) {
-  Arrival& mine = arrivals_[agent(t)];
+  Arrival& mine = arrivals_[t.agent];
   if (mine.phase) t.fail(format("%s, but the thread arrived before (%s) and has not waited", i.text, mine.at->where));
   mine = {phase_, &i};
   ++arrived_;
@@ -74,7 +74,7 @@ void Cluster::arrive(Thread& t, const Instruction& i, bool releases) {
 }
 
 void Cluster::wait(Thread& t, const Instruction& i) {
-  Arrival& mine = arrivals_[agent(t)];
+  Arrival& mine = arrivals_[t.agent];
   if (!mine.phase) t.fail(format("%s, but the thread has not arrived", i.text));
   checkAligned(t, i, firstWaits_);
   if (mine.phase == phase_) {
@@ -94,7 +94,7 @@ void Cluster::completeIfFull() {
   arrived_ = 0;
   ++phase_;
   for (Thread* t : std::exchange(waiting_, {})) {
-    arrivals_[agent(*t)] = {};
+    arrivals_[t->agent] = {};
     if (observer_) observer_->clusterWaits(*t);
     t->block->wake(*t);
   }
@@ -103,7 +103,7 @@ void Cluster::completeIfFull() {
 /** Threads that exited are not waited for. */
 void Cluster::threadEnds(Thread& t) {
   if (size() == 1 && arrived_ == 0) return;
-  if (std::exchange(arrivals_[agent(t)], {}).phase == phase_) --arrived_;
+  if (std::exchange(arrivals_[t.agent], {}).phase == phase_) --arrived_;
   completeIfFull();
 }
 

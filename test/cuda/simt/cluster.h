@@ -30,7 +30,6 @@ class Cluster {
     const Instruction* at = nullptr;
   };
   Block* pick();
-  uint32_t agent(const Thread& t) const { return t.block->rank * threads_ + t.index; }
   /** All threads of a warp come to one place. */
   void checkAligned(Thread&, const Instruction&, std::vector<Arrival>& firstOfWarp);
   void completeIfFull();

@@ -108,9 +108,7 @@ void RaceObserver::blockStarts(Block& block) {
   peers_.start();
 }
 
-uint32_t RaceObserver::agent(const Thread& thread) const {
-  return thread.block->rank * agents_.perBlock + thread.index;
-}
+Knowledge& RaceObserver::knowledge(const Thread& thread) { return knowledge_[thread.agent]; }
 
 void RaceObserver::blockEnds(Block& block) {
   peers_.checkEnds(block);
@@ -118,7 +116,7 @@ void RaceObserver::blockEnds(Block& block) {
 }
 
 bool RaceObserver::knows(const Thread& thread, Epoch epoch) const {
-  const uint32_t self = agent(thread);
+  const uint32_t self = thread.agent;
   const Knowledge& mine = knowledge_[self];
   if (epoch.agent() == self) return true;
   if (epoch.agent() == threads_ + self) return epoch.clock() <= mine.copied;
@@ -126,7 +124,7 @@ bool RaceObserver::knows(const Thread& thread, Epoch epoch) const {
 }
 
 bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) const {
-  const Foreign& foreign = knowledge_[agent(thread)].foreign;
+  const Foreign& foreign = knowledge_[thread.agent].foreign;
   if (!foreign) return false;
   const auto found = foreign->find(other.block);
   return found != foreign->end() && other.epoch.clock() <= (*found->second)[other.epoch.agent()];
@@ -134,13 +132,13 @@ bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) co
 
 void RaceObserver::access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
                           Access access) {
-  const uint32_t self = agent(thread);
+  const uint32_t self = thread.agent;
   check({thread, instruction, {self, knowledge_[self].own}, space, address, access}, size);
 }
 
 void RaceObserver::copyAccess(Thread& thread, const Instruction& instruction, Space space, uint64_t address,
                               uint32_t size, Access access) {
-  const uint32_t self = agent(thread);
+  const uint32_t self = thread.agent;
   check({thread, instruction, {threads_ + self, engines_[self]}, space, address, access}, size);
 }
 
@@ -217,7 +215,7 @@ void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const>
   std::vector<uint32_t> indices;
   for (const Thread* thread : from) {
     all.push_back(&knowledge(*thread));
-    indices.push_back(agent(*thread));
+    indices.push_back(thread->agent);
   }
   if (all.empty()) return;
   const Knowledge news = joined(all, indices, threads_);
@@ -240,14 +238,14 @@ void RaceObserver::collective(Block&, std::span<Thread* const> threads, bool ord
 
 void RaceObserver::fence(Thread& thread, const Instruction&) {
   Knowledge& mine = knowledge(thread);
-  mine.fenced = snapshot(mine, agent(thread), threads_);
+  mine.fenced = snapshot(mine, thread.agent, threads_);
   tick(mine.own);
 }
 
-void RaceObserver::copyCommit(Thread& thread) { tick(engines_[agent(thread)]); }
+void RaceObserver::copyCommit(Thread& thread) { tick(engines_[thread.agent]); }
 
 void RaceObserver::copyWait(Thread& thread, uint32_t pending) {
-  const uint32_t committed = engines_[agent(thread)] - 1;
+  const uint32_t committed = engines_[thread.agent] - 1;
   uint32_t& copied = knowledge(thread).copied;
   if (committed > pending) copied = std::max(copied, committed - pending);
 }
@@ -256,13 +254,13 @@ void RaceObserver::threadEnds(Thread& thread) { peers_.threadEnds(thread, knowle
 
 void RaceObserver::clusterArrives(Thread& thread, bool releases) {
   Knowledge& mine = knowledge(thread);
-  peers_.arrive(agent(thread), mine, releases);
+  peers_.arrive(thread.agent, mine, releases);
   if (releases) tick(mine.own);
 }
 
 void RaceObserver::clusterCompletes() { peers_.complete(); }
 
-void RaceObserver::clusterWaits(Thread& thread) { peers_.wait(agent(thread), knowledge(thread)); }
+void RaceObserver::clusterWaits(Thread& thread) { peers_.wait(thread.agent, knowledge(thread)); }
 
 // Every atomic acquires what was released at its address, and releases what its thread's last fence covered. (PTX wants
 // a fence after an acquiring atomic too; kernels that go on through a barrier commonly leave it out.)

@@ -51,8 +51,7 @@ class RaceObserver : public Observer {
     uint64_t address;
     Access access;
   };
-  uint32_t agent(const Thread&) const;
-  Knowledge& knowledge(const Thread& thread) { return knowledge_[agent(thread)]; }
+  Knowledge& knowledge(const Thread&);
   bool knows(const Thread&, Epoch) const;
   bool knowsBlock(const Thread&, const BlockAccess&) const;
   void check(Party, uint32_t size);
