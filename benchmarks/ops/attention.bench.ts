@@ -1,6 +1,7 @@
 // Attention with its tangent, and the backward of both. Convention: 12 · Sq · Sk · D · B · H operations forward (6
-// products), 30 backward (15); 4 and 10 for plain attention.
-import { attention, randn, type Tensor, Tensor as TensorClass } from '../../lib';
+// products), 30 backward (15); 4 and 10 for plain attention. Packed sequences beside a padded batch of them, and QKNorm inside
+// attention beside QKNorm before it.
+import { attention, jvp, randn, rmsNorm, type Tensor, Tensor as TensorClass, tensor, vjp } from '../../lib';
 import { native } from '../../lib/native';
 import { attentionSettings } from '../../lib/ops/attention';
 import type { Subject } from '../support/measure';
@@ -20,6 +21,65 @@ const shapes: Record<string, Shape> = {
   'B 64, H 8, S 49, D 32': { batch: 64, heads: 8, tokens: 49, dim: 32 },
   'B 32, H 4, S 16, D 24': { batch: 32, heads: 4, tokens: 16, dim: 24 },
 };
+
+type Attend = (q: Tensor, k: Tensor, v: Tensor) => Tensor;
+
+// The tangent's pass, and it with the backward of both. `product`: the operations of one of its products.
+function passes(name: string, attend: Attend, shape: readonly number[], product: number): Subject[] {
+  const [q, k, v, tq, tk, tv, g, h] = Array.from({ length: 8 }, () => randn(shape)) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const both = (...[a, b, c, ta, tb, tc]: Tensor[]) => jvp(attend, [a!, b!, c!], [ta, tb, tc]);
+  const all = () => {
+    const [, pullback] = vjp(both, [q, k, v, tq, tk, tv]);
+    pullback([g, h]);
+    pullback.dispose();
+  };
+  return [
+    { name: `${name}, with tangent`, run: () => both(q, k, v, tq, tk, tv), flops: 6 * product },
+    { name: `${name}, with tangent and backward`, run: all, flops: 21 * product },
+  ];
+}
+
+function packedGroup(): { title: string; subjects: Subject[] } {
+  const [heads, dim] = [8, 64];
+  const lengths = Array.from({ length: 16 }, (_, i) => 64 * (i + 1));
+  const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((x, y) => x + y));
+  const tokens = ends[ends.length - 1]!;
+  const longest = Math.max(...lengths);
+  const offsets = tensor(Int32Array.of(0, ...ends));
+  const keyLengths = tensor(Int32Array.from(lengths));
+  const product = lengths.reduce((sum, n) => sum + 2 * n * n * dim * heads, 0);
+  const packed: Attend = (q, k, v) => attention(q, k, v, { queryOffsets: offsets, keyOffsets: offsets });
+  const padded: Attend = (q, k, v) => attention(q, k, v, { layout: 'BSHD', keyLengths });
+  return {
+    title: '16 sequences of 64 … 1024 tokens, H 8, D 64',
+    subjects: [
+      ...passes('packed', packed, [tokens, heads, dim], product),
+      ...passes('a padded batch', padded, [lengths.length, longest, heads, dim], product),
+    ],
+  };
+}
+
+function normGroup(): { title: string; subjects: Subject[] } {
+  const [batch, heads, tokens, dim] = [2, 8, 1024, 64];
+  const product = 2 * tokens * tokens * dim * batch * heads;
+  const shape = [batch, heads, tokens, dim];
+  return {
+    title: 'QKNorm, B 2, H 8, S 1024, D 64',
+    subjects: [
+      ...passes('inside', (q, k, v) => attention(q, k, v, { qkNorm: true }), shape, product),
+      ...passes('before', (q, k, v) => attention(rmsNorm(q), rmsNorm(k), v), shape, product),
+    ],
+  };
+}
 
 export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
   for (const [title, { batch, heads, tokens, dim }] of Object.entries(shapes)) {
@@ -103,4 +163,6 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
       ],
     };
   }
+  yield packedGroup();
+  yield normGroup();
 }

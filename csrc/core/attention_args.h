@@ -51,5 +51,4 @@ struct AttentionGradients {
   Tensor gqWeight, gkWeight;
 };
 
-
 }  // namespace flowmap

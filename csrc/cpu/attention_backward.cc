@@ -79,7 +79,7 @@ class Backward {
 #pragma omp parallel if (parallel)
     {
       C* scratch = base + size + omp_get_thread_num() * tile;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static, 1)
       for (int64_t i = 0; i < heads; ++i) means(i / g_.keyHeads, i % g_.keyHeads, scratch);
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < keyTiles.size(); ++i) {
@@ -286,15 +286,17 @@ class Backward {
       toKeys(keys_.tangent, d, q, 2);
       toKeys(out_.gtv && second_, s, hh, 3);
     }
-    scaleRows(gq, rows);
-    scaleRows(gtq, rows);
-    if (queries_.primal || queries_.tangent) {
+    if (g_.normalize && (queries_.primal || queries_.tangent)) {
+      scaleRows(gq, rows);
+      scaleRows(gtq, rows);
       queryNorm_.pullBack(in_.q.data<T>() + offset, tangent, stride, rows, gq, gtq, weight);
     }
-    if (out_.gq) unpackRows(gq, C(1), rows, g_.dim, out_.gq.data<T>() + offset, stride);
-    if (out_.gtq) unpackRows(gtq, C(1), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
+    if (out_.gq) unpackRows(gq, scaleLeft(), rows, g_.dim, out_.gq.data<T>() + offset, stride);
+    if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
   }
 
+  // Gradients of scores are to be multiplied by `scale`: before QKNorm's backward, or else on the way out.
+  C scaleLeft() const { return g_.normalize ? C(1) : static_cast<C>(g_.scale); }
   void scaleRows(C* rows, int64_t count) const {
     const C scale = static_cast<C>(g_.scale);
     for (int64_t i = 0; i < count * width_; ++i) rows[i] *= scale;
@@ -334,10 +336,10 @@ class Backward {
         for (int64_t i = 0; i < rows * width_; ++i) sum[i] += from[i];
       }
     }
-    C *gk = total, *gtk = total + 2 * plan.natural;
-    scaleRows(gk, rows);
-    scaleRows(gtk, rows);
-    if (keys_.primal || keys_.tangent) {
+    if (g_.normalize && (keys_.primal || keys_.tangent)) {
+      C *gk = total, *gtk = total + 2 * plan.natural;
+      scaleRows(gk, rows);
+      scaleRows(gtk, rows);
       // Keys that do not count may hold anything: their gradients are zeros already.
       const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
       keyNorm_.pullBack(in_.k.data<T>() + offset, second_ ? at(in_.tk, offset) : nullptr, stride, counting, gk, gtk,
@@ -346,7 +348,8 @@ class Backward {
     const Tensor* targets[] = {&out_.gk, &out_.gv, &out_.gtk, &out_.gtv};
     for (int64_t index = 0; index < kKeySums; ++index) {
       if (!*targets[index]) continue;
-      unpackRows(total + index * plan.natural, C(1), rows, g_.dim, targets[index]->data<T>() + offset, stride);
+      const C factor = index % 2 == 0 ? scaleLeft() : C(1);
+      unpackRows(total + index * plan.natural, factor, rows, g_.dim, targets[index]->data<T>() + offset, stride);
     }
   }
 

@@ -67,7 +67,7 @@ class Forward {
     {
       C* scratch = base + shared + omp_get_thread_num() * tile;
       if (g_.centerKeys) {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static, 1)
         for (int64_t i = 0; i < heads; ++i) mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch);
       }
 #pragma omp for schedule(static)

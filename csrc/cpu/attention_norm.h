@@ -26,6 +26,8 @@ class HeadNorm {
     for (int64_t p = 0; weight && p < dim_; ++p) gain_[p] = static_cast<C>(weight.data<T>()[p]);
   }
 
+  bool isPlain() const { return !normalize_; }
+
   // y, and ty unless tx is null: rows of x as attention takes them, and their tangents, both [rows, padded(dim)].
   void load(const T* x, const T* tx, int64_t stride, int64_t rows, C* y, C* ty) const {
     if (!normalize_) {
@@ -90,11 +92,11 @@ void keyMeans(const HeadNorm<T>& norm, const T* k, const T* tk, int64_t stride, 
   using C = Compute<T>;
   const int64_t width = padded<C>(dim);
   C* tangentRows = rows + kMeanRows * width;
-  const auto add = [&](const C* from, int64_t some, C* to) {
+  const auto add = [&](const C* from, int64_t rowStride, int64_t some, C* to) {
     C sum[kMaxHeadDim];
     std::fill_n(sum, dim, C(0));
     for (int64_t j = 0; j < some; ++j) {
-      for (int64_t p = 0; p < dim; ++p) sum[p] += from[j * width + p];
+      for (int64_t p = 0; p < dim; ++p) sum[p] += from[j * rowStride + p];
     }
     for (int64_t p = 0; p < dim; ++p) to[p] += sum[p];
   };
@@ -105,9 +107,17 @@ void keyMeans(const HeadNorm<T>& norm, const T* k, const T* tk, int64_t stride, 
   if (tk) std::fill_n(tangentMean, width, C(0));
   for (int64_t j = 0; j < count; j += kMeanRows) {
     const int64_t some = std::min(kMeanRows, count - j);
-    norm.load(k + j * stride, tk ? tk + j * stride : nullptr, stride, some, rows, tangentRows);
-    add(rows, some, mean);
-    if (tk) add(tangentRows, some, tangentMean);
+    const T *firstKey = k + j * stride, *firstTangent = tk ? tk + j * stride : nullptr;
+    if constexpr (std::is_same_v<T, C>) {
+      if (norm.isPlain()) {
+        add(firstKey, stride, some, mean);
+        if (tk) add(firstTangent, stride, some, tangentMean);
+        continue;
+      }
+    }
+    norm.load(firstKey, firstTangent, stride, some, rows, tangentRows);
+    add(rows, width, some, mean);
+    if (tk) add(tangentRows, width, some, tangentMean);
   }
   if (count == 0) return;
   divide(mean);

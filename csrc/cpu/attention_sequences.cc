@@ -1,7 +1,5 @@
 #include "cpu/attention_sequences.h"
 
-#include "core/attention_offsets.h"
-
 namespace flowmap::cpu {
 namespace {
 
@@ -14,6 +12,20 @@ void checkKeyLengths(const Tensor& keyLengths, int64_t keys) {
   }
 }
 
+// CUDA says the same words (cuda/attention_checks.cu). `tokens`: "queries" or "keys".
+void checkOffsets(const char* argument, const char* tokens, const int32_t* offsets, int64_t sequences, int64_t total) {
+  if (offsets[0] != 0) fail(ErrorCode::Argument, "attention", argument, " must begin at 0, got ", offsets[0]);
+  for (int64_t i = 1; i <= sequences; ++i) {
+    if (offsets[i] >= offsets[i - 1]) continue;
+    fail(ErrorCode::Argument, "attention", argument, " must not decrease, got ", offsets[i], " after ", offsets[i - 1],
+         " at index ", i);
+  }
+  if (offsets[sequences] != total) {
+    fail(ErrorCode::Argument, "attention", argument, " must end at ", total, " (the ", tokens, "), got ",
+         offsets[sequences]);
+  }
+}
+
 }  // namespace
 
 std::vector<AttentionSequence> attentionSequences(const AttentionGeometry& g, const AttentionOperands& in,
@@ -21,8 +33,8 @@ std::vector<AttentionSequence> attentionSequences(const AttentionGeometry& g, co
   std::vector<AttentionSequence> sequences(static_cast<size_t>(g.packed ? g.sequences : g.batch));
   if (g.packed) {
     const int32_t *queries = in.queryOffsets.data<int32_t>(), *keys = in.keyOffsets.data<int32_t>();
-    checkOffsets(queryOffsetsOf(g.queries), queries, g.sequences + 1);
-    checkOffsets(keyOffsetsOf(g.keys), keys, g.sequences + 1);
+    checkOffsets("queryOffsets", "queries", queries, g.sequences, g.queries);
+    checkOffsets("keyOffsets", "keys", keys, g.sequences, g.keys);
     for (int64_t i = 0; i < g.sequences; ++i) {
       AttentionSequence& s = sequences[i];
       s.firstQuery = s.firstScalar = queries[i];

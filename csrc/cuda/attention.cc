@@ -70,7 +70,7 @@ void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const Attentio
     attentionBackwardBFloat16(runtime_, call, gradients.attention(), saved, g, h);
   else
     attentionBackwardFloat16(runtime_, call, gradients.attention(), saved, g, h);
-  gradients.finish(*this, in);
+  gradients.finish(runtime_, *this, call, in);
 }
 
 }  // namespace flowmap::cuda

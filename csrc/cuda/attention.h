@@ -35,9 +35,9 @@ void attentionRowNorms(const Runtime& runtime, float2* rows, const Tensor& x, co
 // The means over the keys that count, [B or sequences, Hk, D] in the compute type, of k as `call` normalises it, and of
 // its tangent where there is one.
 void attentionKeyMeans(const Runtime& runtime, const AttentionCall& call, void* means, void* tangentMeans);
-// x less its unit's mean -> y; x and y [.., D] as k is.
-void attentionTakeMeans(const Runtime& runtime, const AttentionCall& call, const Tensor& y, const Tensor& x,
-                        const void* means);
+// x, which lies as k does, less its unit's mean (null: as it is), with zeros for keys that do not count -> y.
+void attentionCountingKeys(const Runtime& runtime, const AttentionCall& call, const Tensor& y, const Tensor& x,
+                           const void* means);
 
 // Any floating dtype and head size, by way of matrices of all scores: slower.
 void attentionComposed(Runtime& runtime, const AttentionCall& call, const AttentionResults& out);

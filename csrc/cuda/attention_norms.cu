@@ -73,7 +73,8 @@ struct KeyUnits {
   }
 };
 
-// Columns of a unit are the work of a block: its threads take every kMeanRows-th key, and add up in order.
+// A key that is not finite spoils what sees it alone: the mean is zero then. Columns of a unit are the work of a block:
+// its threads take every kMeanRows-th key, and add up in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     keyMeansKernel(Compute<T>* means, Compute<T>* tangentMeans, const T* k, const T* tk, const float2* norms,
@@ -103,20 +104,25 @@ __global__ void __launch_bounds__(kThreads)
       C total = 0;
       for (int i = 0; i < kMeanRows; ++i) total += sums[lane][i][column];
       C* const to = lane == 0 ? means : tangentMeans;
-      if (to != nullptr) to[unit * units.dim + at] = place.counting == 0 ? C(0) : total / place.counting;
+      if (to != nullptr)
+        to[unit * units.dim + at] = place.counting == 0 || !isfinite(total) ? C(0) : total / place.counting;
     }
     __syncthreads();
   }
 }
 
+// means may be null. Keys that do not count become zeros.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    takeMeansKernel(T* y, const T* x, const Compute<T>* means, const __grid_constant__ KeyUnits units) {
+    countingKeysKernel(T* y, const T* x, const Compute<T>* means, const __grid_constant__ KeyUnits units) {
+  using C = Compute<T>;
   for (int64_t unit = blockIdx.x; unit < units.units; unit += gridDim.x) {
     const KeyUnits::Place place = units.at(unit);
     for (int64_t i = threadIdx.x; i < place.rows * units.dim; i += kThreads) {
-      const int64_t column = i % units.dim, at = (place.first + i / units.dim * units.rows.row) * units.dim + column;
-      y[at] = static_cast<T>(static_cast<Compute<T>>(x[at]) - means[unit * units.dim + column]);
+      const int64_t key = i / units.dim, column = i % units.dim;
+      const int64_t at = (place.first + key * units.rows.row) * units.dim + column;
+      const C mean = means == nullptr ? C(0) : means[unit * units.dim + column];
+      y[at] = static_cast<T>(key < place.counting ? static_cast<C>(x[at]) - mean : C(0));
     }
   }
 }
@@ -154,12 +160,12 @@ void attentionKeyMeans(const Runtime& runtime, const AttentionCall& call, void* 
   });
 }
 
-void attentionTakeMeans(const Runtime& runtime, const AttentionCall& call, const Tensor& y, const Tensor& x,
-                        const void* means) {
+void attentionCountingKeys(const Runtime& runtime, const AttentionCall& call, const Tensor& y, const Tensor& x,
+                           const void* means) {
   const KeyUnits units(call);
   if (units.units == 0) return;
   dispatchFloating(x.dtype(), [&]<class T>() {
-    launchKernel(runtime, takeMeansKernel<T>, gridOfUnits(units.units), y.data<T>(), x.data<const T>(),
+    launchKernel(runtime, countingKeysKernel<T>, gridOfUnits(units.units), y.data<T>(), x.data<const T>(),
                  static_cast<const Compute<T>*>(means), units);
   });
 }

@@ -69,7 +69,7 @@ void PreparedAttention::prepareComposed(const Runtime& runtime, Backend& backend
   const auto center = [&](Tensor& x, const double* by) {
     if (!x) return;
     const Tensor y = madeLike(x);
-    attentionTakeMeans(runtime, call(), y, x, by);
+    attentionCountingKeys(runtime, call(), y, x, by);
     x = y;
   };
   center(in_.k, means);
@@ -91,15 +91,23 @@ NormedGradients::NormedGradients(const AttentionGeometry& geometry, const Attent
   need(inner_.gk, inner_.gtk, out.gkWeight, in.k, in.tk);
 }
 
-void NormedGradients::finish(Backend& backend, const AttentionOperands& in) const {
+void NormedGradients::finish(const Runtime& runtime, Backend& backend, const AttentionCall& call,
+                             const AttentionOperands& in) const {
   if (!geometry_.normalize) return;
+  // Keys that do not count may be anything, NaN included, and have no gradient.
+  Tensor k = in.k, tk = in.tk;
+  if (in.keyLengths && (out_.gk || out_.gtk || out_.gkWeight)) {
+    k = madeLike(in.k);
+    attentionCountingKeys(runtime, call, k, in.k, nullptr);
+    if (tk) attentionCountingKeys(runtime, call, tk = madeLike(in.tk), in.tk, nullptr);
+  }
   const auto lead = [&](const Tensor& gx, const Tensor& gtx, const Tensor& gweight, const Tensor& x, const Tensor& tx,
                         const Tensor& weight, const Tensor& g, const Tensor& h) {
     if (!gx && !gtx && !gweight) return;
     backend.normVjp(rowsOf(x, geometry_.eps), {gx, gweight, {}, gtx, {}, {}}, {x, weight, {}, tx, {}, {}}, g, h);
   };
   lead(out_.gq, out_.gtq, out_.gqWeight, in.q, in.tq, in.qWeight, inner_.gq, inner_.gtq);
-  lead(out_.gk, out_.gtk, out_.gkWeight, in.k, in.tk, in.kWeight, inner_.gk, inner_.gtk);
+  lead(out_.gk, out_.gtk, out_.gkWeight, k, tk, in.kWeight, inner_.gk, inner_.gtk);
 }
 
 }  // namespace flowmap::cuda

@@ -39,7 +39,7 @@ class NormedGradients {
                   bool tangentCotangent);
 
   const AttentionGradients& attention() const { return inner_; }
-  void finish(Backend& backend, const AttentionOperands& in) const;
+  void finish(const Runtime& runtime, Backend& backend, const AttentionCall& call, const AttentionOperands& in) const;
 
  private:
   const AttentionGeometry& geometry_;

@@ -45,7 +45,8 @@ struct PackedSequences {
   __host__ __device__ bool absent() const { return queryOffsets == nullptr; }
   // Tiles that cover `tokens` rows, where every sequence has tiles of its own.
   __host__ __device__ int64_t tilesOf(int64_t tokens, int tileRows) const {
-    return absent() ? (tokens + tileRows - 1) / tileRows : tokens / tileRows + (count > 0 ? count : 1);
+    if (absent() || tokens == 0) return (tokens + tileRows - 1) / tileRows;
+    return tokens / tileRows + (count > 0 ? count : 1);
   }
 
   // Whose tile it is, by the offsets of the side that has the tiles: sequence i begins at tile

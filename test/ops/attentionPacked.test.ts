@@ -23,7 +23,7 @@ import {
 import { type FloatingDType, floatingDTypes, tolerances } from '../support/tolerances';
 
 /** Of the devices, those that know packed sequences. */
-const labels = ['cpu'];
+const labels = ['cpu', 'cuda', 'cuda-emulated'];
 
 const one = { heads: 1, keyHeads: 1, dim: 8 };
 const grid: [string, Packed, AttentionOptions][] = [

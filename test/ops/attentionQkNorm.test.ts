@@ -10,7 +10,7 @@ import { describeOnDevices } from '../support/devices';
 import { type FloatingDType, floatingDTypes, tolerances } from '../support/tolerances';
 
 /** Of the devices, those that know QKNorm inside attention and centred keys. */
-const labels = ['cpu'];
+const labels = ['cpu', 'cuda', 'cuda-emulated'];
 
 const eps = 1e-3;
 const names = ['o', 'to', 'gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv', 'gqWeight', 'gkWeight'];
@@ -193,10 +193,10 @@ describeOnDevices('QKNorm inside attention', (device, label) => {
       Tensor,
     ];
     const kept = (f: (a: Tensor, b: Tensor, c: Tensor) => Tensor) => {
-      const before = memory().bytes;
+      const before = memory(device).bytes;
       const [o, pullback] = vjp(f, [q, k, v]);
       o.dataSync();
-      const bytes = memory().bytes - before;
+      const bytes = memory(device).bytes - before;
       pullback.dispose();
       o.dispose();
       return bytes;
