@@ -11,7 +11,7 @@
 namespace flowmap::cuda {
 namespace {
 
-constexpr int64_t kMostFusedDim = 128;
+constexpr int64_t kMostFusedDim = 256, kMostNarrowDim = 128;
 constexpr int64_t kMostTokens = int64_t{1} << 30, kMostHeads = (int64_t{1} << 31) - 1;
 
 bool aligned(const Tensor& x) { return !x || reinterpret_cast<uintptr_t>(x.data<const void>()) % 16 == 0; }
@@ -39,6 +39,18 @@ bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, co
                 &tangentCotangent, &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
 }
 
+auto forwardOf(const AttentionGeometry& g, DType dtype) {
+  if (g.dim > kMostNarrowDim)
+    return dtype == DType::BFloat16 ? attentionForwardWideBFloat16 : attentionForwardWideFloat16;
+  return dtype == DType::BFloat16 ? attentionForwardBFloat16 : attentionForwardFloat16;
+}
+
+auto backwardOf(const AttentionGeometry& g, DType dtype) {
+  if (g.dim > kMostNarrowDim)
+    return dtype == DType::BFloat16 ? attentionBackwardWideBFloat16 : attentionBackwardWideFloat16;
+  return dtype == DType::BFloat16 ? attentionBackwardBFloat16 : attentionBackwardFloat16;
+}
+
 }  // namespace
 
 void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
@@ -48,10 +60,8 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
   const AttentionCall call = prepared.call();
   if (!fused)
     attentionComposed(runtime_, call, out);
-  else if (in.q.dtype() == DType::BFloat16)
-    attentionForwardBFloat16(runtime_, call, out);
   else
-    attentionForwardFloat16(runtime_, call, out);
+    forwardOf(geometry, in.q.dtype())(runtime_, call, out);
 }
 
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
@@ -66,10 +76,8 @@ void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const Attentio
   const AttentionCall call = prepared.call();
   if (!fused)
     attentionVjpComposed(runtime_, call, gradients.attention(), g, h);
-  else if (in.q.dtype() == DType::BFloat16)
-    attentionBackwardBFloat16(runtime_, call, gradients.attention(), saved, g, h);
   else
-    attentionBackwardFloat16(runtime_, call, gradients.attention(), saved, g, h);
+    backwardOf(geometry, in.q.dtype())(runtime_, call, gradients.attention(), saved, g, h);
   gradients.finish(runtime_, *this, call, in);
 }
 

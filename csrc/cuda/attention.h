@@ -44,12 +44,18 @@ void attentionComposed(Runtime& runtime, const AttentionCall& call, const Attent
 void attentionVjpComposed(Runtime& runtime, const AttentionCall& call, const AttentionGradients& out, const Tensor& g,
                           const Tensor& h);
 
-// Fused, on tensor cores: see fusedForward and fusedBackward in attention.cc for what they take.
+// Fused, on tensor cores: see fusedForward and fusedBackward in attention.cc for what they take; wide is more than 128.
 void attentionForwardBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
 void attentionForwardFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
 void attentionBackwardBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                                const AttentionResults& saved, const Tensor& g, const Tensor& h);
 void attentionBackwardFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                               const AttentionResults& saved, const Tensor& g, const Tensor& h);
+void attentionForwardWideBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
+void attentionForwardWideFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
+void attentionBackwardWideBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
+                                   const AttentionResults& saved, const Tensor& g, const Tensor& h);
+void attentionBackwardWideFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
+                                  const AttentionResults& saved, const Tensor& g, const Tensor& h);
 
 }  // namespace flowmap::cuda

@@ -15,14 +15,14 @@ constexpr int kLeastShared = 99 * 1024;  // what every device since Ampere gives
 template <class Tile, Moving kWhat, class T>
 void launchDq(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   constexpr int kBytes = DqShared<Tile, kWhat>::kBytes;
-  static_assert(kBytes <= kLeastShared);
+  static_assert(kBytes <= kLeastShared || !Tile::kBoth);
   launchHeads<Tile>(runtime, attentionDqKernel<T, Tile, kWhat>, kBytes, p, p.queries, heads);
 }
 
 template <class Tile, Moving kWhat, KeyGradients kOf, class T>
 void launchDkv(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   constexpr int kBytes = DkvShared<Tile, kWhat, kOf>::kBytes;
-  static_assert(kBytes <= kLeastShared);
+  static_assert(kBytes <= kLeastShared || !Tile::kBoth);
   launchHeads<Tile>(runtime, attentionDkvKernel<T, Tile, kWhat, kOf>, kBytes, p, p.keys, heads / p.group);
 }
 
@@ -40,9 +40,15 @@ void launchBackwardSize(const Runtime& runtime, const BackwardParams<T>& p, int6
   }
 }
 
+// Heads wider than 128: see attention_backward_wide.cuh.
 template <Moving kWhat, class T>
+void launchBackwardWide(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads);
+
+template <Moving kWhat, bool kWide, class T>
 void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  if (p.dim <= 32)
+  if constexpr (kWide)
+    launchBackwardWide<kWhat>(runtime, p, heads);
+  else if (p.dim <= 32)
     launchBackwardSize<32, kWhat>(runtime, p, heads);
   else if (p.dim <= 64)
     launchBackwardSize<64, kWhat>(runtime, p, heads);
@@ -55,7 +61,7 @@ void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t 
 }
 
 // Element is BFloat16 or Float16. Without a cotangent of the tangent the tangents do not matter, and have no gradient.
-template <class Element>
+template <class Element, bool kWide = false>
 void launchAttentionBackward(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                              const AttentionResults& saved, const Tensor& g, const Tensor& h) {
   using T = TensorCore<Element>;
@@ -84,11 +90,11 @@ void launchAttentionBackward(const Runtime& runtime, const AttentionCall& call, 
     }
   }
   if (!h)
-    launchBackward<Moving::None>(runtime, p, heads);
+    launchBackward<Moving::None, kWide>(runtime, p, heads);
   else if (in.tk || in.tv || out.gtk || out.gtv)
-    launchBackward<Moving::All>(runtime, p, heads);
+    launchBackward<Moving::All, kWide>(runtime, p, heads);
   else
-    launchBackward<Moving::Queries>(runtime, p, heads);
+    launchBackward<Moving::Queries, kWide>(runtime, p, heads);
 }
 
 }  // namespace flowmap::cuda

@@ -14,6 +14,7 @@ enum class KeyGradients { All, OfKeys, OfValues };
 template <int kDim_, int kWarps, int kQueries_>
 struct DkvTile {
   static constexpr int kDim = kDim_, kQueries = kQueries_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
+  static constexpr bool kBoth = true;  // the gradients of tangents, too
 };
 
 template <class Tile, Moving kWhat, KeyGradients kOf>
@@ -33,10 +34,11 @@ struct DkvShared {
 template <class T, class Tile, Moving kWhat, KeyGradients kOf>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __grid_constant__ BackwardParams<T> p) {
   using Shared = DkvShared<Tile, kWhat, kOf>;
-  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll, kTangents = kAll && Tile::kBoth;
   constexpr bool kKeys = Shared::kKeys, kValues = Shared::kValues;
   constexpr int kDim = Tile::kDim, kQueries = Tile::kQueries, kThreads = Tile::kThreads, kRows = Tile::kRows;
   constexpr int kColumns = kDim / 8, kChunk = 16, kScores = kChunk / 8;
+  constexpr bool kAhead = Tile::kStages > 1;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const int keyHeads = p.heads / p.group;
@@ -61,7 +63,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
     const int row = place.queries.first + firstQuery;
     const int64_t from = p.queryRows.at(batch, queryHead, row) * p.dim;
     const auto load = [&](int at, const T* x) {
-      loadTile<kQueries, kDim, kThreads>(shared + stage + at, x + from, p.queryRow, x == nullptr ? 0 : left, p.dim);
+      loadTile<kQueries, kDim, kThreads, !Tile::kBoth>(shared + stage + at, x + from, p.queryRow,
+                                                       x == nullptr ? 0 : left, p.dim);
     };
     load(Shared::kQ, p.q);
     load(Shared::kG, p.g);
@@ -91,8 +94,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
   const uint32_t own = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
-  float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kAll ? kColumns : 1][4] = {};
-  float gv[kValues ? kColumns : 1][4] = {}, gtv[kValues && kAll ? kColumns : 1][4] = {};
+  float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kTangents ? kColumns : 1][4] = {};
+  float gv[kValues ? kColumns : 1][4] = {}, gtv[kValues && kTangents ? kColumns : 1][4] = {};
 
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
@@ -111,8 +114,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
     }
     __syncthreads();
     // Nobody reads the other stage any more.
-    if (tile + 1 < tiles) loadQueries(tile + 1);
-    ptx::cpAsyncCommit();
+    if constexpr (kAhead) {
+      if (tile + 1 < tiles) loadQueries(tile + 1);
+      ptx::cpAsyncCommit();
+    }
 
     const int firstQuery = firstOf(tile);
 #pragma unroll 1
@@ -145,7 +150,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           packOperands<T>(weights, s);
           if constexpr (kMoving) {
             packOperands<T>(moved, t);
-            gradientProducts<T, kDim, kAll, true>(gv, gtv, moved, weights, others + Shared::kH, others + Shared::kG);
+            gradientProducts<T, kDim, kTangents, true>(gv, gtv, moved, weights, others + Shared::kH,
+                                                       others + Shared::kG);
           } else {
             gradientProducts<T, kDim, false, false>(gv, gtv, weights, moved, others + Shared::kG, 0);
           }
@@ -171,9 +177,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           uint32_t gs[1][4], gt[1][4];
           packOperands<T>(gs, r);
           if constexpr (kMoving) packOperands<T>(gt, d);
-          gradientProducts<T, kDim, kAll, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
+          gradientProducts<T, kDim, kTangents, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
         }
       }
+    }
+    if constexpr (!kAhead) {
+      __syncthreads();
+      if (tile + 1 < tiles) loadQueries(tile + 1);
+      ptx::cpAsyncCommit();
     }
   }
 
@@ -192,9 +203,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
                      place.keys.count - firstKey - warpRow, p.dim);
   };
   if constexpr (kKeys) store(p.gk, gk, p.scale);
-  if constexpr (kKeys && kAll) store(p.gtk, gtk, p.scale);
+  if constexpr (kKeys && kTangents) store(p.gtk, gtk, p.scale);
   if constexpr (kValues) store(p.gv, gv, 1);
-  if constexpr (kValues && kAll) store(p.gtv, gtv, 1);
+  if constexpr (kValues && kTangents) store(p.gtv, gtv, 1);
 }
 
 }  // namespace flowmap::cuda

@@ -12,6 +12,7 @@ namespace flowmap::cuda {
 template <int kDim_, int kWarps, int kKeys_>
 struct DqTile {
   static constexpr int kDim = kDim_, kKeys = kKeys_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;
+  static constexpr bool kBoth = true;  // the gradient of the tangent, too
 };
 
 template <class Tile, Moving kWhat>
@@ -77,9 +78,10 @@ __device__ __forceinline__ void outputProducts(QueryRow* known, const BackwardPa
 template <class T, class Tile, Moving kWhat>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __grid_constant__ BackwardParams<T> p) {
   using Shared = DqShared<Tile, kWhat>;
-  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
+  constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll, kTangent = kMoving && Tile::kBoth;
   constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kThreads = Tile::kThreads, kRows = Tile::kRows;
   constexpr int kColumns = kDim / 8, kScores = kKeys / 8;
+  constexpr bool kAhead = Tile::kStages > 1;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryPlace place(p, kRows);
@@ -102,7 +104,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
     const auto load = [&](int at, const T* x) {
-      loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, stride, x == nullptr ? 0 : left, p.dim);
+      loadTile<kKeys, kDim, kThreads, !Tile::kBoth>(shared + stage + at, x + from, stride, x == nullptr ? 0 : left,
+                                                    p.dim);
     };
     load(Shared::kK, p.k);
     load(Shared::kV, p.v);
@@ -138,7 +141,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
                                   shared + Shared::kH, warpRow, left);
   }
 
-  float gq[kColumns][4] = {}, gtq[kMoving ? kColumns : 1][4] = {};
+  float gq[kColumns][4] = {}, gtq[kTangent ? kColumns : 1][4] = {};
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
     ptx::cpAsyncWait<0>();
@@ -150,8 +153,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     }
     __syncthreads();
     // Nobody reads the other stage any more.
-    if (tile + 1 < tiles) loadKeys(tile + 1);
-    ptx::cpAsyncCommit();
+    if constexpr (kAhead) {
+      if (tile + 1 < tiles) loadKeys(tile + 1);
+      ptx::cpAsyncCommit();
+    }
 
     const uint32_t columns = byColumns + stage, others = byRows + stage;
     float s[kScores][4] = {}, t[kMoving ? kScores : 1][4] = {};
@@ -184,7 +189,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     uint32_t gs[kScores / 2][4], gt[kScores / 2][4];
     packOperands<T>(gs, r);
     if constexpr (kMoving) packOperands<T>(gt, d);
-    gradientProducts<T, kDim, kMoving, kAll>(gq, gtq, gs, gt, others + Shared::kK, others + Shared::kTk);
+    gradientProducts<T, kDim, kTangent, kAll>(gq, gtq, gs, gt, others + Shared::kK, others + Shared::kTk);
+    if constexpr (!kAhead) {
+      __syncthreads();
+      if (tile + 1 < tiles) loadKeys(tile + 1);
+      ptx::cpAsyncCommit();
+    }
   }
 
   if (!wanted) return;
@@ -204,7 +214,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     storeStrip<kDim>(shared + Shared::kQ, warpRow, x, to + storeAt, p.queryRow, left, p.dim);
   };
   store(p.gq, gq);
-  if constexpr (kMoving) store(p.gtq, gtq);
+  if constexpr (kTangent) store(p.gtq, gtq);
 }
 
 }  // namespace flowmap::cuda

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/attention_heads.cuh"
 #include "cuda/attention_softmax.cuh"
@@ -20,8 +21,10 @@ enum class Tangents { None, Queries, All };
 template <int kDim_, int kWarps, int kStrips_, int kKeys_>
 struct ForwardTile {
   static constexpr int kDim = kDim_, kStrips = kStrips_, kKeys = kKeys_;  // strips of 16 queries for a warp
+  static constexpr int kValueDim = kDim;                                  // columns of the values, see WideForwardTile
   static constexpr int kThreads = 32 * kWarps, kRows = 16 * kWarps * kStrips;
   static constexpr int kStages = 2;
+  static constexpr bool kRolled = false;  // copies in loops: fewer registers
 };
 
 template <class T>
@@ -29,16 +32,18 @@ struct ForwardParams : FusedParams<T> {
   using FusedParams<T>::FusedParams;
   T *o = nullptr, *to = nullptr;  // to may be null where there are no tangents
   float *lse = nullptr, *mu = nullptr;
+  int valueDim = 0;  // of v, tv, o and to, where a launch takes some of their columns; lse may then be null
 };
 
 // Where the tiles lie in shared memory.
 template <class Tile, Tangents kTangents>
 struct ForwardShared {
   static constexpr int kQueries = kTileBytes<Tile::kRows, Tile::kDim>, kKeys = kTileBytes<Tile::kKeys, Tile::kDim>;
+  static constexpr int kValues = kTileBytes<Tile::kKeys, Tile::kValueDim>;
   static constexpr bool kMoving = kTangents != Tangents::None, kAll = kTangents == Tangents::All;
   static constexpr int kQ = 0, kTq = kQueries, kK = kMoving ? 2 * kQueries : kQueries, kTk = kK + kKeys;
-  static constexpr int kV = kK + (kAll ? 2 : 1) * kKeys, kTv = kV + kKeys;
-  static constexpr int kStage = (kAll ? 4 : 2) * kKeys;
+  static constexpr int kV = kK + (kAll ? 2 : 1) * kKeys, kTv = kV + kValues;
+  static constexpr int kStage = (kAll ? 2 : 1) * (kKeys + kValues);
   static constexpr int kBytes = kK + Tile::kStages * kStage;
 };
 
@@ -48,7 +53,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   using Shared = ForwardShared<Tile, kTangents>;
   constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
   constexpr int kDim = Tile::kDim, kStrips = Tile::kStrips, kKeys = Tile::kKeys, kThreads = Tile::kThreads;
-  constexpr int kColumns = kDim / 8, kScores = kKeys / 8;  // accumulators of a strip
+  constexpr int kValueDim = Tile::kValueDim, kColumns = kValueDim / 8, kScores = kKeys / 8;  // accumulators of a strip
+  constexpr bool kAhead = Tile::kStages > 1, kWhole = kValueDim == kDim;
   extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryPlace place(p, Tile::kRows);
@@ -59,15 +65,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const auto visibleTo = [&](int row) { return min(length, p.causal ? reach + row : reach); };
   const int tiles = (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + kKeys - 1) / kKeys;
 
-  const auto loadKeys = [&](int tile, const T* x, const T* tx, int at, int tangentAt) {
+  constexpr std::integral_constant<int, kDim> ofKeys;
+  constexpr std::integral_constant<int, kValueDim> ofValues;
+  const auto load = [&](auto width, int tile, const T* x, const T* tx, int at, int tangentAt) {
+    constexpr int kWidth = decltype(width)::value;
     // Made anew each time, as registers are worth more: the compiler is not to know the stride of the tile before.
     int64_t stride = p.keyRow;
     asm volatile("" : "+l"(stride));
     const int64_t from = place.keyAt(p) + tile * (kKeys * stride);
     const int left = length - tile * kKeys, stage = tile % Tile::kStages * Shared::kStage;
-    loadTile<kKeys, kDim, kThreads>(shared + stage + at, x + from, stride, left, p.dim);
+    loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + at, x + from, stride, left,
+                                                     kWidth == kDim ? p.dim : p.valueDim);
     if constexpr (kAll)
-      loadTile<kKeys, kDim, kThreads>(shared + stage + tangentAt, tx + from, stride, tx == nullptr ? 0 : left, p.dim);
+      loadTile<kKeys, kWidth, kThreads, Tile::kRolled>(shared + stage + tangentAt, tx + from, stride,
+                                                       tx == nullptr ? 0 : left, kWidth == kDim ? p.dim : p.valueDim);
   };
   if (tiles > 0) {
     const int64_t queryAt = place.queryAt(p);
@@ -75,16 +86,19 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     if constexpr (kMoving)
       loadTile<Tile::kRows, kDim, kThreads>(shared + Shared::kTq, p.tq + queryAt, p.queryRow,
                                             p.tq == nullptr ? 0 : rows, p.dim);
-    loadKeys(0, p.k, p.tk, Shared::kK, Shared::kTk);
+    load(ofKeys, 0, p.k, p.tk, Shared::kK, Shared::kTk);
     ptx::cpAsyncCommit();
-    loadKeys(0, p.v, p.tv, Shared::kV, Shared::kTv);
-    ptx::cpAsyncCommit();
+    if constexpr (kAhead) {
+      load(ofValues, 0, p.v, p.tv, Shared::kV, Shared::kTv);
+      ptx::cpAsyncCommit();
+    }
   }
 
   const int lane = threadIdx.x % 32, warpRow = static_cast<int>(threadIdx.x) / 32 * 16 * kStrips;
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
+  const uint32_t byValueRows = pieceCursor<kValueDim, PieceOrder::RowsFirst>(base);
   const uint32_t ownRows = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const float scale2 = p.scale * kLog2E;
   float o[kStrips][kColumns][4] = {}, to[kMoving ? kStrips : 1][kMoving ? kColumns : 1][4] = {};
@@ -94,10 +108,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
-    // Nobody reads the other stage of K since the last barrier, nor that of V since the next.
-    if (tile + 1 < tiles) loadKeys(tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
-    ptx::cpAsyncCommit();
-    ptx::cpAsyncWait<2>();
+    // Nobody reads the other stage of K since the last barrier, nor that of V since the next. Of a single stage it is
+    // V that nobody reads since this barrier, and K since the next.
+    if constexpr (kAhead) {
+      if (tile + 1 < tiles) load(ofKeys, tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
+      ptx::cpAsyncCommit();
+    }
+    ptx::cpAsyncWait<kAhead ? 2 : 0>();
     if (tile == 0 && !p.qNorm.absent()) {
       normalizeTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
                                                  place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
@@ -109,6 +126,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                                            place.meanAt(p), length - tile * kKeys, p.dim);
     }
     __syncthreads();
+    if constexpr (!kAhead) {
+      load(ofValues, tile, p.v, p.tv, Shared::kV, Shared::kTv);
+      ptx::cpAsyncCommit();
+    }
 
     float s[kStrips][kScores][4] = {}, t[kStrips][kMoving ? kScores : 1][4] = {};
 #pragma unroll
@@ -133,8 +154,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       }
     }
 
-    if (tile + 1 < tiles) loadKeys(tile + 1, p.v, p.tv, Shared::kV, Shared::kTv);
-    ptx::cpAsyncCommit();
+    if constexpr (kAhead) {
+      if (tile + 1 < tiles) load(ofValues, tile + 1, p.v, p.tv, Shared::kV, Shared::kTv);
+      ptx::cpAsyncCommit();
+    }
     const int firstKey = tile * kKeys;
     const bool masked = visibleTo(warpRow) < firstKey + kKeys;
     uint32_t weights[kStrips][kKeys / 16][4], moved[kStrips][kKeys / 16][4];
@@ -168,15 +191,19 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       }
     }
 
-    ptx::cpAsyncWait<2>();
+    ptx::cpAsyncWait<kAhead ? 2 : 0>();
     __syncthreads();
+    if constexpr (!kAhead) {
+      if (tile + 1 < tiles) load(ofKeys, tile + 1, p.k, p.tk, Shared::kK, Shared::kTk);
+      ptx::cpAsyncCommit();
+    }
 #pragma unroll
     for (int j = 0; j < kKeys / 16; ++j) {
 #pragma unroll
       for (int n = 0; n < kColumns; n += 2) {
         uint32_t v[4], tv[4];
-        loadPiece<kDim, true>(v, byRows + stage, 16 * j, 8 * n, Shared::kV);
-        if constexpr (kAll) loadPiece<kDim, true>(tv, byRows + stage, 16 * j, 8 * n, Shared::kTv);
+        loadPiece<kValueDim, true>(v, byValueRows + stage, 16 * j, 8 * n, Shared::kV);
+        if constexpr (kAll) loadPiece<kValueDim, true>(tv, byValueRows + stage, 16 * j, 8 * n, Shared::kTv);
 #pragma unroll
         for (int m = 0; m < kStrips; ++m) {
           multiplyPiece<T>(o[m][n], o[m][n + 1], weights[m][j], v);
@@ -213,23 +240,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         }
       }
       if (lane % 4 == 0 && row < rows) {
-        p.lse[statisticsAt + row] = !known ? NAN : sees ? __fmaf_rn(x.top, kLn2, logf(sum)) : INFINITY;
+        if (kWhole || p.lse != nullptr)
+          p.lse[statisticsAt + row] = !known ? NAN : sees ? __fmaf_rn(x.top, kLn2, logf(sum)) : INFINITY;
         if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
       }
     }
-    storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
-                     p.dim);
+    storeStrip<kValueDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow,
+                          rows - strip, kWhole ? p.dim : p.valueDim);
     if constexpr (kMoving) {
-      storeStrip<kDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
-                       rows - strip, p.dim);
+      storeStrip<kValueDim>(shared + Shared::kTq, strip, to[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
+                            rows - strip, kWhole ? p.dim : p.valueDim);
     } else if (p.to != nullptr) {  // zeros, but for what is not finite
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) o[m][n][i] *= 0;
       }
-      storeStrip<kDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow, rows - strip,
-                       p.dim);
+      storeStrip<kValueDim>(shared + Shared::kQ, strip, o[m], p.to + queryAt + strip * p.queryRow, p.queryRow,
+                            rows - strip, kWhole ? p.dim : p.valueDim);
     }
   }
 }
@@ -252,9 +280,15 @@ void launchForwardFitting(const Runtime& runtime, const ForwardParams<T>& p, int
   launchForwardTile<T, Tile, kTangents>(runtime, p, heads);
 }
 
+// Heads wider than 128: see attention_forward_wide.cuh.
 template <class T, Tangents kTangents>
+void launchForwardWide(const Runtime& runtime, const ForwardParams<T>& p, int64_t heads);
+
+template <class T, Tangents kTangents, bool kWide>
 void launchForwardSize(const Runtime& runtime, const ForwardParams<T>& p, int64_t heads) {
-  if (p.dim <= 32)
+  if constexpr (kWide)
+    launchForwardWide<T, kTangents>(runtime, p, heads);
+  else if (p.dim <= 32)
     launchForwardFitting<T, kTangents, ForwardTile<32, 4, 1, 64>>(runtime, p, heads);
   else if (p.dim <= 64)
     launchForwardFitting<T, kTangents, ForwardTile<64, 4, 2, 32>>(runtime, p, heads);
@@ -269,7 +303,7 @@ void launchForwardSize(const Runtime& runtime, const ForwardParams<T>& p, int64_
 }
 
 // Element is BFloat16 or Float16.
-template <class Element>
+template <class Element, bool kWide = false>
 void launchAttentionForward(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out) {
   using T = TensorCore<Element>;
   const AttentionOperands& in = call.in;
@@ -283,11 +317,11 @@ void launchAttentionForward(const Runtime& runtime, const AttentionCall& call, c
   p.mu = out.mu ? out.mu.data<float>() : nullptr;
   const int64_t heads = call.geometry.batch * call.geometry.queryHeads;
   if (in.tk || in.tv)
-    launchForwardSize<T, Tangents::All>(runtime, p, heads);
+    launchForwardSize<T, Tangents::All, kWide>(runtime, p, heads);
   else if (in.tq)
-    launchForwardSize<T, Tangents::Queries>(runtime, p, heads);
+    launchForwardSize<T, Tangents::Queries, kWide>(runtime, p, heads);
   else
-    launchForwardSize<T, Tangents::None>(runtime, p, heads);
+    launchForwardSize<T, Tangents::None, kWide>(runtime, p, heads);
 }
 
 }  // namespace flowmap::cuda

@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     joinLanes(sums, lanes, Plus<float>());
     if (row >= rows || lane != 0) continue;
-    const float square = 1 / (sums[0] / dim + eps);
-    norms[row] = {sqrtf(square), square * (sums[1] / dim)};
+    const float r = 1 / sqrtf(sums[0] / dim + eps);
+    norms[row] = {r, r * r * (sums[1] / dim)};
   }
 }
 

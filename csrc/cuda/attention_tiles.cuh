@@ -48,12 +48,13 @@ template <int kRows, int kColumns>
 constexpr int kTileBytes = kRows * kColumns * 2;
 
 // Starts copying the first `rows` rows, of `columns` elements (a multiple of 8), `stride` elements apart; the rest of
-// the tile becomes zero. Nothing is read where rows <= 0. All kThreads threads of the block call it.
-template <int kRows, int kColumns, int kThreads, class T>
+// the tile becomes zero. Nothing is read where rows <= 0. All kThreads threads of the block call it. A rolled loop
+// takes fewer registers.
+template <int kRows, int kColumns, int kThreads, bool kRolled = false, class T>
 __device__ __forceinline__ void loadTile(unsigned char* tile, const T* from, int64_t stride, int rows, int columns) {
   using Layout = TileLayout<kColumns>;
   constexpr int kAll = kRows * Layout::kChunks, kSteps = (kAll + kThreads - 1) / kThreads;
-#pragma unroll
+#pragma unroll(kRolled ? 1 : kSteps)
   for (int step = 0; step < kSteps; ++step) {
     const int i = step * kThreads + static_cast<int>(threadIdx.x);
     if (kAll % kThreads != 0 && i >= kAll) break;

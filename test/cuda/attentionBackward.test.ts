@@ -111,8 +111,19 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     (dim, dtype) => check(sizesOf(20, 45, dim), dtype),
   );
 
+  it.each([136, 160, 192, 200, 256].map((dim, i) => [dim, narrow[i % 2]!] as const))(
+    'errs no more than eager mathematics %i wide, %s, with heads that share keys',
+    (dim, dtype) => check(sizesOf(20, 35, dim, { heads: 2, keyHeads: 1 }), dtype),
+  );
+
   it.each([
     ['a causal mask', sizesOf(80, 80, 64), { causal: true }],
+    ['a causal mask on wide heads', sizesOf(70, 40, 136), { causal: true }],
+    [
+      'all of it on wide heads',
+      sizesOf(20, 35, 248, { batch: 2, heads: 2, keyHeads: 1 }),
+      { lengths: [35, 17], causal: true, layout: 'BSHD', scale: 0.2 },
+    ],
     ['a causal mask over a longer past', sizesOf(20, 100, 72), { causal: true }],
     ['a causal mask with more queries than keys', sizesOf(110, 40, 32), { causal: true }],
     ['grouped query heads', sizesOf(18, 40, 40, { batch: 2, heads: 4, keyHeads: 2 }), {}],
@@ -142,8 +153,8 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     check(sizes, dtype, {}, given);
   });
 
-  it('takes tangents and cotangents that are absent for zeros, to the bit', () => {
-    const sizes = sizesOf(20, 45, 64, { heads: 2, keyHeads: 1 });
+  it.each([64, 256])('takes tangents and cotangents that are absent for zeros, to the bit, %i wide', (dim) => {
+    const sizes = sizesOf(20, dim === 64 ? 45 : 20, dim, { heads: 2, keyHeads: 1 });
     const operands = operandsOf(sizes, 'bfloat16');
     for (const [tangents, cotangents] of [
       [
@@ -170,7 +181,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     }
   });
 
-  it.each([32, 64, 72, 88, 128])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
+  it.each([32, 64, 72, 88, 128, 144])('knows the tangent of the queries alone, with the same bits, %i wide', (dim) => {
     const sizes = sizesOf(37, 45, dim, { heads: 2, keyHeads: 1 });
     const operands = operandsOf(sizes, 'bfloat16').map((x, i) => (i === 4 || i === 5 ? zerosOf(x) : x));
     const masks = { causal: true };
@@ -194,7 +205,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     expectSame(still.slice(0, 4), run(zeroed, sizes, 'bfloat16', masks).slice(0, 4));
   });
 
-  it.each([32, 64, 72, 88, 128])(
+  it.each([32, 64, 72, 88, 128, 144])(
     'is the backward of the value alone where the tangent has no cotangent, %i wide',
     (dim) => {
       const sizes = sizesOf(37, 45, dim);
@@ -214,7 +225,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     },
   );
 
-  it.each([32, 64, 80, 104])(
+  it.each([32, 64, 80, 104, 208])(
     'gives tangents the gradients of values under their cotangent, to the bit, %i wide',
     (dim) => {
       const sizes = sizesOf(40, 70, dim);
@@ -241,7 +252,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
     }
   });
 
-  it.each([64, 96])('gives the gradients that are wanted the same bits as all, %i wide', (dim) => {
+  it.each([64, 96, 136])('gives the gradients that are wanted the same bits as all, %i wide', (dim) => {
     const sizes = sizesOf(20, 45, dim);
     const operands = operandsOf(sizes, 'bfloat16');
     const all = run(operands, sizes, 'bfloat16');
@@ -309,6 +320,11 @@ const emulated = process.env.FLOWMAP_CUDA === 'emulated';
     const banks = first.stderr.split('\n').filter((line) => /attentionDk?[qv]/.test(line) && line.includes('ldmatrix'));
     expect(banks.length).toBeGreaterThan(10);
     expect(banks.filter((line) => !line.includes('ldmatrix 1.00 passes per ideal'))).toEqual([]);
-    expect(results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random' }).bits).toEqual(first.bits);
+    const large = results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random', SIMT_STATS: '1' });
+    expect(large.bits).toEqual(first.bits);
+    expect(large.stderr).toContain('WideBackwardTile<256, 4, 2>, (flowmap::cuda::Moving)2');
+    const small = results({ SIMT_SM: '86', SIMT_STATS: '1', FLOWMAP_TEST_WIDE: '1' });
+    expect(first.bits).toMatchObject(small.bits);
+    expect(small.stderr).toContain('WideBackwardTile<256, 2, 1>');
   });
 });

@@ -79,6 +79,7 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
   }
 
   const dims = [8, 24, 32, 40, 64, 72, 80, 96, 104, 128];
+  const wide = [136, 160, 192, 200, 256];
   it.each(
     (
       [
@@ -108,8 +109,20 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
     for (const dtype of narrow) check(sizesOf(20, 75, dim), dtype);
   });
 
+  it.each(
+    wide.flatMap((dim, i) => [[70, 20, dim, narrow[i % 2]!] as const, [9, 45, dim, narrow[(i + 1) % 2]!] as const]),
+  )('errs no more than eager mathematics: %i queries, %i keys, %i wide, %s', (queries, keys, dim, dtype) =>
+    check(sizesOf(queries, keys, dim), dtype),
+  );
+
   it.each([
     ['a causal mask', sizesOf(80, 80, 64), { causal: true }],
+    ['a causal mask on wide heads', sizesOf(40, 35, 136), { causal: true }],
+    [
+      'all of it on wide heads',
+      sizesOf(20, 35, 248, { batch: 2, heads: 2, keyHeads: 1 }),
+      { lengths: [35, 17], causal: true, layout: 'BSHD', scale: 0.2 },
+    ],
     ['a causal mask over a longer past', sizesOf(20, 100, 72), { causal: true }],
     ['a causal mask with more queries than keys', sizesOf(150, 40, 32), { causal: true }],
     ['grouped query heads', sizesOf(18, 40, 40, { batch: 2, heads: 4, keyHeads: 2 }), {}],
@@ -144,7 +157,7 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
     }
   });
 
-  it.each(dims.filter((_, i) => i % 2 === 0))(
+  it.each([...dims.filter((_, i) => i % 2 === 0), 192, 256])(
     'gives the same bits with tangents of zero as without, %i wide',
     (dim) => {
       const sizes = sizesOf(37, 75, dim);
@@ -164,8 +177,8 @@ describeOnDevices('fused attention with its tangent', (device, label) => {
     },
   );
 
-  it('takes a tangent that is absent for zeros, to the bit', () => {
-    const sizes = sizesOf(20, 45, 64, { heads: 2, keyHeads: 1 });
+  it.each([64, 200])('takes a tangent that is absent for zeros, to the bit, %i wide', (dim) => {
+    const sizes = sizesOf(20, dim === 64 ? 45 : 20, dim, { heads: 2, keyHeads: 1 });
     const given = operandsOf(sizes, 'bfloat16');
     for (let bits = 0; bits < 8; bits++) {
       const present: Presence = [(bits & 1) !== 0, (bits & 2) !== 0, (bits & 4) !== 0];
@@ -238,6 +251,9 @@ const emulated = process.env.FLOWMAP_CUDA === 'emulated';
     const small = results({ SIMT_SM: '86', SIMT_STATS: '1' });
     expect(small.bits).toEqual(first.bits);
     expect(small.stderr).toContain('ForwardTile<128, 4, 1, 32>');
-    expect(results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random' }).bits).toEqual(first.bits);
+    expect(small.stderr).toContain('WideForwardTile<256, 128, 4, 1>');
+    const large = results({ SIMT_SM: '90', SIMT_SEED: '3', SIMT_COMPLETION: 'random', SIMT_STATS: '1' });
+    expect(large.bits).toEqual(first.bits);
+    expect(large.stderr).toContain('WideForwardTile<256, 128, 8, 2>, (flowmap::cuda::Tangents)2');
   });
 });

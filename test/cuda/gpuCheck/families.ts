@@ -76,13 +76,16 @@ const indices = (device: string, n: number, below: number) =>
     { dtype: 'int32', device },
   );
 
+const wideHeads = [136, 256];
+
 // Every kernel of the fused forward: all paddings of the head size, no tangent, that of the queries, all; with masks.
-function fusedForward(device: string, dtype: DType): Tensor[] {
-  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+function fusedForward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+  return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
-    const draw = (heads: number, tokens: number) =>
-      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
-    const [q, k, keyLengths] = [draw(4, 35), draw(2, 71), tensor([71, 40], { dtype: 'int32', device })];
+    const draw = (of: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
+    const heads = dim > 128 ? 1 : 2;
+    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 71), tensor([71, 40], { dtype: 'int32', device })];
     const f = (a: Tensor, b: Tensor, c: Tensor) =>
       attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
@@ -95,12 +98,13 @@ function fusedForward(device: string, dtype: DType): Tensor[] {
 }
 
 // Every kernel of the fused backward: of values alone, with the tangent of the queries, and with all.
-function fusedBackward(device: string, dtype: DType): Tensor[] {
-  return [24, 64, 72, 88, 128].flatMap((dim, i) => {
+function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+  return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
-    const draw = (heads: number, tokens: number) =>
-      matrix(device, dtype, inner ? [2, tokens, heads, dim] : [2, heads, tokens, dim]);
-    const [q, k, keyLengths] = [draw(4, 35), draw(2, 37), tensor([37, 20], { dtype: 'int32', device })];
+    const draw = (of: number, tokens: number) =>
+      matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
+    const heads = dim > 128 ? 1 : 2;
+    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 37), tensor([37, 20], { dtype: 'int32', device })];
     const f = (a: Tensor, b: Tensor, c: Tensor) =>
       attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
@@ -201,14 +205,44 @@ export const families: Readonly<Record<string, Family>> = {
         const [values, pullback] = vjp((a: Tensor, b: Tensor) => jvp(f, [a, b], tangents), [q, k]);
         return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
       }),
+  // Keys that count, and packed sequences: the fused kernels and the composition.
   attention_checks: (device) => {
     const [q, keyLengths] = [matrix(device, 'bfloat16', [300, 1, 3, 8]), indices(device, 300, 4)];
-    return [attention(q, q, q, { keyLengths })];
+    const [queryOffsets, keyOffsets] = [
+      [0, 5, 5, 70],
+      [0, 40, 43, 43],
+    ].map((x) => tensor(x, { dtype: 'int32', device })) as [Tensor, Tensor];
+    const packed = (['bfloat16', 'float32'] as const).flatMap((dtype) => {
+      const [a, b] = [matrix(device, dtype, [70, 2, 24]), matrix(device, dtype, [43, 1, 24])];
+      const f = (x: Tensor, y: Tensor) => attention(x, y, neg(y), { queryOffsets, keyOffsets, causal: true });
+      const [values, pullback] = vjp((x: Tensor, y: Tensor) => jvp(f, [x, y], [mul(x, 0.5), mul(y, -0.3)]), [a, b]);
+      return [...values, ...(pullback([a, mul(a, 0.7)]) as Tensor[])];
+    });
+    return [attention(q, q, q, { keyLengths }), ...packed];
   },
+  // QKNorm and centred keys, inside the fused kernels and before the composition.
+  attention_norms: (device) =>
+    (['bfloat16', 'float16', 'float32'] as const).flatMap((dtype) => {
+      const [q, k] = [matrix(device, dtype, [2, 35, 4, 24]), matrix(device, dtype, [2, 37, 2, 24])];
+      const keyLengths = tensor([37, 11], { dtype: 'int32', device });
+      const weight = matrix(device, dtype, [24]);
+      const f = (a: Tensor, b: Tensor, w: Tensor) =>
+        attention(a, b, neg(b), { layout: 'BSHD', keyLengths, centerKeys: true, qkNorm: { qWeight: w } });
+      const [values, pullback] = vjp(
+        (a: Tensor, b: Tensor, w: Tensor) =>
+          jvp((x: Tensor, y: Tensor) => f(x, y, w), [a, b], [mul(a, 0.5), mul(b, -0.3)]),
+        [q, k, weight],
+      );
+      return [...values, ...(pullback([mul(q, 0.7), q]) as Tensor[])];
+    }),
   attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
   attention_backward_float16: (device) => fusedBackward(device, 'float16'),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
+  attention_backward_wide_bfloat16: (device) => fusedBackward(device, 'bfloat16', wideHeads),
+  attention_backward_wide_float16: (device) => fusedBackward(device, 'float16', wideHeads),
   attention_forward_float16: (device) => fusedForward(device, 'float16'),
+  attention_forward_wide_bfloat16: (device) => fusedForward(device, 'bfloat16', wideHeads),
+  attention_forward_wide_float16: (device) => fusedForward(device, 'float16', wideHeads),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
   gated_residual: (device) =>
     widths

@@ -5,13 +5,15 @@ import { attention, jvp, type Tensor, tensor, vjp } from '../../../lib';
 import { sample } from '../../support/checkOp';
 
 const digests: Record<string, string> = {};
-for (const dim of [32, 64, 72, 96, 104]) {
+const wide = [136, 256];
+for (const dim of process.env.FLOWMAP_TEST_WIDE ? wide : [32, 64, 72, 96, 104, ...wide]) {
+  const [queries, keys] = dim > 128 ? [70, 35] : [70, 45];
   const draw = (rows: number, seed: number) => {
     const { shape, values } = sample([1, 1, rows, dim], seed);
     return tensor(values as Float64Array, { shape, dtype: 'bfloat16', device: 'cuda' });
   };
-  const operands = [70, 45, 45, 70, 45, 45].map(draw) as Tensor[];
-  const [g, h] = [draw(70, 7), draw(70, 8)];
+  const operands = [queries, keys, keys, queries, keys, keys].map(draw) as Tensor[];
+  const [g, h] = [draw(queries, 7), draw(queries, 8)];
   const f = (...[q, k, v]: Tensor[]) => attention(q!, k!, v!, { causal: true });
   const [, plain] = vjp(f, operands.slice(0, 3)) as unknown as [Tensor, (g: Tensor) => Tensor[]];
   const [, both] = vjp((...x: Tensor[]) => jvp(f, x.slice(0, 3), x.slice(3)), operands) as unknown as [
