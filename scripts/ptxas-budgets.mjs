@@ -90,7 +90,11 @@ async function measureAll() {
     .filter((name) => name.endsWith('.cu') && new RegExp(options.only).test(name))
     .sort()
     .map((name) => join(root, 'csrc/cuda', name));
-  const jobs = targets.flatMap((target) => sources.map((source) => ({ source, target })));
+  // Clusters are of 9.0 and later (cmake/cuda.cmake): there are no such kernels for older targets.
+  const has = (source, target) => !source.endsWith('_cluster.cu') || Number(/\d+/.exec(target)[0]) >= 90;
+  const jobs = targets.flatMap((target) =>
+    sources.filter((source) => has(source, target)).map((source) => ({ source, target })),
+  );
   const measured = Object.fromEntries(targets.map((target) => [target, {}]));
   const folder = mkdtempSync(join(tmpdir(), 'flowmap-ptxas-'));
   const worker = async () => {
@@ -114,16 +118,18 @@ const budgets = existsSync(budgetFile) ? JSON.parse(readFileSync(budgetFile, 'ut
 const measured = await measureAll();
 const names = [...new Set(targets.flatMap((target) => Object.keys(measured[target])))].sort();
 
-// One line per kernel: registers, bytes of shared memory, of stack and of spills, for each target in turn.
-const figures = ({ registers, shared, stack, spills }) => [registers, shared, stack, spills];
+// One line per kernel: registers, bytes of shared memory, of stack and of spills, for each target in turn; null for one
+// that it is not compiled for.
+const figures = (kernel) => kernel && [kernel.registers, kernel.shared, kernel.stack, kernel.spills];
+const figuresOf = (name) => targets.map((target) => figures(measured[target][name]) ?? null);
 if (options.report !== undefined) {
-  const kernels = names.map((name) => [name, targets.map((target) => figures(measured[target][name]))]);
+  const kernels = names.map((name) => [name, figuresOf(name)]);
   const what = ['registers', 'shared bytes', 'stack bytes', 'spill bytes'];
   const lines = kernels.map(([name, found]) => `    ${JSON.stringify(name)}: ${JSON.stringify(found)}`);
   const head = { date: new Date().toISOString().slice(0, 10), toolkit, targets, figures: what };
   const text = JSON.stringify(head, null, 2).replace(/\n}$/, `,\n  "kernels": {\n${lines.join(',\n')}\n  }\n}\n`);
   writeFileSync(options.report, text);
-  const spilling = kernels.filter(([, found]) => found.some(([, , , spills]) => spills > 0));
+  const spilling = kernels.filter(([, found]) => found.some((each) => each && each[3] > 0));
   console.log(
     `ptxas: ${names.length} kernels on ${targets.join(', ')}, ${spilling.length} of them spill: ${options.report}`,
   );
@@ -131,8 +137,7 @@ if (options.report !== undefined) {
 }
 if (options.write) {
   const lines = names.map(
-    (name) =>
-      `    ${JSON.stringify(name)}: ${JSON.stringify(targets.map((target) => figures(measured[target][name]))).replaceAll(',', ', ')}`,
+    (name) => `    ${JSON.stringify(name)}: ${JSON.stringify(figuresOf(name)).replaceAll(',', ', ')}`,
   );
   const reasons = Object.fromEntries(Object.entries(budgets.spills).filter(([name]) => names.includes(name)));
   const what = ['registers', 'shared bytes', 'stack bytes', 'spill bytes'];

@@ -1,12 +1,13 @@
 // The maximum mean discrepancy over groups: which kernels, and how they are cut. A group that fits the shared memory of
-// a block is read once, value and gradients in one launch; others, and tangents, take passes over parts of their
-// features.
+// a block, or of a cluster of blocks, is read once, value and gradients in one launch; others, and tangents, take
+// passes over parts of their features.
 #include <cstring>
+#include <optional>
 #include <sstream>
 
 #include "core/dispatch.h"
 #include "cuda/backend.h"
-#include "cuda/mmd_kernels.cuh"
+#include "cuda/mmd_cluster.cuh"
 #include "cuda/scratch.h"
 
 namespace flowmap::cuda {
@@ -177,14 +178,24 @@ class Mmd {
     return {dim3(static_cast<unsigned>(blocks)), dim3(threads), static_cast<size_t>(bytes)};
   }
 
-  // Everything in one launch; false where a group does not fit, and for tangents.
+  struct Cut {
+    MmdPlan plan;
+    MmdRoom room;
+    int threads;
+    int64_t bytes;
+  };
+
+  // A group in the shared memory of `blocks`, a slice of the features in each; none where it does not fit. There is
+  // room for all gradients, wanted or not: how sums are cut, and so their bits, do not depend on what is asked for.
   template <int kEach>
-  bool whole() const {
-    if (moving_) return false;
-    MmdPlan plan = planOf(1, packets_);
-    const int threads = threadsFor(packets_), pairs = mmdPairs(particles());
+  std::optional<Cut> cutOf(int blocks) const {
+    // Slices begin where memory has lines of 128 bytes.
+    const int64_t line = blocks == 1 ? 1 : 128 / kPacketBytes;
+    const int64_t packets = ceilDiv(ceilDiv(packets_, blocks), line) * line;
+    const int threads = threadsFor(packets), pairs = mmdPairs(particles());
+    MmdPlan plan = planOf(blocks, packets);
     plan.columns = threads;
-    plan.steps = static_cast<int>(ceilDiv(packets_, threads));
+    plan.steps = static_cast<int>(ceilDiv(packets, threads));
     MmdRoom room{};
     int64_t at = MmdJoin<kMmdJoined<T, C, kEach>>::bytes(threads);
     const auto take = [&](int64_t bytes) {
@@ -194,16 +205,49 @@ class Mmd {
     };
     room.totals = take(kMmdTotals * sizeof(double));
     room.squares = take((pairs + 1) * sizeof(double));
-    if (differentiated_) room.slopes = take((pairs + 1) * sizeof(double));
-    if (call_.gx) room.ofX = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
-    if (call_.gy) room.ofY = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
+    room.slopes = take((pairs + 1) * sizeof(double));
+    room.ofX = take(int64_t{particles()} * mmdPadded(m_) * sizeof(C));
+    room.ofY = take(int64_t{particles()} * mmdPadded(n_) * sizeof(C));
+    if (blocks > 1) room.partials = take(int64_t{2} * pairs * sizeof(double));
     room.end = at;
     const int64_t slot = slotBytes(plan);
-    if (room.end + plan.steps * slot > limit_) return false;
+    if (room.end + plan.steps * slot > limit_) return std::nullopt;
     plan.slots = static_cast<int>(std::min<int64_t>(2 * plan.steps, slotRoom(room.end, plan.steps * slot) / slot));
-    const Grid grid = gridOf(mmdKernel<T, C, kEach>, plan, threads, room.end + plan.slots * slot);
-    launchKernel(runtime_, mmdKernel<T, C, kEach>, grid, plan, formula_, rows_, perGroup_, room);
+    return Cut{plan, room, threads, room.end + plan.slots * slot};
+  }
+
+  // Everything in one launch; false where a group does not fit, and for tangents.
+  template <int kEach>
+  bool whole() const {
+    if (moving_) return false;
+    constexpr int kEachOfClusters = kMmdFewInCluster<T, C> ? kEach : 0;
+    const std::optional<Cut> cut = cutOf<kEach>(1);
+    if (!cut) return clustered<kEachOfClusters>();
+    const Grid grid = gridOf(mmdKernel<T, C, kEach>, cut->plan, cut->threads, cut->bytes);
+    launchKernel(runtime_, mmdKernel<T, C, kEach>, grid, cut->plan, formula_, rows_, perGroup_, cut->room);
     return true;
+  }
+
+  // In the smallest clusters that a group fits.
+  template <int kEach>
+  bool clustered() const {
+    if (runtime_.major() < 9) return false;
+    const auto kernel = mmdClusterKernel<T, C>(kEach);
+    for (int blocks = 2; blocks <= kMmdMostBlocks; blocks *= 2) {
+      const std::optional<Cut> cut = cutOf<kEach>(blocks);
+      if (!cut) continue;
+      Grid grid = gridOf(kernel, cut->plan, cut->threads, cut->bytes);
+      // As many clusters as run at once: blocks of one are on multiprocessors near each other.
+      grid.blocks = dim3(static_cast<unsigned>(blocks));
+      const ClusterConfig cluster(runtime_, blocks, grid);
+      int most = 0;
+      check(cudaOccupancyMaxActiveClusters(&most, kernel, &cluster.config), call_.op);
+      if (most == 0) return false;  // a share of a GPU may have too few multiprocessors
+      grid.blocks.x *= static_cast<unsigned>(std::min<int64_t>(most, groups_));
+      launchClusters(runtime_, blocks, kernel, grid, cut->plan, formula_, rows_, perGroup_, cut->room);
+      return true;
+    }
+    return false;
   }
 
   void passes() const {

@@ -65,11 +65,11 @@ struct MmdWeights {
   double weight, loss;
 };
 template <class S>
-__device__ __forceinline__ MmdWeights mmdWeights(const MmdPerGroup<S>& in, int64_t group) {
+__device__ __forceinline__ MmdWeights mmdWeights(const MmdPerGroup<S>& in, int64_t group, bool leads) {
   const double infinity = static_cast<double>(INFINITY);
   const double weight = mmdGiven(in.weight, group), loss = mmdGiven(in.lossWeight, group);
   const bool badWeight = !(weight >= 0 && weight < infinity), bad = badWeight || !(::fabs(loss) < infinity);
-  if (bad && threadIdx.x == 0) {
+  if (bad && leads && threadIdx.x == 0) {
     // the position names the argument too
     raise(in.fault, FaultKind::WeightOutOfRange, in.name, __double_as_longlong(badWeight ? weight : loss),
           2 * group + (badWeight ? 0 : 1));
@@ -138,11 +138,12 @@ __device__ __forceinline__ int mmdCoefficients(const MmdPlan& plan, const MmdGro
 
 // All threads of the block must come, after a barrier behind the last write to the squares. Where there are
 // coefficients, all of them can be read on return; the result is that of mmdCoefficients. `totals` has room for
-// kMmdTotals.
+// kMmdTotals. Of blocks that share a group, one `leads` and tells its value.
 template <class S, class C, class Join>
 __device__ __forceinline__ int mmdFinish(const MmdPlan& plan, const MmdFormula& formula, const MmdPerGroup<S>& perGroup,
-                                         int64_t group, const MmdGroup<C>& work, Join& join, double* totals) {
-  const auto [weight, loss] = mmdWeights(perGroup, group);
+                                         int64_t group, const MmdGroup<C>& work, Join& join, double* totals,
+                                         bool leads = true) {
+  const auto [weight, loss] = mmdWeights(perGroup, group, leads);
   const double m = plan.m, n = plan.n, across = 1 / (m * n);
   const double ofX = 1 / (formula.unbiased ? m * (m - 1) : m * m), ofY = 1 / (formula.unbiased ? n * (n - 1) : n * n);
   const double cotangent = loss * mmdGiven(perGroup.g, group);
@@ -166,7 +167,7 @@ __device__ __forceinline__ int mmdFinish(const MmdPlan& plan, const MmdFormula& 
   }
   join(sums, [&](int i, double sum) { totals[i] = sum; });
   __syncthreads();
-  if (threadIdx.x == 0) {
+  if (leads && threadIdx.x == 0) {
     const double self = formula.unbiased ? 0.0 : totals[3];
     const double value = ofX * (2 * totals[0] + m * self) + ofY * (2 * totals[1] + n * self) - 2 * across * totals[2];
     perGroup.value[group] = static_cast<S>(loss * value);

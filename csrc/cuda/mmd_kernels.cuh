@@ -1,5 +1,6 @@
 // The kernels of the maximum mean discrepancy: one that does all for groups that fit a block's shared memory, and three
-// for the others: distances of parts, what follows from them, gradients of parts.
+// for those that do not fit a cluster of blocks either (mmd_cluster.cu): distances of parts, what follows from them,
+// gradients of parts.
 #pragma once
 
 #include "cuda/mmd_finish.cuh"
@@ -10,9 +11,9 @@ namespace flowmap::cuda {
 template <class T>
 using MmdStatistics = Compute<T>;
 
-// Where things lie in dynamic shared memory; `end` is where slots begin.
+// Where things lie in dynamic shared memory; `end` is where slots begin. `partials`: of blocks that share a group.
 struct MmdRoom {
-  int64_t totals, squares, slopes, ofX, ofY, end;
+  int64_t totals, squares, slopes, ofX, ofY, partials, end;
 };
 
 // Sums that are joined at once.
@@ -20,14 +21,24 @@ template <class T, class C, int kEach, bool kTangent = false>
 constexpr int kMmdJoined = kEach > 0 ? (mmdPairs(2 * kEach) > 8 ? kWarp : 8)
                                      : kMmdTile<T, C, kTangent>* kMmdTile<T, C, kTangent>;
 
-// kEach particles of either kind, or any numbers where it is 0. Rows without gx and gy: the values alone. Few particles
-// in float: two blocks must fit a multiprocessor's registers.
-template <class T, class C, int kEach>
-__global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
-    mmdKernel(const __grid_constant__ MmdPlan plan, const __grid_constant__ MmdFormula formula,
-              const __grid_constant__ MmdRows<T> rows, const __grid_constant__ MmdPerGroup<MmdStatistics<T>> perGroup,
-              MmdRoom room) {
-  extern __shared__ __align__(16) char shared[];
+// Few particles in float: two blocks must fit a multiprocessor's registers.
+template <class C, int kEach>
+constexpr int kMmdBlocks = kEach > 0 && sizeof(C) == 4 ? 2 : 1;
+
+// A block that has its groups to itself: what it measures is the whole.
+struct MmdAlone {
+  __device__ __forceinline__ double* measured(double* squares) const { return squares; }
+  __device__ __forceinline__ void join(double*, int) const { __syncthreads(); }
+  __device__ __forceinline__ bool leads() const { return true; }
+  __device__ __forceinline__ void end() const {}
+};
+
+// All of the block's groups, from start to end. kEach particles of either kind, or any numbers where it is 0. Rows
+// without gx and gy: the values alone. `blocks`: MmdAlone, or what the block does with others that have other features.
+template <class T, class C, int kEach, class Blocks>
+__device__ __forceinline__ void mmdGroups(const MmdPlan& plan, const MmdFormula& formula, const MmdRows<T>& rows,
+                                          const MmdPerGroup<MmdStatistics<T>>& perGroup, const MmdRoom& room,
+                                          char* shared, Blocks& blocks) {
   MmdJoin<kMmdJoined<T, C, kEach>> join(shared);
   const bool differentiated = rows.gx || rows.gy;
   C* const ofX = rows.gx ? reinterpret_cast<C*>(shared + room.ofX) : nullptr;
@@ -40,12 +51,13 @@ __global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
   MmdColumns<T> columns(plan, rows, shared + room.end);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     columns.enter(unit);
+    double* measured = blocks.measured(work.squares);
     if constexpr (kEach > 0)
-      mmdMeasureFew<2 * kEach, C>(columns, plan, work.squares, join);
+      mmdMeasureFew<2 * kEach, C>(columns, plan, measured, join);
     else
-      mmdMeasureMany<false, false, C>(columns, plan, work.squares, nullptr, join);
-    __syncthreads();
-    const int paired = mmdFinish(plan, formula, perGroup, unit, work, join, totals);
+      mmdMeasureMany<false, false, C>(columns, plan, measured, nullptr, join);
+    blocks.join(work.squares, mmdPairs(plan.particles()));
+    const int paired = mmdFinish(plan, formula, perGroup, columns.group(), work, join, totals, blocks.leads());
     if constexpr (kEach > 0) {
 #pragma unroll 1
       for (int set = differentiated && rows.gx ? 0 : 1; set < 2; ++set) {
@@ -64,6 +76,17 @@ __global__ void __launch_bounds__(kThreads, kEach > 0 && sizeof(C) == 4 ? 2 : 1)
     columns.leave();
   }
   ptx::cpAsyncWaitAll();
+  blocks.end();
+}
+
+template <class T, class C, int kEach>
+__global__ void __launch_bounds__(kThreads, kMmdBlocks<C, kEach>)
+    mmdKernel(const __grid_constant__ MmdPlan plan, const __grid_constant__ MmdFormula formula,
+              const __grid_constant__ MmdRows<T> rows, const __grid_constant__ MmdPerGroup<MmdStatistics<T>> perGroup,
+              const __grid_constant__ MmdRoom room) {
+  extern __shared__ __align__(16) char shared[];
+  MmdAlone alone;
+  mmdGroups<T, C, kEach>(plan, formula, rows, perGroup, room, shared, alone);
 }
 
 // partials [units, kTangent ? 2 : 1, pairs]

@@ -18,6 +18,11 @@ const correct = {
     ...['movmatrix', 'mma.m16n8k16.bf16', 'mma.m16n8k8.bf16', 'mma.m16n8k16.f16', 'mma.m16n8k8.f16'],
     ...['mma.m16n8k16.f16.f16', 'mma.m16n8k8.f16.f16', 'mma.m16n8k8.tf32', 'mma.m16n8k4.tf32'],
   ],
+  cluster: [
+    ...['registers', 'registersAlone', 'registersCompiled', 'readNext', 'writeNext', 'splitBarrier', 'someExit'],
+    ...['clusterFlag', 'groups', 'launches'],
+  ],
+  planted_cluster: ['exchange', 'correctUse', 'start', 'throughGlobal'],
   planted_pipeline: ['pipeline'],
   planted_matrix: ['product', 'productPadded', 'productWide'],
   planted_blocks: [
@@ -34,6 +39,26 @@ const reported = {
     noBarrierBeforeUse: /^read of 16 bytes at shared 0x\w+, which was never written/,
     noBarrierBeforeOverwrite: /^race at shared.* cp\.async of thread \d+ .* thread \d+ .* are not ordered/,
     reuseOfSource: /^race at global.* read by a cp\.async of thread 0 .* and write by thread 0 /,
+  },
+  planted_cluster: {
+    unsynced: /^race at shared.* of block \d .* write by thread \d+ of block \d .* and read by thread \d+ of block \d /,
+    relaxed: /^race at shared.* write by thread \d+ of block \d .* and read by thread \d+ of block \d /,
+    overwrite: /^race at shared.* of block \d .* are not ordered/,
+    early: /^read of 4 bytes at shared 0x\w+ of block \d of the cluster, which has ended/,
+    exit: /^read of 4 bytes at shared 0x\w+ of block 0 of the cluster, which has ended/,
+    lateExit: /^race at shared.* of block 0 .*: its access by thread \d+ of block 1 .* and the end of the block/,
+    noStart: /^access to the shared memory of block 1 of the cluster, which may not have started/,
+    unwritten: /^read of 4 bytes at shared 0x\w+ of block \d of the cluster, which was never written/,
+    beyond: /^read of 4 bytes at shared 0x\w+ of block \d of the cluster, \d+ bytes past the end of 256 bytes/,
+    odd: /^read of 4 bytes at shared 0x\w+ of block \d of the cluster, which is misaligned/,
+    beyondTheCluster: /^mapa\..*: block 2 of a cluster of 2/,
+    ownSpace: /^read of 4 bytes at shared 0x\w+, \d+ bytes past the end/,
+    arrivesTwice: /^barrier\.cluster\.arrive, but the thread arrived before/,
+    waitsAlone: /^barrier\.cluster\.wait, but the thread has not arrived/,
+    divergent: /^divergent barrier: barrier\.cluster\.arrive\.aligned/,
+    deadlock:
+      /^deadlock: block 0 of the cluster: threads 0-31 wait .*; threads 32-63 wait .*; block 1 of the cluster: /,
+    globalWithoutBarrier: /^race at global .* by thread \d+ of block \d of the cluster .* are not ordered/,
   },
   planted_matrix: {
     misalignedRow: /^read of 16 bytes at shared 0x\w+, which is misaligned/,
@@ -67,12 +92,15 @@ const reported = {
 // Legal for the device, wrong in value.
 const wrong = { planted_matrix: ['wrongRows', 'swappedB', 'lostTrans'], planted_blocks: ['noSynchronisation'] };
 
+// Programs with clusters have PTX for 9.0 only.
+const deviceOf = (program: string): Record<string, string> => (/cluster/.test(program) ? { SIMT_SM: '90' } : {});
+
 const results = new Map<string, Map<string, Result>>();
 
 function resultsOf(program: string): Map<string, Result> {
   let found = results.get(program);
   if (!found) {
-    found = new Map(run<Result>(program).map((result) => [result.name, result]));
+    found = new Map(run<Result>(program, [], { env: deviceOf(program) }).map((result) => [result.name, result]));
     results.set(program, found);
   }
   return found;
@@ -123,9 +151,21 @@ const schedules = [
 
   it.each(schedules)('correct kernels stay correct with %j', (env) => {
     for (const [program, names] of Object.entries(correct)) {
-      const found = run<Result>(program, names, { env: env as Record<string, string> });
+      const found = run<Result>(program, names, { env: { ...deviceOf(program), ...(env as Record<string, string>) } });
       expect(found.filter(({ right, error }) => !right || error)).toEqual([]);
       expect(found).toHaveLength(names.length);
+    }
+  });
+
+  it('clusters are refused before compute capability 9.0', () => {
+    const refused = { name: 'unsupported', right: true, error: '' };
+    expect(run<Result>('cluster', ['unsupported'], { env: { SIMT_SM: '80' } })).toEqual([refused]);
+  });
+
+  it.each(['1', '2', '3'])('a block that may end too early is reported in schedule %s', (seed) => {
+    for (const name of ['exit', 'lateExit', 'early']) {
+      const [result] = run<Result>('planted_cluster', [name], { env: { SIMT_SM: '90', SIMT_SEED: seed } });
+      expect(result!.error).toMatch(/which has ended|and the end of the block|are not ordered/);
     }
   });
 

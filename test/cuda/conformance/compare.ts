@@ -44,8 +44,25 @@ export function toRecording(lines: readonly object[]): Recording {
   return { ...head, date: new Date().toISOString().slice(0, 10), hash: currentHash(), cases };
 }
 
+/** The programs, the compute capability they need, and the device that the emulator pretends to be for them. */
+export const programs = [
+  { name: 'conformance', capability: 8, env: {} },
+  { name: 'conformance_cluster', capability: 9, env: { SIMT_SM: '90' } },
+] as const;
+
+/** Whether a device runs a program; of the emulator's devices, one does. */
+export function runsOn(runtime: 'emulated' | 'gpu', first: object | undefined, capability: number): boolean {
+  return runtime === 'emulated' || !first || Number((first as Recording).capability) >= capability;
+}
+
 export function record(runtime: 'emulated' | 'gpu'): Recording {
-  return toRecording(run<object>('conformance', [], { runtime }));
+  const lines: object[] = [];
+  for (const { name, capability, env } of programs) {
+    if (!runsOn(runtime, lines[0], capability)) continue;
+    const printed = run<object>(name, [], { runtime, env });
+    lines.push(...(lines.length === 0 ? printed : printed.slice(1)));
+  }
+  return toRecording(lines);
 }
 
 export function recordings(): Recording[] {

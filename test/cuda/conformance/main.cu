@@ -2,9 +2,7 @@
 #include "record.cuh"
 
 int main() {
-  cudaDeviceProp properties;
-  conformance::check(cudaGetDeviceProperties(&properties, 0));
-  std::printf("{\"device\": \"%s\", \"capability\": \"%d.%d\"}\n", properties.name, properties.major, properties.minor);
+  conformance::recordDevice();
   conformance::recordCopies();
   conformance::recordTiles();
   conformance::recordProducts();

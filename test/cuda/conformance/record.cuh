@@ -70,6 +70,12 @@ class Random {
   uint64_t state_;
 };
 
+inline void recordDevice() {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, 0));
+  std::printf("{\"device\": \"%s\", \"capability\": \"%d.%d\"}\n", properties.name, properties.major, properties.minor);
+}
+
 void recordCopies();
 void recordTiles();
 void recordProducts();

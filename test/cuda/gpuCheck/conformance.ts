@@ -1,16 +1,22 @@
 // The instruction wrappers on the GPU, recorded, and the emulator beside it on the same machine.
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { compare, type Recording, toRecording } from '../conformance/compare';
+import { compare, programs, type Recording, runsOn, toRecording } from '../conformance/compare';
 import { parseLines, program, type Runtime } from '../support/programs';
 import { describeEnd, runChild } from './child';
 import type { Context, Result } from './step';
 
 async function record(runtime: Runtime, milliseconds: number): Promise<Recording> {
-  const { path, env } = program('conformance', runtime);
-  const ended = await runChild(path, [], { milliseconds, env });
-  if (ended.status !== 0) throw new Error(`conformance (${runtime}) ${describeEnd(ended)}`);
-  return toRecording(parseLines<object>(ended.stdout));
+  const lines: object[] = [];
+  for (const { name, capability, env: device } of programs) {
+    if (!runsOn(runtime, lines[0], capability)) continue;
+    const { path, env } = program(name, runtime);
+    const ended = await runChild(path, [], { milliseconds, env: { ...env, ...device } });
+    if (ended.status !== 0) throw new Error(`${name} (${runtime}) ${describeEnd(ended)}`);
+    const printed = parseLines<object>(ended.stdout);
+    lines.push(...(lines.length === 0 ? printed : printed.slice(1)));
+  }
+  return toRecording(lines);
 }
 
 export async function conformance({ emulated, left, file }: Context): Promise<Result> {

@@ -303,6 +303,20 @@ export const families: Readonly<Record<string, Family>> = {
     const [x, y] = group('float32', 3, 5, 1030);
     return [...one, ...wide, ...many, ...jvp((at: Tensor) => mmd(at, y, { kernel: 'energy' }), [x], [x])];
   },
+  // Groups that a cluster of blocks shares, where there are clusters: in all forms, one and more groups to a cluster.
+  mmd_cluster: (device) => {
+    const group = (dtype: DType, count: number, m: number, dim: number) =>
+      [m, m].map((each) => matrix(device, dtype, [count, each, dim])) as [Tensor, Tensor];
+    const forms: [DType, number, number, number][] = [
+      ['float32', 2, 4, 9001],
+      ['float32', 1, 17, 4001],
+      ['float32', 1, 40, 1000],
+      ['float64', 1, 2, 9001],
+      ['bfloat16', 1, 1, 90001],
+      ['float16', 1, 9, 9001],
+    ];
+    return forms.flatMap((form) => mmdVjp(...group(...form), null, { kernel: 'laplace' }) as Tensor[]);
+  },
   // Not kernels of ours, but what is handed to cuBLAS: batches, transposes, value and tangent, gradients.
   matmul: (device) =>
     widths

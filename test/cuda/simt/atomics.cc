@@ -152,6 +152,8 @@ void decodeAtomic(Statement& s, Decoder& d, Instruction& i) {
     i.space = Space::global;
   else if (s.take("shared") || s.take("shared::cta"))
     i.space = Space::shared;
+  else if (s.take("shared::cluster"))
+    i.space = Space::cluster;
   const bool noFlush = s.take("noftz");
   const Type type = s.takeType();
   i.run = handlerOf(s, type, noFlush);
@@ -161,7 +163,7 @@ void decodeAtomic(Statement& s, Decoder& d, Instruction& i) {
   d.address(s, first, i.a, i.immediate);
   i.b = d.scalar(s, first + 1);
   if (s.operands.size() == first + 3) i.c = d.scalar(s, first + 2);
-  if (i.space != Space::shared) d.kernel().ordered = true;
+  if (i.space != Space::shared && i.space != Space::cluster) d.kernel().ordered = true;
 }
 
 }  // namespace

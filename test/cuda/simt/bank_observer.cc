@@ -13,7 +13,7 @@ void BankObserver::access(Thread& thread, const Instruction& instruction, Space 
   if (space != Space::shared || access == Access::atomic) return;
   const bool ordinary = instruction.text[2] == '.';  // ld. and st.: matrix instructions count themselves
   if (!ordinary || size > 16) return;
-  Site& site = waves_[{thread.index / 32, &instruction}];
+  Site& site = waves_[{thread.warp, &instruction}];
   const uint64_t number = site.executed[thread.lane]++;
   while (site.first + site.open.size() <= number) site.open.emplace_back();
   Wave& wave = site.open[number - site.first];

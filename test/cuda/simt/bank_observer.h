@@ -10,6 +10,8 @@
 
 namespace flowmap::simt {
 
+struct Warp;
+
 class BankObserver : public Observer {
  public:
   void blockStarts(Block&) override { waves_.clear(); }
@@ -28,7 +30,7 @@ class BankObserver : public Observer {
     std::array<uint64_t, 32> executed{};
   };
   void count(const Block&, const Wave&);
-  std::map<std::pair<uint32_t, const Instruction*>, Site> waves_;
+  std::map<std::pair<const Warp*, const Instruction*>, Site> waves_;
 };
 
 }  // namespace flowmap::simt

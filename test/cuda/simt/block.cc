@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "cluster.h"
+
 namespace flowmap::simt {
 
 namespace {
@@ -18,9 +20,9 @@ uint64_t mix(uint64_t x) {
   return x ^ x >> 31;
 }
 
-std::string text(Index3 i) { return format("(%u,%u,%u)", i.x, i.y, i.z); }
-
 }  // namespace
+
+std::string text(Index3 i) { return format("(%u,%u,%u)", i.x, i.y, i.z); }
 
 std::string Thread::describe() const {
   return format("kernel %s, thread %s, block %s, %s", block->kernel.readable.c_str(), text(id).c_str(),
@@ -30,8 +32,8 @@ std::string Thread::describe() const {
 
 void Thread::fail(const std::string& what) const { throw Defect(what + ", " + describe()); }
 
-Block::Block(const Launch& l, DeviceMemory& m, LaunchObserver* observers, uint64_t seed)
-    : launch(l), memory(m), kernel(*l.kernel), launchObserver_(observers), seed_(seed) {
+Block::Block(const Launch& l, DeviceMemory& m, Cluster& of, uint32_t r, uint64_t seed)
+    : launch(l), memory(m), kernel(*l.kernel), cluster(of), rank(r), seed_(seed) {
   const uint64_t count = launch.block.count();
   threads.resize(count);
   warps.resize((count + 31) / 32);
@@ -45,7 +47,7 @@ Block::~Block() = default;
 
 uint64_t Block::random() { return state_ = mix(state_); }
 
-void Block::start(Index3 at) {
+void Block::start(Index3 at, std::shared_ptr<Observer> of) {
   index = at;
   instructions = 0;
   state_ = mix(seed_ ^ mix((uint64_t(at.z) << 42) + (uint64_t(at.y) << 21) + at.x));
@@ -61,8 +63,7 @@ void Block::start(Index3 at) {
     warps[w] = {this, first, mask, mask, {}};
   }
   for (uint32_t i = 0; i < threads.size(); ++i) startThread(i);
-  observer = launchObserver_ ? launchObserver_->block(*this) : nullptr;
-  if (observer) observer->blockStarts(*this);
+  observer = std::move(of);
 }
 
 void Block::startThread(uint32_t i) {
@@ -73,6 +74,7 @@ void Block::startThread(uint32_t i) {
   t.at = nullptr;
   t.status = Status::ready;
   t.index = i;
+  t.agent = uint32_t(rank * threads.size() + i);
   t.lane = i % 32;
   t.id = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
   t.block = this;
@@ -80,103 +82,17 @@ void Block::startThread(uint32_t i) {
   t.local = local_.data() + size_t(i) * kernel.localBytes;
   t.copies.reset();
   std::copy(kernel.image.begin(), kernel.image.end(), t.registers);
-  for (const auto& [slot, special] : kernel.specials) {
-    uint64_t value = 0;
-    switch (special) {
-      case Special::tidX:
-        value = t.id.x;
-        break;
-      case Special::tidY:
-        value = t.id.y;
-        break;
-      case Special::tidZ:
-        value = t.id.z;
-        break;
-      case Special::ntidX:
-        value = size.x;
-        break;
-      case Special::ntidY:
-        value = size.y;
-        break;
-      case Special::ntidZ:
-        value = size.z;
-        break;
-      case Special::ctaidX:
-        value = index.x;
-        break;
-      case Special::ctaidY:
-        value = index.y;
-        break;
-      case Special::ctaidZ:
-        value = index.z;
-        break;
-      case Special::nctaidX:
-        value = launch.grid.x;
-        break;
-      case Special::nctaidY:
-        value = launch.grid.y;
-        break;
-      case Special::nctaidZ:
-        value = launch.grid.z;
-        break;
-      case Special::laneId:
-        value = t.lane;
-        break;
-      case Special::warpId:
-        value = i / 32;
-        break;
-      case Special::warpCount:
-        value = warps.size();
-        break;
-      case Special::lanemaskEq:
-        value = 1u << t.lane;
-        break;
-      case Special::lanemaskLt:
-        value = (1u << t.lane) - 1;
-        break;
-      case Special::lanemaskLe:
-        value = (2ull << t.lane) - 1;
-        break;
-      case Special::lanemaskGt:
-        value = uint32_t(~((2ull << t.lane) - 1));
-        break;
-      case Special::lanemaskGe:
-        value = uint32_t(~((1u << t.lane) - 1));
-        break;
-      case Special::dynamicSharedBytes:
-        value = launch.dynamicSharedBytes;
-        break;
-      case Special::totalSharedBytes:
-        value = shared.size();
-        break;
-      case Special::smId:
-        value = 0;
-        break;
-      case Special::smCount:
-        value = 1;
-        break;
-      case Special::gridId:
-        value = 1;
-        break;
-    }
-    t.registers[slot] = value;
-  }
+  for (const auto& [slot, what] : kernel.specials) t.registers[slot] = special(t, what);
   ready_.push_back(&t);
 }
 
-void Block::run(Index3 at) {
-  start(at);
-  while (live_ > 0) {
-    Thread* t = pick();
-    if (!t) deadlock();
-    execute(*t);
-    if (t->status == Status::ready) ready_.push_back(t);
-  }
-  if (observer) observer->blockEnds(*this);
+void Block::turn() {
+  Thread& t = *pick();
+  execute(t);
+  if (t.status == Status::ready) ready_.push_back(&t);
 }
 
 Thread* Block::pick() {
-  if (ready_.empty()) return nullptr;
   if (seed_) std::swap(ready_.front(), ready_[random() % ready_.size()]);
   Thread* t = ready_.front();
   ready_.pop_front();
@@ -318,12 +234,13 @@ void Block::threadEnds(Thread& t) {
   for (Barrier& barrier : barriers) {
     if (!barrier.arrived.empty() && barrier.expected == 0 && barrier.arrived.size() >= live_) completeBarrier(barrier);
   }
+  cluster.threadEnds(t);
 }
 
 // ---- reports ----
 
-void Block::deadlock() {
-  std::string report = "deadlock:";
+std::string Block::waits() const {
+  std::string report;
   for (size_t i = 0; i < threads.size();) {
     const Thread& first = threads[i];
     size_t end = i + 1;
@@ -337,7 +254,7 @@ void Block::deadlock() {
     }
     i = end;
   }
-  throw Defect(report + format(" kernel %s, block %s", kernel.readable.c_str(), text(index).c_str()));
+  return report;
 }
 
 void Block::badAccess(Thread& t, Space space, uint64_t address, uint32_t size, Access kind) {

@@ -21,11 +21,16 @@ namespace flowmap::simt {
 struct Index3 {
   uint32_t x = 1, y = 1, z = 1;
   uint64_t count() const { return uint64_t(x) * y * z; }
+  /** Of a linear index, x first. */
+  Index3 at(uint64_t i) const { return {uint32_t(i % x), uint32_t(i / x % y), uint32_t(i / (uint64_t(x) * y))}; }
 };
+
+std::string text(Index3);  // "(1,0,0)"
 
 struct Launch {
   const Kernel* kernel = nullptr;
-  Index3 grid, block;
+  Index3 grid, block, cluster;   // threads of a block, blocks of a cluster
+  bool explicitCluster = false;  // the launch, or the kernel, names a cluster
   uint32_t dynamicSharedBytes = 0;
   std::vector<uint8_t> parameters;
 };
@@ -39,12 +44,14 @@ struct ThreadExtension {
 
 struct Warp;
 struct Block;
+class Cluster;
 
 struct Thread {
   uint64_t* registers = nullptr;
   const Instruction* next = nullptr;  // program counter
   Status status = Status::ready;
   uint32_t index = 0;  // linear, in the block
+  uint32_t agent = 0;  // linear, in the cluster
   uint32_t lane = 0;
   Index3 id;
   Block* block = nullptr;
@@ -106,19 +113,26 @@ struct Barrier {
 };
 
 struct Block {
-  Block(const Launch&, DeviceMemory&, LaunchObserver*, uint64_t seed);
+  Block(const Launch&, DeviceMemory&, Cluster&, uint32_t rank, uint64_t seed);
   ~Block();
-  void run(Index3 index);  // start to end; throws Defect
+  void start(Index3 index, std::shared_ptr<Observer>);
+  bool ready() const { return !ready_.empty(); }
+  bool ended() const { return live_ == 0; }
+  uint32_t live() const { return live_; }  // threads that have not exited
+  void turn();                             // runs one thread until it blocks or its turn ends; throws Defect
+  std::string waits() const;               // who waits in what, for a report of a deadlock
 
   const Launch& launch;
   DeviceMemory& memory;
   const Kernel& kernel;
+  Cluster& cluster;
+  const uint32_t rank;  // in the cluster
   Index3 index;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers;
   std::vector<uint8_t> shared, sharedShadow;  // byte i has address kSharedBase + i
-  std::unique_ptr<Observer> observer;
+  std::shared_ptr<Observer> observer;         // of the whole cluster
   uint64_t instructions = 0;
 
   void wake(Thread&);  // status becomes ready
@@ -134,20 +148,20 @@ struct Block {
   void yield(Thread&);  // lets other threads run
 
  private:
-  void start(Index3 index);
   void startThread(uint32_t index);
+  uint64_t special(const Thread&, Special) const;
   Thread* pick();
   uint64_t budget();
   void execute(Thread&);
   void completeBarrier(Barrier&);
+  /** Bytes and shadow of an address of the cluster's shared memory. */
+  uint8_t* peerBytes(Thread&, uint64_t address, uint32_t size, Access, uint8_t*& shadow);
   void completeIfFull(Warp&, size_t pending);
-  [[noreturn]] void deadlock();
   [[noreturn]] void badAccess(Thread&, Space, uint64_t address, uint32_t size, Access);
   std::vector<uint64_t> registers_;
   std::vector<uint8_t> local_;
   std::deque<Thread*> ready_;
   bool yields_ = false;
-  LaunchObserver* launchObserver_;
   uint64_t seed_, state_ = 1;
   uint32_t live_ = 0;
 };
@@ -179,7 +193,8 @@ inline uint8_t* Block::access(Thread& t, const Instruction& i, Space space, uint
   if (space == Space::generic) {
     switch (address & kWindowMask) {
       case kSharedWindow:
-        space = Space::shared, address -= kSharedWindow;
+        address -= kSharedWindow;
+        space = address < kPeerStride ? Space::shared : Space::cluster;
         break;
       case kLocalWindow:
         space = Space::local, address -= kLocalWindow;
@@ -202,6 +217,8 @@ inline uint8_t* Block::access(Thread& t, const Instruction& i, Space space, uint
       badAccess(t, space, address, size, kind);
     bytes = &shared[at];
     shadow = &sharedShadow[at];
+  } else if (space == Space::cluster) {
+    bytes = peerBytes(t, address, size, kind, shadow);
   } else if (space == Space::local) {
     const uint64_t at = address - kLocalBase;
     if ((address & (size - 1)) || at >= kernel.localBytes || at + size > kernel.localBytes)
@@ -216,7 +233,7 @@ inline uint8_t* Block::access(Thread& t, const Instruction& i, Space space, uint
     std::memset(shadow, kWritten, size);
   else if (!isWritten(shadow, size))
     badAccess(t, space, address, size, kind);
-  if (observer) observer->access(t, i, space == Space::shared ? Space::shared : Space::global, address, size, kind);
+  if (observer) observer->access(t, i, space == Space::constant ? Space::global : space, address, size, kind);
   return bytes;
 }
 

@@ -118,6 +118,7 @@ const DecodeTable& decodeTable() {
     registerCopies(all);
     registerMatrix(all);
     registerMma(all);
+    registerCluster(all);
     return all;
   }());
   return table;

@@ -91,6 +91,9 @@ class Decoder {
 using DecodeFunction = void (*)(Statement&, Decoder&, Instruction&);
 using DecodeTable = std::unordered_map<std::string, DecodeFunction>;
 
+/** barrier.cluster, whose opcode is that of the barriers of a block. */
+void decodeClusterBarrier(Statement&, Decoder&, Instruction&);
+
 // One per family; decoder.cc calls them all once.
 void registerArithmetic(DecodeTable&);
 void registerComparisons(DecodeTable&);
@@ -104,6 +107,7 @@ void registerWarp(DecodeTable&);
 void registerCopies(DecodeTable&);
 void registerMatrix(DecodeTable&);
 void registerMma(DecodeTable&);
+void registerCluster(DecodeTable&);
 const DecodeTable& decodeTable();
 
 }  // namespace flowmap::simt

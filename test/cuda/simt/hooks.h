@@ -15,13 +15,19 @@ struct Launch;
 
 enum class Access : uint8_t { read, write, atomic };
 
-/** Sees one block. Called by the OS thread that runs the block; may throw Defect. */
+/**
+ * Sees one cluster, of one block for the most part. Called by the OS thread that runs it; may throw Defect. That it
+ * starts and that it ended is said with its first block.
+ */
 class Observer {
  public:
   virtual ~Observer() = default;
   virtual void blockStarts(Block&) {}
   virtual void blockEnds(Block&) {}
-  /** Shared addresses are those of the shared window (kSharedBase is the first byte), global ones device addresses. */
+  /**
+   * Shared addresses are those of the shared window (kSharedBase is the first byte), in the space `cluster` with the
+   * block that has them (kPeerStride); global ones are device addresses.
+   */
   virtual void access(Thread&, const Instruction&, Space, uint64_t address, uint32_t size, Access) {}
   /** A barrier of the block completed: `arrived` (bar.arrive and bar.sync) happens before what `waiting` does next. */
   virtual void barrier(Block&, std::span<Thread* const> arrived, std::span<Thread* const> waiting) {}
@@ -33,9 +39,14 @@ class Observer {
   virtual void copyCommit(Thread&) {}
   virtual void copyWait(Thread&, uint32_t pending) {}
   virtual void threadEnds(Thread&) {}
+  /** The barrier of the cluster: releasing arrivals happen before what follows a wait of the phase they complete. */
+  virtual void clusterArrives(Thread&, bool releases) {}
+  virtual void clusterCompletes() {}
+  virtual void clusterWaits(Thread&) {}
 };
 
-/** Sees one launch, and makes the observers of its blocks; block() may be called by several OS threads. */
+/** Sees one launch, and makes the observers of its clusters, given their first block; block() may be called by several
+ * OS threads. */
 class LaunchObserver {
  public:
   virtual ~LaunchObserver() = default;

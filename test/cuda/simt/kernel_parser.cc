@@ -116,9 +116,16 @@ void KernelParser::parseDirectives() {
     if (word == ".maxntid") {
       kernel_.maxThreads = 1;
       for (const uint64_t value : values) kernel_.maxThreads *= uint32_t(value);
+    } else if (word == ".reqnctapercluster") {
+      for (size_t axis = 0; axis < 3; ++axis)
+        kernel_.clusterSize[axis] = axis < values.size() ? uint32_t(values[axis]) : 1;
+    } else if (word == ".maxclusterrank") {
+      if (values.size() != 1) lexer_.fail(".maxclusterrank takes one number");
+      kernel_.maxClusterBlocks = uint32_t(values[0]);
     } else if (word == ".reqntid") {
       lexer_.fail("unknown directive .reqntid");
-    } else if (word != ".minnctapersm" && word != ".maxnreg" && word != ".noreturn" && word != ".pragma") {
+    } else if (word != ".minnctapersm" && word != ".maxnreg" && word != ".noreturn" && word != ".pragma" &&
+               word != ".explicitcluster") {
       lexer_.fail("unknown directive " + word);
     }
   }

@@ -19,7 +19,7 @@ using Foreign = std::shared_ptr<const ForeignClocks>;
 
 struct Knowledge {
   Snapshot known;       // as of the last synchronisation
-  uint32_t own = 1;     // the thread's time: rises whenever others may have learned of it
+  uint32_t own = 2;     // the thread's time: rises whenever others may have learned of it; 1 is that it started
   uint32_t copied = 0;  // its engine's time that it waited for
   Foreign foreign;
   Snapshot fenced;  // what it knew at its last fence, or learned that others had fenced: what its atomics release

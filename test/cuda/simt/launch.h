@@ -1,4 +1,5 @@
-// Runs a grid: its blocks are shared among OS threads; the first defect (of the lowest block) is thrown.
+// Runs a grid: its clusters (most of one block) are shared among OS threads; the first defect (of the lowest) is
+// thrown.
 #pragma once
 
 #include "block.h"

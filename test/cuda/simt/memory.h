@@ -16,6 +16,9 @@ constexpr uint64_t kSharedBase = 1024;
 constexpr uint64_t kLocalBase = 256;
 constexpr uint64_t kSharedWindow = 1ull << 56, kLocalWindow = 2ull << 56, kParameterWindow = 3ull << 56;
 constexpr uint64_t kWindowMask = 0xffull << 56;
+// Addresses of the shared memory of a block of the cluster, by mapa: (its rank + 1) · kPeerStride + the address that
+// the block itself uses.
+constexpr uint64_t kPeerStride = 1ull << 24;
 constexpr uint8_t kUnwritten = 0, kWritten = 1;
 constexpr uint8_t kPoison = 0xff;  // all-ones bytes are NaN in every float format
 

@@ -11,6 +11,7 @@ namespace {
 Space takeSpace(Statement& s) {
   if (s.take("global")) return Space::global;
   if (s.take("shared") || s.take("shared::cta")) return Space::shared;
+  if (s.take("shared::cluster")) return Space::cluster;
   if (s.take("local")) return Space::local;
   if (s.take("param") || s.take("param::entry") || s.take("param::func")) return Space::parameter;
   if (s.take("const")) return Space::constant;
@@ -103,6 +104,9 @@ void withSpace(Space space, Function&& function) {
     case Space::shared:
       function.template operator()<Space::shared>();
       break;
+    case Space::cluster:
+      function.template operator()<Space::cluster>();
+      break;
     case Space::local:
       function.template operator()<Space::local>();
       break;
@@ -162,6 +166,7 @@ void decodeStore(Statement& s, Decoder& d, Instruction& i) {
 uint64_t windowOf(Space space) {
   switch (space) {
     case Space::shared:
+    case Space::cluster:
       return kSharedWindow;
     case Space::local:
       return kLocalWindow;
@@ -191,7 +196,9 @@ void decodeConvertAddress(Statement& s, Decoder& d, Instruction& i) {
 }
 
 void isInSpace(Thread& t, const Instruction& i) {
-  t.registers[i.d] = (t.registers[i.a] & kWindowMask) == uint64_t(i.immediate);
+  const uint64_t address = t.registers[i.a], peer = (address & ~kWindowMask) / kPeerStride;
+  const bool own = i.space != Space::shared || peer == 0 || peer == t.block->rank + 1;
+  t.registers[i.d] = own && (address & kWindowMask) == uint64_t(i.immediate);
 }
 
 void decodeIsInSpace(Statement& s, Decoder& d, Instruction& i) {

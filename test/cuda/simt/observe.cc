@@ -11,7 +11,7 @@ namespace flowmap::simt {
 
 namespace {
 
-/** Several observers of one block, in turn. */
+/** Several observers of one cluster, in turn. */
 class Observers : public Observer {
  public:
   void add(std::unique_ptr<Observer> observer) { all_.push_back(std::move(observer)); }
@@ -46,6 +46,15 @@ class Observers : public Observer {
   }
   void threadEnds(Thread& thread) override {
     for (auto& each : all_) each->threadEnds(thread);
+  }
+  void clusterArrives(Thread& thread, bool releases) override {
+    for (auto& each : all_) each->clusterArrives(thread, releases);
+  }
+  void clusterCompletes() override {
+    for (auto& each : all_) each->clusterCompletes();
+  }
+  void clusterWaits(Thread& thread) override {
+    for (auto& each : all_) each->clusterWaits(thread);
   }
 
  private:

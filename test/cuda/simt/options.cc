@@ -33,6 +33,8 @@ const Options& options() {
   return all;
 }
 
+unsigned multiprocessors() { return options().sm >= 90 ? 8 : 4; }
+
 uint32_t maxShared() {
   const int sm = options().sm;
   if (sm == 80 || sm == 87) return 163 * 1024;

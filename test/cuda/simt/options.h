@@ -18,5 +18,7 @@ const Options& options();
 
 /** Bytes of shared memory that a block may ask for, by compute capability. */
 uint32_t maxShared();
+/** Of the pretended device; with clusters, enough for one of 8 blocks. */
+unsigned multiprocessors();
 
 }  // namespace flowmap::simt

@@ -3,6 +3,7 @@
 // starts.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -21,7 +22,8 @@ constexpr Slot kTrueSlot = 0;   // always 1: the guard of what has no guard
 constexpr Slot kSinkSlot = 1;   // what is written to `_`
 constexpr Slot kCarrySlot = 2;  // the carry of add.cc and its kin
 
-enum class Space : uint8_t { generic, global, shared, local, parameter, constant };
+/** `cluster` is the shared memory of any block of the cluster, `shared` that of the own block alone. */
+enum class Space : uint8_t { generic, global, shared, local, parameter, constant, cluster };
 
 struct Instruction {
   Handler run = nullptr;
@@ -66,7 +68,22 @@ enum class Special : uint8_t {
   totalSharedBytes,
   smId,
   smCount,
-  gridId
+  gridId,
+  clusterIdX,
+  clusterIdY,
+  clusterIdZ,
+  clusterCountX,
+  clusterCountY,
+  clusterCountZ,
+  inClusterX,
+  inClusterY,
+  inClusterZ,
+  clusterSizeX,
+  clusterSizeY,
+  clusterSizeZ,
+  clusterRank,
+  clusterBlocks,
+  isExplicitCluster
 };
 
 struct Parameter {
@@ -85,8 +102,10 @@ struct Kernel {
   uint32_t parameterBytes = 0;
   uint32_t sharedBytes = 0;  // static; dynamic shared memory starts here (aligned by the declaration)
   uint32_t localBytes = 0;
-  uint32_t maxThreads = 1024;  // .maxntid
-  bool ordered = false;        // has atomics on global memory: its blocks run one after the other, so results repeat
+  uint32_t maxThreads = 1024;             // .maxntid
+  std::array<uint32_t, 3> clusterSize{};  // .reqnctapercluster; zeros where the launch says
+  uint32_t maxClusterBlocks = 16;         // .maxclusterrank
+  bool ordered = false;  // has atomics on global memory: its blocks run one after the other, so results repeat
 };
 
 struct GlobalVariable {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "block.h"
+#include "cluster.h"
 
 namespace flowmap::simt {
 
@@ -25,17 +25,14 @@ const char* verbOf(Access access) {
   return "";
 }
 
-std::string agentName(uint32_t agent, uint32_t threads) {
-  return agent < threads ? format("thread %u", agent) : format("a cp.async of thread %u", agent - threads);
-}
-
+/** A shared address is here block · kPeerStride + the address in the block. */
 std::string place(const Block& block, Space space, uint64_t address) {
-  if (space == Space::shared) return format("shared+0x%llx", (unsigned long long)(address - kSharedBase));
+  if (space == Space::shared) {
+    const std::string at = format("shared+0x%llx", (unsigned long long)(address % kPeerStride - kSharedBase));
+    const bool alone = block.launch.cluster.count() == 1;
+    return alone ? at : at + format(" of block %u of the cluster", uint32_t(address / kPeerStride));
+  }
   return format("global 0x%llx (%s)", (unsigned long long)address, block.memory.describe(address, 1).c_str());
-}
-
-std::string agentOf(uint32_t agent, uint32_t threads, uint32_t block) {
-  return format("%s of block %u", agentName(agent, threads).c_str(), block);
 }
 
 Cell copyCell(const Cell& cell) {
@@ -70,7 +67,8 @@ bool areStrong(const Block& block, Place a, Place b) { return isStrong(block, a)
 
 /** Time goes on. */
 void tick(uint32_t& clock) {
-  if (++clock > Epoch::kLatest) throw Defect("the race detector counts to 2 million synchronisations of a thread");
+  if (++clock > Epoch::kLatest)
+    throw Defect(format("the race detector counts to %u synchronisations of a thread", Epoch::kLatest));
 }
 
 /** log2 of the largest cell that accesses of this alignment and size fill. */
@@ -95,12 +93,11 @@ void forCells(Shadow<C>& shadow, uint64_t address, uint32_t size, Copy&& copy, F
 }  // namespace
 
 RaceObserver::RaceObserver(RaceLaunch& launch, Block& block)
-    : launch_(launch), threads_(uint32_t(block.threads.size())) {}
+    : launch_(launch), agents_(block.launch), threads_(agents_.threads), peers_(agents_) {}
 
 void RaceObserver::blockStarts(Block& block) {
-  const Launch& launch = block.launch;
-  threads_ = uint32_t(block.threads.size());
-  block_ = block.index.x + launch.grid.x * (block.index.y + launch.grid.y * block.index.z);
+  const Index3 grid = block.launch.grid, shape = block.launch.cluster, at = block.index;
+  block_ = at.x / shape.x + grid.x / shape.x * (at.y / shape.y + grid.y / shape.y * (at.z / shape.z));
   Knowledge first;
   first.known = std::make_shared<Clock>(2 * threads_);
   knowledge_.assign(threads_, first);
@@ -108,21 +105,26 @@ void RaceObserver::blockStarts(Block& block) {
   shared_.clear();
   global_.clear();
   places_.clear();
+  peers_.start();
 }
 
+Knowledge& RaceObserver::knowledge(const Thread& thread) { return knowledge_[thread.agent]; }
+
 void RaceObserver::blockEnds(Block& block) {
+  peers_.checkEnds(block);
   if (launch_.manyBlocks()) launch_.merge(block, block_, global_);
 }
 
 bool RaceObserver::knows(const Thread& thread, Epoch epoch) const {
-  const Knowledge& mine = knowledge_[thread.index];
-  if (epoch.agent() == thread.index) return true;
-  if (epoch.agent() == threads_ + thread.index) return epoch.clock() <= mine.copied;
+  const uint32_t self = thread.agent;
+  const Knowledge& mine = knowledge_[self];
+  if (epoch.agent() == self) return true;
+  if (epoch.agent() == threads_ + self) return epoch.clock() <= mine.copied;
   return epoch.clock() <= (*mine.known)[epoch.agent()];
 }
 
 bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) const {
-  const Foreign& foreign = knowledge_[thread.index].foreign;
+  const Foreign& foreign = knowledge_[thread.agent].foreign;
   if (!foreign) return false;
   const auto found = foreign->find(other.block);
   return found != foreign->end() && other.epoch.clock() <= (*found->second)[other.epoch.agent()];
@@ -130,16 +132,26 @@ bool RaceObserver::knowsBlock(const Thread& thread, const BlockAccess& other) co
 
 void RaceObserver::access(Thread& thread, const Instruction& instruction, Space space, uint64_t address, uint32_t size,
                           Access access) {
-  check({thread, instruction, {thread.index, knowledge_[thread.index].own}, space, address, access}, size);
+  const uint32_t self = thread.agent;
+  check({thread, instruction, {self, knowledge_[self].own}, space, address, access}, size);
 }
 
 void RaceObserver::copyAccess(Thread& thread, const Instruction& instruction, Space space, uint64_t address,
                               uint32_t size, Access access) {
-  check({thread, instruction, {threads_ + thread.index, engines_[thread.index]}, space, address, access}, size);
+  const uint32_t self = thread.agent;
+  check({thread, instruction, {threads_ + self, engines_[self]}, space, address, access}, size);
 }
 
 void RaceObserver::check(Party party, uint32_t size) {
-  if (party.space != Space::shared && party.space != Space::global) return;
+  if (party.space == Space::shared || party.space == Space::cluster) {
+    const uint32_t own = party.thread.block->rank, peer = uint32_t(party.address / kPeerStride);
+    const uint32_t owner = peer ? peer - 1 : own;
+    party.space = Space::shared;
+    party.address = owner * kPeerStride + party.address % kPeerStride;
+    if (owner != own) peers_.meet(party.thread, party.instruction, party.address, party.epoch, knowledge(party.thread));
+  } else if (party.space != Space::global) {
+    return;
+  }
   if (party.access == Access::atomic) meet(party);
   const bool global = party.space == Space::global;
   if (global && launch_.ordered() && launch_.manyBlocks()) checkOtherBlocks(party, size);
@@ -194,27 +206,26 @@ void RaceObserver::report(const Party& party, const char* verb, Epoch other, Pla
   if (areStrong(block, at, placeOf(block, party.instruction))) return;
   party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                            place(*party.thread.block, party.space, party.address).c_str(), verb,
-                           agentName(other.agent(), threads_).c_str(), whereOf(*party.thread.block, at),
-                           verbOf(party.access), agentName(party.epoch.agent(), threads_).c_str(),
-                           party.instruction.where));
+                           agents_.name(other.agent()).c_str(), whereOf(*party.thread.block, at), verbOf(party.access),
+                           agents_.name(party.epoch.agent()).c_str(), party.instruction.where));
 }
 
 void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const> to) {
   std::vector<const Knowledge*> all;
   std::vector<uint32_t> indices;
   for (const Thread* thread : from) {
-    all.push_back(&knowledge_[thread->index]);
-    indices.push_back(thread->index);
+    all.push_back(&knowledge(*thread));
+    indices.push_back(thread->agent);
   }
   if (all.empty()) return;
   const Knowledge news = joined(all, indices, threads_);
   for (const Thread* thread : to) {
-    Knowledge& mine = knowledge_[thread->index];
+    Knowledge& mine = knowledge(*thread);
     mine.known = news.known;
     mine.fenced = news.fenced;
     mine.foreign = news.foreign;
   }
-  for (const Thread* thread : from) tick(knowledge_[thread->index].own);
+  for (const Thread* thread : from) tick(knowledge(*thread).own);
 }
 
 void RaceObserver::barrier(Block&, std::span<Thread* const> arrived, std::span<Thread* const> waiting) {
@@ -226,23 +237,35 @@ void RaceObserver::collective(Block&, std::span<Thread* const> threads, bool ord
 }
 
 void RaceObserver::fence(Thread& thread, const Instruction&) {
-  Knowledge& mine = knowledge_[thread.index];
-  mine.fenced = snapshot(mine, thread.index, threads_);
+  Knowledge& mine = knowledge(thread);
+  mine.fenced = snapshot(mine, thread.agent, threads_);
   tick(mine.own);
 }
 
-void RaceObserver::copyCommit(Thread& thread) { tick(engines_[thread.index]); }
+void RaceObserver::copyCommit(Thread& thread) { tick(engines_[thread.agent]); }
 
 void RaceObserver::copyWait(Thread& thread, uint32_t pending) {
-  const uint32_t committed = engines_[thread.index] - 1;
-  uint32_t& copied = knowledge_[thread.index].copied;
+  const uint32_t committed = engines_[thread.agent] - 1;
+  uint32_t& copied = knowledge(thread).copied;
   if (committed > pending) copied = std::max(copied, committed - pending);
 }
+
+void RaceObserver::threadEnds(Thread& thread) { peers_.threadEnds(thread, knowledge(thread)); }
+
+void RaceObserver::clusterArrives(Thread& thread, bool releases) {
+  Knowledge& mine = knowledge(thread);
+  peers_.arrive(thread.agent, mine, releases);
+  if (releases) tick(mine.own);
+}
+
+void RaceObserver::clusterCompletes() { peers_.complete(); }
+
+void RaceObserver::clusterWaits(Thread& thread) { peers_.wait(thread.agent, knowledge(thread)); }
 
 // Every atomic acquires what was released at its address, and releases what its thread's last fence covered. (PTX wants
 // a fence after an acquiring atomic too; kernels that go on through a barrier commonly leave it out.)
 void RaceObserver::meet(const Party& party) {
-  Knowledge& mine = knowledge_[party.thread.index];
+  Knowledge& mine = knowledge(party.thread);
   const bool global = party.space == Space::global;
   std::unique_lock<std::mutex> lock(launch_.mutex_, std::defer_lock);
   if (global) lock.lock();
@@ -275,9 +298,9 @@ void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
       if (areStrong(block, other.at, placeOf(block, party.instruction))) return;
       party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
                                place(*party.thread.block, Space::global, address).c_str(), verb,
-                               agentOf(other.epoch.agent(), threads_, other.block).c_str(),
+                               agents_.name(other.epoch.agent(), other.block).c_str(),
                                whereOf(*party.thread.block, other.at), verbOf(party.access),
-                               agentOf(party.epoch.agent(), threads_, block_).c_str(), party.instruction.where));
+                               agents_.name(party.epoch.agent(), block_).c_str(), party.instruction.where));
     };
     if (!(party.access == Access::atomic && trace.write.atomic))
       check(trace.write, trace.write.atomic ? "atomic" : "write");
@@ -286,9 +309,7 @@ void RaceObserver::checkOtherBlocks(const Party& party, uint32_t size) {
 }
 
 RaceLaunch::RaceLaunch(const Launch& launch)
-    : manyBlocks_(launch.grid.count() > 1),
-      ordered_(launch.kernel->ordered),
-      threads_(uint32_t(launch.block.count())) {}
+    : manyBlocks_(launch.grid.count() > launch.cluster.count()), ordered_(launch.kernel->ordered), agents_(launch) {}
 
 std::unique_ptr<Observer> RaceLaunch::block(Block& block) { return std::make_unique<RaceObserver>(*this, block); }
 
@@ -309,8 +330,8 @@ void RaceLaunch::mergeCell(Block& block, uint64_t address, uint32_t index, const
     if (areStrong(block, other.at, at)) return;
     throw Defect(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered, kernel %s",
                         place(block, Space::global, address).c_str(), verb,
-                        agentOf(other.epoch.agent(), threads_, other.block).c_str(), whereOf(block, other.at), mine,
-                        agentOf(agent, threads_, index).c_str(), whereOf(block, at), block.kernel.readable.c_str()));
+                        agents_.name(other.epoch.agent(), other.block).c_str(), whereOf(block, other.at), mine,
+                        agents_.name(agent, index).c_str(), whereOf(block, at), block.kernel.readable.c_str()));
   };
   const bool writes = cell.write.clock() != 0, reads = cell.read.at != 0;
   if (!ordered_) {

@@ -1,20 +1,21 @@
-// The happens-before race detector of shared and global memory. Two accesses of which one writes must be ordered by
-// barriers, bar.warp.sync, waits for copies, or (fences and) atomics; shuffles, votes and matrix instructions order
-// nothing. Atomics do not race with each other.
+// The happens-before race detector of shared and global memory, for one cluster of blocks at a time. Two accesses of
+// which one writes must be ordered by barriers, bar.warp.sync, waits for copies, or (fences and) atomics; shuffles,
+// votes and matrix instructions order nothing. Atomics do not race with each other.
 #pragma once
 
 #include <mutex>
 
 #include "hooks.h"
 #include "knowledge.h"
+#include "peers.h"
 #include "shadow.h"
 
 namespace flowmap::simt {
 
-/** What finished blocks did to a cell of global memory: a writer and a reader, the latest of each. */
+/** What finished clusters did to a cell of global memory: a writer and a reader, the latest of each. */
 struct BlockAccess {
   Epoch epoch;
-  uint32_t block = 0;
+  uint32_t block = 0;       // number of the cluster
   uint32_t at : 31 = 0;     // a Place
   uint32_t atomic : 1 = 0;  // a write that only atomics made
 };
@@ -36,6 +37,10 @@ class RaceObserver : public Observer {
   void copyAccess(Thread&, const Instruction&, Space, uint64_t address, uint32_t size, Access) override;
   void copyCommit(Thread&) override;
   void copyWait(Thread&, uint32_t pending) override;
+  void threadEnds(Thread&) override;
+  void clusterArrives(Thread&, bool releases) override;
+  void clusterCompletes() override;
+  void clusterWaits(Thread&) override;
 
  private:
   struct Party {  // who accesses, and as what
@@ -46,6 +51,7 @@ class RaceObserver : public Observer {
     uint64_t address;
     Access access;
   };
+  Knowledge& knowledge(const Thread&);
   bool knows(const Thread&, Epoch) const;
   bool knowsBlock(const Thread&, const BlockAccess&) const;
   void check(Party, uint32_t size);
@@ -57,11 +63,14 @@ class RaceObserver : public Observer {
   void report(const Party&, const char* verb, Epoch other, Place at) const;
 
   RaceLaunch& launch_;
-  uint32_t threads_, block_ = 0;
+  const Agents agents_;
+  const uint32_t threads_;  // of the cluster
+  uint32_t block_ = 0;      // number of the cluster
   std::vector<Knowledge> knowledge_;
   std::vector<uint32_t> engines_;  // times of the copy engines: rise with every commit
   Shadow<Cell> shared_, global_;
   std::map<uint64_t, Released> places_;  // of shared memory
+  Peers peers_;
 };
 
 /** One launch: what its blocks do to each other in global memory. */
@@ -81,7 +90,7 @@ class RaceLaunch : public LaunchObserver {
   Shadow<Trace> traces_;
   std::map<uint64_t, Released> places_;  // of global memory
   bool manyBlocks_, ordered_;
-  uint32_t threads_;
+  Agents agents_;
 };
 
 }  // namespace flowmap::simt

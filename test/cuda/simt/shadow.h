@@ -12,10 +12,13 @@
 
 namespace flowmap::simt {
 
-/** A moment in the life of an agent: a thread (its index) or its engine of asynchronous copies (threads + index). */
+/**
+ * A moment in the life of an agent: a thread of the cluster (block by block) or its engine of asynchronous copies
+ * (threads + the thread's agent). 15 bits: 16 blocks of 1024 threads.
+ */
 class Epoch {
  public:
-  static constexpr uint32_t kAgentBits = 11, kLatest = (1u << (32 - kAgentBits)) - 1;
+  static constexpr uint32_t kAgentBits = 15, kLatest = (1u << (32 - kAgentBits)) - 1;
   Epoch() = default;
   Epoch(uint32_t agent, uint32_t clock) : bits_(clock << kAgentBits | agent) {}
   uint32_t agent() const { return bits_ & ((1u << kAgentBits) - 1); }

@@ -31,6 +31,21 @@ std::optional<Special> specialRegister(const std::string& name) {
       {"%smid", Special::smId},
       {"%nsmid", Special::smCount},
       {"%gridid", Special::gridId},
+      {"%clusterid.x", Special::clusterIdX},
+      {"%clusterid.y", Special::clusterIdY},
+      {"%clusterid.z", Special::clusterIdZ},
+      {"%nclusterid.x", Special::clusterCountX},
+      {"%nclusterid.y", Special::clusterCountY},
+      {"%nclusterid.z", Special::clusterCountZ},
+      {"%cluster_ctaid.x", Special::inClusterX},
+      {"%cluster_ctaid.y", Special::inClusterY},
+      {"%cluster_ctaid.z", Special::inClusterZ},
+      {"%cluster_nctaid.x", Special::clusterSizeX},
+      {"%cluster_nctaid.y", Special::clusterSizeY},
+      {"%cluster_nctaid.z", Special::clusterSizeZ},
+      {"%cluster_ctarank", Special::clusterRank},
+      {"%cluster_nctarank", Special::clusterBlocks},
+      {"%is_explicit_cluster", Special::isExplicitCluster},
   };
   const auto found = all.find(name);
   return found == all.end() ? std::nullopt : std::optional(found->second);

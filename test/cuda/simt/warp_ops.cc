@@ -228,6 +228,7 @@ void decodeBarrier(Statement& s, Decoder& d, Instruction& i) {
     };
     return;
   }
+  if (s.take("cluster")) return decodeClusterBarrier(s, d, i);
   s.take("cta");
   // Aligned barriers must be met by all threads of a warp at one place.
   const int64_t aligned = s.take("aligned") || s.opcode == "bar" ? kAligned : 0;
@@ -288,7 +289,7 @@ void registerWarp(DecodeTable& table) {
   };
   table["fence"] = [](Statement& s, Decoder&, Instruction& i) {
     s.take("sc"), s.take("acq_rel");
-    s.expect(s.take("cta") || s.take("gpu") || s.take("sys"));
+    s.expect(s.take("cta") || s.take("cluster") || s.take("gpu") || s.take("sys"));
     i.run = fence;
   };
   table["nanosleep"] = [](Statement& s, Decoder& d, Instruction& i) {

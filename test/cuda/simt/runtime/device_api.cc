@@ -12,12 +12,6 @@
 
 using namespace flowmap::simt;
 
-namespace {
-
-constexpr int kMultiprocessors = 4;
-
-}  // namespace
-
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -69,13 +63,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024, p->maxThreadsDim[2] = 64;
   p->maxGridSize[0] = 0x7fffffff, p->maxGridSize[1] = p->maxGridSize[2] = 65535;
   p->totalConstMem = 65536;
-  p->multiProcessorCount = kMultiprocessors;
+  p->multiProcessorCount = int(multiprocessors());
   p->l2CacheSize = 40 << 20;
   p->memoryBusWidth = 5120;
   p->unifiedAddressing = 1;
   p->asyncEngineCount = 2;
   p->concurrentKernels = 1;
   p->memoryPoolsSupported = 1;
+  p->clusterLaunch = options().sm >= 90;
   return cudaSuccess;
 }
 
@@ -136,6 +131,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       break;
     case cudaDevAttrUnifiedAddressing:
       *value = p.unifiedAddressing;
+      break;
+    case cudaDevAttrClusterLaunch:
+      *value = p.clusterLaunch;
       break;
     case cudaDevAttrGlobalMemoryBusWidth:
       *value = p.memoryBusWidth;

@@ -10,6 +10,7 @@
 
 #include "../memory.h"
 #include "../options.h"
+#include "clusters.h"
 #include "guarded.h"
 #include "modules.h"
 #include "streams.h"
@@ -43,17 +44,22 @@ bool fits(dim3 grid, dim3 block, const Kernel& kernel) {
          threads > 0 && threads <= 1024 && block.z <= 64 && threads <= kernel.maxThreads;
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t stream) {
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t stream,
+                   const dim3* asked = nullptr) {
   uint64_t id;
   if (!streamId(stream, id)) return cudaErrorInvalidResourceHandle;
   const Kernel* kernel = findKernel(function);
   if (!kernel) return cudaErrorInvalidDeviceFunction;
   if (!fits(grid, block, *kernel)) return cudaErrorInvalidConfiguration;
   if (shared > dynamicLimit(*kernel)) return cudaErrorInvalidValue;
+  ClusterShape cluster;
+  if (const cudaError_t refused = clusterOf(*kernel, grid, asked, cluster)) return refused;
   auto work = std::make_shared<Launch>();
   work->kernel = kernel;
   work->grid = {grid.x, grid.y, grid.z};
   work->block = {block.x, block.y, block.z};
+  work->cluster = cluster.size;
+  work->explicitCluster = cluster.named;
   work->dynamicSharedBytes = uint32_t(shared);
   work->parameters.resize(kernel->parameterBytes);
   for (size_t p = 0; p < kernel->parameters.size(); ++p) {
@@ -62,6 +68,12 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments
   }
   enqueue(id, [work] { run(*work, deviceMemory()); });
   return cudaSuccess;
+}
+
+int residentBlocks(const Kernel& kernel, size_t threads, size_t shared) {
+  const size_t bytes = kernel.sharedBytes + shared + 1024;
+  const size_t byThreads = 2048 / ((threads + 31) / 32 * 32), byShared = size_t(maxShared() + 1024) / bytes;
+  return int(std::min<size_t>({byThreads, byShared, 32}));
 }
 
 struct Configuration {
@@ -101,17 +113,10 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void** arguments) {
   return guarded([&] {
-    for (unsigned a = 0; a < config->numAttrs; ++a) {
-      const cudaLaunchAttribute& attribute = config->attrs[a];
-      // Programmatic dependent launch may always serialise; a cluster of one block is no cluster.
-      const bool alone = attribute.id == cudaLaunchAttributeClusterDimension &&
-                         attribute.val.clusterDim.x * attribute.val.clusterDim.y * attribute.val.clusterDim.z == 1;
-      if (!alone && attribute.id != cudaLaunchAttributeProgrammaticStreamSerialization &&
-          attribute.id != cudaLaunchAttributeIgnore && attribute.id != cudaLaunchAttributePriority) {
-        return cudaErrorNotSupported;
-      }
-    }
-    return launch(function, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes, config->stream);
+    const dim3* cluster = nullptr;
+    if (const cudaError_t refused = readAttributes(*config, cluster)) return refused;
+    return launch(function, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes, config->stream,
+                  cluster);
   });
 }
 
@@ -120,6 +125,10 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
     const Kernel* kernel = findKernel(function);
     if (!kernel) return cudaErrorInvalidDeviceFunction;
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
+    if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) {
+      allowLargeClusters(*kernel, value != 0);
+      return cudaSuccess;
+    }
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorNotSupported;
     if (value < 0 || uint32_t(value) + kernel->sharedBytes > maxShared()) return cudaErrorInvalidValue;
     const std::lock_guard lock(limits().mutex);
@@ -147,9 +156,22 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
     const Kernel* kernel = findKernel(function);
     if (!kernel) return cudaErrorInvalidDeviceFunction;
     if (threads <= 0) return cudaErrorInvalidValue;
-    const size_t bytes = kernel->sharedBytes + shared + 1024;
-    const size_t byThreads = 2048 / ((size_t(threads) + 31) / 32 * 32), byShared = size_t(maxShared() + 1024) / bytes;
-    *blocks = int(std::min<size_t>({byThreads, byShared, 32}));
+    *blocks = residentBlocks(*kernel, size_t(threads), shared);
+    return cudaSuccess;
+  });
+}
+// As if all multiprocessors could share clusters.
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function, const cudaLaunchConfig_t* config) {
+  return guarded([&] {
+    const Kernel* kernel = findKernel(function);
+    if (!kernel) return cudaErrorInvalidDeviceFunction;
+    const dim3* asked = nullptr;
+    if (const cudaError_t refused = readAttributes(*config, asked)) return refused;
+    ClusterShape cluster;
+    if (const cudaError_t refused = clusterOf(*kernel, config->gridDim, asked, cluster)) return refused;
+    const dim3 block = config->blockDim;
+    const int blocks = residentBlocks(*kernel, size_t(block.x) * block.y * block.z, config->dynamicSmemBytes);
+    *clusters = blocks * int(multiprocessors()) / int(cluster.size.count());
     return cudaSuccess;
   });
 }
