@@ -9,6 +9,7 @@ import { type Ceiling, figureOf, type GpuFigures, printFigures } from './gpu/fig
 import { type Group, runOnce } from './gpu/group';
 import { groupsOf } from './gpu/groups';
 import { type MeasureOptions, measure, type Subject } from './support/measure';
+import { provenance } from './support/provenance';
 
 const device = 'cuda';
 
@@ -92,6 +93,7 @@ async function main(): Promise<void> {
   const ceiling = ceilingOf(emulated);
   const copyRate = (2 * ceiling.bytes) / ceiling.copySeconds;
   const figures: GpuFigures = {
+    ...provenance(process.argv.slice(2), devices[0].name),
     emulated,
     device: devices[0].name,
     ...(emulated ? {} : { ceiling }),

@@ -1,65 +1,46 @@
-// `npm run bench [family …] [--peers] [--json out.json]`: measures families of operations beside the machine's ceilings and,
-// with --peers, beside the other libraries found on this machine.
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { threads } from '../lib';
-import { Peers } from './baselines/peers';
-import { copyCeiling, gemmCeiling } from './support/ceilings';
-import { measure, type Row, type Subject } from './support/measure';
-import { type Ceilings, printTable, writeJson } from './support/report';
+// `npm run bench`: measures families of operations, or compares two runs. `npm run bench -- --help` says what there is.
+import { describeOptions, type OptionSpec, readLine, UsageError } from './support/commandLine';
+import { formatDiff } from './support/diff';
+import { readRun, writeRun } from './support/runFile';
 
-/** What a `benchmarks/{ops,peers}/<family>.bench` file exports: groups of subjects to be measured together. */
-export interface Bench {
-  groups(peers: Peers): Iterable<Group> | AsyncIterable<Group>;
+const options: Record<string, OptionSpec> = {
+  peers: { help: 'beside PyTorch and onnxruntime-node, where they are installed' },
+  json: { value: 'file', help: 'writes the figures, and by what they were measured' },
+  help: { help: 'this text' },
+};
+
+function help(families: readonly string[]): string {
+  return [
+    'Usage: npm run bench -- [family ...] [options]     measures',
+    '       npm run bench -- diff a.json b.json         compares two runs row by row',
+    '',
+    ...describeOptions(options),
+    '',
+    `Families: ${families.join(', ')}; all of them unless some are named.`,
+  ].join('\n');
 }
 
-export interface Group {
-  title: string;
-  subjects: Subject[];
-  /** Called when the group was measured. */
-  done?: () => Promise<void>;
-}
-
-function benches(folder: string): string[] {
-  return readdirSync(join(__dirname, folder))
-    .map((file) => /^(.+)\.bench\.[jt]s$/.exec(file)?.[1])
-    .filter((name): name is string => name !== undefined)
-    .sort();
-}
-
-async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    options: { json: { type: 'string' }, peers: { type: 'boolean' } },
-    allowPositionals: true,
-  });
-  const folder = values.peers ? 'peers' : 'ops';
-  const families = benches(folder);
-  const wanted = positionals.length > 0 ? positionals : families;
-  for (const family of wanted) {
-    if (!families.includes(family))
-      throw new Error(`bench: unknown family '${family}', expected one of ${families.join(', ')}`);
+async function main(args: readonly string[]): Promise<void> {
+  if (args[0] === 'diff') {
+    const { positionals } = readLine({}, args.slice(1));
+    const [a, b] = positionals;
+    if (positionals.length !== 2) throw new UsageError(`diff takes two files, got ${positionals.length}`);
+    console.log(formatDiff(readRun(a!), readRun(b!)));
+    return;
   }
-  const [gemm, copy] = (await measure([gemmCeiling(), copyCeiling()], { rounds: 5, atLeast: 0.1 })) as [Row, Row];
-  const ceilings: Ceilings = { flops: gemm.flops! / gemm.p10, bytes: copy.bytes! / copy.p10 };
-  printTable('ceilings', [gemm, copy], {});
-  const all: Record<string, Row[]> = { ceilings: [gemm, copy] };
-  const peers = values.peers ? await Peers.find(threads()) : null;
-  for (const line of peers?.found ?? []) console.log(line);
-  for (const family of wanted) {
-    const bench = require(join(__dirname, folder, `${family}.bench`)) as Bench;
-    for await (const { title, subjects, done } of bench.groups(peers!)) {
-      const rows = await measure(subjects);
-      printTable(`${family}: ${title}`, rows, ceilings);
-      all[family] = [...(all[family] ?? []), ...rows.map((row) => ({ ...row, group: title }))];
-      await done?.();
-    }
+  const line = readLine(options, args);
+  const { benches, measureCpu } = require('./cpu') as typeof import('./cpu');
+  if (line.flag('help')) {
+    console.log(help(benches('ops')));
+    return;
   }
-  await peers?.stop();
-  if (values.json) writeJson(values.json, all, ceilings, peers?.found);
+  const { head, results } = await measureCpu({ families: line.positionals, peers: line.flag('peers'), args });
+  const json = line.text('json');
+  if (json) writeRun(json, head, results);
 }
 
-main().catch((error: unknown) => {
-  console.error(error);
-  process.exit(1);
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const expected = error instanceof UsageError || (error instanceof Error && error.constructor === Error);
+  console.error(expected ? `bench: ${(error as Error).message}` : error);
+  process.exit(error instanceof UsageError ? 2 : 1);
 });

@@ -1,7 +1,8 @@
 // What benchmarks/gpu.ts finds out, as JSON and as a table: times beside the floor that a group's bytes set at the rate of
 // CUDA's own copy.
 import type { Row } from '../support/measure';
-import { formatTime } from '../support/report';
+import type { Provenance } from '../support/provenance';
+import { formatTime } from '../support/table';
 
 export interface GpuFigure {
   family: string;
@@ -24,7 +25,7 @@ export interface Ceiling {
   l2Bytes: number;
 }
 
-export interface GpuFigures {
+export interface GpuFigures extends Partial<Provenance> {
   emulated: boolean;
   device: string;
   /** CUDA's own copy (read and write) and its launch of an empty kernel. */

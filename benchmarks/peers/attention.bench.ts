@@ -3,7 +3,7 @@
 import { jvp, attention as op, randn, type Tensor, vjp } from '../../lib';
 import { type AttentionShape, attentionGraph } from '../baselines/onnxAttention';
 import type { Peers } from '../baselines/peers';
-import type { Group } from '../run';
+import type { Group } from '../cpu';
 import type { Subject } from '../support/measure';
 
 const shapes: Record<string, AttentionShape> = {

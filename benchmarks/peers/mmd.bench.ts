@@ -2,7 +2,7 @@
 import { ones, randn, tidy } from '../../lib';
 import { mmdVjp } from '../../lib/ops/mmd';
 import type { Peers } from '../baselines/peers';
-import type { Group } from '../run';
+import type { Group } from '../cpu';
 
 const name = 'value and gradient of x';
 

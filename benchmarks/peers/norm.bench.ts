@@ -1,7 +1,7 @@
 // RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch.
 import { jvp, randn, rmsNorm, type Tensor, vjp } from '../../lib';
 import type { Peers } from '../baselines/peers';
-import type { Group } from '../run';
+import type { Group } from '../cpu';
 
 const normalize = (x: Tensor) => rmsNorm(x, null);
 

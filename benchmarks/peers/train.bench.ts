@@ -17,7 +17,7 @@ import {
   valueAndGrad,
 } from '../../lib';
 import type { Peers } from '../baselines/peers';
-import type { Group } from '../run';
+import type { Group } from '../cpu';
 import type { Subject } from '../support/measure';
 
 const cases: [title: string, options: nn.DiTOptions, batch: number][] = [

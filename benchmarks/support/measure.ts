@@ -2,6 +2,7 @@
 // of the rounds counts.
 import { setTimeout } from 'node:timers/promises';
 import { synchronizeSync, tidy } from '../../lib';
+import type { Scaling } from './runFile';
 
 export interface Subject {
   name: string;
@@ -17,11 +18,16 @@ export interface Subject {
   peerOf?: string;
   /** A peer's: relative L2 distance of its results from flowmap's. */
   difference?: number;
+  /** Relative L2 distance of its results from the same in float64; asked once, before the clock runs. */
+  error?: () => number;
 }
 
 export interface Row extends Subject {
   /** Title of the group it was measured in. */
   group?: string;
+  scaling?: Scaling;
+  /** What `error` said. */
+  float64Error?: number;
   /** Seconds of one run. */
   median: number;
   p10: number;

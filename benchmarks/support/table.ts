@@ -1,7 +1,4 @@
-// Rows as a table on stdout and, where asked, as JSON with the machine in its head.
-import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
+// Rows as a table on stdout.
 import type { Row } from './measure';
 
 export interface Ceilings {
@@ -29,8 +26,19 @@ export function formatTime(seconds: number): string {
   return seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(2)} ms` : `${(seconds * 1e6).toFixed(1)} µs`;
 }
 
+/** Lines of columns as wide as their widest cell; those named in `right` are flush right. */
+export function alignColumns(lines: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+  const widths = lines[0]?.map((_, i) => Math.max(...lines.map((line) => line[i]!.length))) ?? [];
+  return lines.map((line) =>
+    line
+      .map((cell, i) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
 export function printTable(title: string, rows: readonly Row[], ceilings: Ceilings): void {
-  const cells = rows.map((row) => {
+  const lines = rows.map((row) => {
     const { gflops, gbytes } = ratesOf(row);
     const shares: string[] = [];
     if (gflops !== undefined) {
@@ -46,54 +54,6 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
       shares.push(`${times.toFixed(2)} × flowmap, differs by ${row.difference?.toExponential(1)}`);
     return [row.name, formatTime(row.median), `${formatTime(row.p10)} – ${formatTime(row.p90)}`, shares.join(', ')];
   });
-  const widths = [0, 1, 2].map((i) => Math.max(...cells.map((cell) => cell[i]!.length)));
   console.log(`\n${title}`);
-  for (const [name, median, range, rates] of cells) {
-    console.log(
-      `  ${name!.padEnd(widths[0]!)}  ${median!.padStart(widths[1]!)}  ${range!.padEnd(widths[2]!)}  ${rates}`,
-    );
-  }
-}
-
-function commit(): string {
-  try {
-    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
-  } catch {
-    return 'unknown';
-  }
-}
-
-/** Writes everything a later reader needs to judge the figures. */
-export function writeJson(
-  path: string,
-  groups: Record<string, readonly Row[]>,
-  ceilings: Ceilings,
-  peers?: readonly string[],
-): void {
-  const results = Object.entries(groups).flatMap(([family, rows]) =>
-    rows.map((row) => ({
-      family,
-      ...(row.group === undefined ? {} : { group: row.group }),
-      ...(row.group === undefined ? {} : { group: row.group }),
-      name: row.name,
-      seconds: { median: row.median, p10: row.p10, p90: row.p90 },
-      ...ratesOf(row),
-      ...(row.peerOf === undefined ? {} : { timesFlowmap: timesFlowmap(row, rows), difference: row.difference }),
-    })),
-  );
-  const machine = {
-    cpu: cpus()[0]?.model.trim(),
-    cores: cpus().length,
-    memoryBytes: totalmem(),
-    node: process.version,
-  };
-  const head = {
-    date: new Date().toISOString(),
-    commit: commit(),
-    command: process.argv.slice(2).join(' '),
-    machine,
-    ...(peers ? { peers } : {}),
-    ceilings,
-  };
-  writeFileSync(path, `${JSON.stringify({ ...head, results }, null, 2)}\n`);
+  for (const line of alignColumns(lines, [1])) console.log(`  ${line}`);
 }

@@ -1,0 +1,59 @@
+// Where and by what a run was measured: what a reader needs in order to judge its figures or to compare them with others.
+import { readFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { cublasFeatures, features } from '../../lib';
+import { commit } from '../../test/cuda/gpuCheck/source';
+
+export interface Machine {
+  cpu?: string;
+  cores?: number;
+  /** Of the CPU kernels. */
+  threads?: number;
+  memoryBytes?: number;
+  /** The GPU's model, in a run on one. */
+  gpu?: string;
+  /** Of Node, in files from before there were `versions`. */
+  node?: string;
+}
+
+export interface Provenance {
+  /** ISO 8601. */
+  date: string;
+  /** Ends in '-modified' where the tree differed from it. */
+  commit: string;
+  /** The command line behind `npm run bench --`. */
+  command: string;
+  machine: Machine;
+  versions: Record<string, string>;
+}
+
+function version(): string {
+  const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
+export function provenance(args: readonly string[], gpu?: string): Provenance {
+  const { oneDnn, highway, simd, threads } = features();
+  const cublas = gpu === undefined ? undefined : cublasFeatures().version;
+  return {
+    date: new Date().toISOString(),
+    commit: commit(),
+    command: args.join(' '),
+    machine: {
+      cpu: cpus()[0]?.model.trim() ?? 'unknown processor',
+      cores: cpus().length,
+      threads,
+      memoryBytes: totalmem(),
+      ...(gpu === undefined ? {} : { gpu }),
+    },
+    versions: {
+      flowmap: version(),
+      node: process.version,
+      oneDNN: oneDnn,
+      Highway: highway,
+      SIMD: simd,
+      ...(cublas ? { cuBLAS: cublas } : {}),
+    },
+  };
+}

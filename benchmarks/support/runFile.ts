@@ -1,0 +1,130 @@
+// The JSON of a run. Files of the CPU, of GPUs and of earlier versions, which lack some of the head, read alike.
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Row } from './measure';
+import type { Machine, Provenance } from './provenance';
+import { type Ceilings, ratesOf, timesFlowmap } from './table';
+
+/** A size that a row stands for, among rows of the same work at other sizes. */
+export interface Scaling {
+  /** What the rows of one line share, as 'H 4, D 64'. */
+  series: string;
+  /** What grows along it, as 'tokens'. */
+  variable: string;
+  value: number;
+}
+
+export interface Figure {
+  family: string;
+  group?: string;
+  name: string;
+  seconds: { median: number; p10: number; p90: number };
+  /** Of one run, by the benchmark's convention. */
+  flops?: number;
+  bytes?: number;
+  /** Relative L2 distance from the same in float64. */
+  error?: number;
+  scaling?: Scaling;
+  /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
+  peerOf?: string;
+  timesFlowmap?: number;
+  difference?: number;
+}
+
+export interface Run extends Partial<Omit<Provenance, 'machine'>> {
+  machine: Machine;
+  ceilings: Ceilings;
+  /** A line for each peer that was looked for. */
+  peers?: string[];
+  results: Figure[];
+}
+
+/** As it stands in the file: with the rates, for readers without a calculator. */
+export type StoredFigure = Figure & { gflops?: number; gbytes?: number };
+
+export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] {
+  return rows.map((row) => {
+    const { group, name, median, p10, p90, flops, bytes, scaling, peerOf, difference, float64Error } = row;
+    const optional = {
+      flops,
+      bytes,
+      ...ratesOf(row),
+      error: float64Error,
+      scaling,
+      ...(peerOf === undefined ? {} : { peerOf, timesFlowmap: timesFlowmap(row, rows), difference }),
+    };
+    const present = Object.entries(optional).filter(([, value]) => value !== undefined);
+    return {
+      family,
+      ...(group === undefined ? {} : { group }),
+      name,
+      seconds: { median, p10, p90 },
+      ...Object.fromEntries(present),
+    };
+  });
+}
+
+export function writeRun(
+  path: string,
+  head: Provenance & { ceilings: Ceilings; peers?: readonly string[] },
+  results: readonly StoredFigure[],
+): void {
+  writeFileSync(path, `${JSON.stringify({ ...head, results }, null, 2)}\n`);
+}
+
+interface Stored extends Partial<Provenance> {
+  ceilings?: Ceilings;
+  peers?: string[];
+  /** A GPU's name, and its copy. */
+  device?: string;
+  ceiling?: { bytes: number; copySeconds: number };
+  emulated?: boolean;
+  results: Partial<StoredFigure & { tflops: number }>[];
+}
+
+const isTime = (x: unknown) => typeof x === 'number' && Number.isFinite(x) && x > 0;
+
+function isRun(json: unknown): json is Stored {
+  const results = (json as Stored | null)?.results;
+  return (
+    Array.isArray(results) &&
+    results.every((row) => typeof row?.family === 'string' && typeof row.name === 'string') &&
+    ((json as Stored).emulated === true ||
+      results.every(({ seconds }) => isTime(seconds?.median) && isTime(seconds?.p10) && isTime(seconds?.p90)))
+  );
+}
+
+/** @throws Error that names the file and says what is wrong with it */
+export function readRun(path: string): Run {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new Error(`cannot read '${path}': ${(error as Error).message}`);
+  }
+  if (!isRun(json)) throw new Error(`'${path}' is not a run of the benchmarks: it has no results with times`);
+  if (json.emulated) throw new Error(`'${path}' is a run on the emulator, which has no times`);
+  const { date, commit, command, versions, peers, ceiling, device } = json;
+  const gpu = json.machine?.gpu ?? device;
+  return {
+    ...Object.fromEntries(
+      Object.entries({ date, commit, command, versions, peers }).filter(([, value]) => value !== undefined),
+    ),
+    machine: { ...json.machine, ...(gpu === undefined ? {} : { gpu }) },
+    ceilings: json.ceilings ?? (ceiling ? { bytes: (2 * ceiling.bytes) / ceiling.copySeconds } : {}),
+    results: json.results.map((row, i) => readFigure(row as StoredFigure, json.results as StoredFigure[], i)),
+  };
+}
+
+function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly StoredFigure[], at: number): Figure {
+  const { family, group, name, seconds, gflops, gbytes, tflops, error, scaling, timesFlowmap, difference } = stored;
+  const rate = gflops === undefined ? tflops && 1e12 * tflops : 1e9 * gflops;
+  const flops = stored.flops ?? (rate && rate * seconds.median);
+  const bytes = stored.bytes ?? (gbytes && 1e9 * gbytes * seconds.median);
+  // Earlier files do not say whose peer a row is; it followed that row.
+  const peerOf =
+    stored.peerOf ??
+    (timesFlowmap === undefined ? undefined : all.slice(0, at).findLast((row) => row.timesFlowmap === undefined)?.name);
+  const optional = { group, flops, bytes, error, scaling, peerOf, timesFlowmap, difference };
+  const present = Object.entries(optional).filter(([, value]) => value !== undefined);
+  return { family, name, seconds, ...Object.fromEntries(present) };
+}
