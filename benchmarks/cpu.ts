@@ -67,5 +67,5 @@ export async function measureCpu({ families, peers: withPeers, args }: CpuOption
     }
   }
   await peers?.stop();
-  return { head: { ...provenance(args), ...(peers ? { peers: peers.found } : {}), ceilings }, results };
+  return { ...provenance(args), ...(peers ? { peers: peers.found } : {}), ceilings, results };
 }

@@ -1,9 +1,10 @@
 // Attention with its tangent, and the backward of both. Convention: 12 · Sq · Sk · D · B · H operations forward (6
-// products), 30 backward (15); 4 and 10 for plain attention. Packed sequences beside a padded batch of them, and QKNorm inside
-// attention beside QKNorm before it.
+// products), 30 backward (15); 4 and 10 for plain attention. Bytes: every tensor of tokens read or written once. Packed
+// sequences beside a padded batch of them, and QKNorm inside attention beside QKNorm before it.
 import { attention, jvp, randn, rmsNorm, type Tensor, Tensor as TensorClass, tensor, vjp } from '../../lib';
 import { native } from '../../lib/native';
 import { attentionSettings } from '../../lib/ops/attention';
+import type { Group } from '../cpu';
 import type { Subject } from '../support/measure';
 
 interface Shape {
@@ -15,6 +16,8 @@ interface Shape {
 
 const shapes: Record<string, Shape> = {
   'B 2, H 8, S 1024, D 64': { batch: 2, heads: 8, tokens: 1024, dim: 64 },
+  'B 1, H 4, S 256, D 64': { batch: 1, heads: 4, tokens: 256, dim: 64 },
+  'B 1, H 4, S 1024, D 64': { batch: 1, heads: 4, tokens: 1024, dim: 64 },
   'B 1, H 4, S 4096, D 64': { batch: 1, heads: 4, tokens: 4096, dim: 64 },
   'B 2, H 8, S 1024, D 72': { batch: 2, heads: 8, tokens: 1024, dim: 72 },
   'B 1, H 8, S 1024, D 128': { batch: 1, heads: 8, tokens: 1024, dim: 128 },
@@ -42,13 +45,14 @@ function passes(name: string, attend: Attend, shape: readonly number[], product:
     pullback([g, h]);
     pullback.dispose();
   };
+  const bytes = 4 * q.size;
   return [
-    { name: `${name}, with tangent`, run: () => both(q, k, v, tq, tk, tv), flops: 6 * product },
-    { name: `${name}, with tangent and backward`, run: all, flops: 21 * product },
+    { name: `${name}, with tangent`, run: () => both(q, k, v, tq, tk, tv), flops: 6 * product, bytes: 8 * bytes },
+    { name: `${name}, with tangent and backward`, run: all, flops: 21 * product, bytes: 16 * bytes },
   ];
 }
 
-function packedGroup(): { title: string; subjects: Subject[] } {
+function packedGroup(): Group {
   const [heads, dim] = [8, 64];
   const lengths = Array.from({ length: 16 }, (_, i) => 64 * (i + 1));
   const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((x, y) => x + y));
@@ -68,7 +72,7 @@ function packedGroup(): { title: string; subjects: Subject[] } {
   };
 }
 
-function normGroup(): { title: string; subjects: Subject[] } {
+function normGroup(): Group {
   const [batch, heads, tokens, dim] = [2, 8, 1024, 64];
   const product = 2 * tokens * tokens * dim * batch * heads;
   const shape = [batch, heads, tokens, dim];
@@ -81,7 +85,7 @@ function normGroup(): { title: string; subjects: Subject[] } {
   };
 }
 
-export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
+export function* groups(): Iterable<Group> {
   for (const [title, { batch, heads, tokens, dim }] of Object.entries(shapes)) {
     const make = () => randn([batch, heads, tokens, dim]);
     const [q, k, v, tq, tk, tv, g, h] = Array.from({ length: 8 }, make) as [
@@ -109,11 +113,13 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
     const forward = () => wrap(native.attentionJvp(at(q), at(k), at(v), at(tq), at(tk), at(tv), ...settings));
     const [o, to, lse, mu] = forward() as [Tensor, Tensor, Tensor, Tensor];
     const needs = [1, 1, 1, 1, 1, 1, 0, 0];
+    const bytes = 4 * q.size;
     yield {
       title,
+      scaling: { series: `B ${batch}, H ${heads}, D ${dim}`, variable: 'tokens', value: tokens },
       subjects: [
-        { name: 'attention', run: () => attention(q, k, v), flops: 2 * product },
-        { name: 'attention with tangent', run: forward, flops: 6 * product },
+        { name: 'attention', run: () => attention(q, k, v), flops: 2 * product, bytes: 4 * bytes },
+        { name: 'attention with tangent', run: forward, flops: 6 * product, bytes: 8 * bytes },
         {
           name: 'backward of attention',
           run: () =>
@@ -136,6 +142,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
               ),
             ),
           flops: 5 * product,
+          bytes: 8 * bytes,
         },
         {
           name: 'backward of both',
@@ -159,6 +166,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
               ),
             ),
           flops: 15 * product,
+          bytes: 16 * bytes,
         },
       ],
     };

@@ -18,13 +18,14 @@ import {
   transpose,
   where,
 } from '../../lib';
-import type { Subject } from '../support/measure';
+import type { Group } from '../cpu';
 
 const width = 512;
 
-function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
+function* groups(): Iterable<Group> {
   for (const rows of [64, 2048, 32768]) {
     const n = rows * width;
+    const scaling = (of: string) => ({ series: `${of} on rows of ${width}`, variable: 'rows', value: rows });
     const x = add(ones([rows, width]), 0.5);
     const row = ones([width]);
     const batch = x.reshape([8, rows / 8, width]);
@@ -33,6 +34,7 @@ function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
     const half = cast(x, 'float16');
     const mask = less(x, 2);
     yield {
+      scaling: scaling('arithmetic'),
       title: `arithmetic, [${rows}, ${width}] float32`,
       subjects: [
         { name: 'x + x', run: () => add(x, x), bytes: 12 * n },
@@ -49,6 +51,7 @@ function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
       ],
     };
     yield {
+      scaling: scaling('functions'),
       title: `functions, [${rows}, ${width}] float32`,
       subjects: [
         { name: 'exp', run: () => exp(x), bytes: 8 * n },
@@ -61,6 +64,7 @@ function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
     const heads = x.reshape([8, rows / 8, 8, width / 8]);
     const ids = arange(rows);
     yield {
+      scaling: scaling('moves'),
       title: `moves, [${rows}, ${width}] float32`,
       subjects: [
         { name: 'transpose', run: () => transpose(x), bytes: 8 * n },

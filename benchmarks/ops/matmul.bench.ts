@@ -1,8 +1,8 @@
 // Products at the sizes of the digits example (512 tokens of 96) and of a width-256 transformer (64 × 49 tokens).
 import { linear, matmul, randn } from '../../lib';
-import type { Subject } from '../support/measure';
+import type { Group } from '../cpu';
 
-export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
+export function* groups(): Iterable<Group> {
   const sizes: [rows: number, inputs: number, outputs: number][] = [
     [512, 96, 288],
     [512, 96, 384],
@@ -19,6 +19,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
         name: `${rows} × ${inputs} → ${outputs}`,
         run: () => linear(x, weight, bias),
         flops: 2 * rows * inputs * outputs,
+        bytes: 4 * (rows * (inputs + outputs) + outputs * (inputs + 1)),
       };
     }),
   };
@@ -30,6 +31,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
         name: `${outputs} × ${inputs} over ${rows}`,
         run: () => matmul(g, x, { transposeA: true }),
         flops: 2 * rows * inputs * outputs,
+        bytes: 4 * (rows * (inputs + outputs) + outputs * inputs),
       };
     }),
   };

@@ -1,16 +1,18 @@
 // Reductions against copy bandwidth: bytes are the input read once.
 import { add, argmax, cast, max, mean, ones, sum, sumTo } from '../../lib';
-import type { Subject } from '../support/measure';
+import type { Group } from '../cpu';
 
 const width = 512;
 
-function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
+function* groups(): Iterable<Group> {
   for (const rows of [64, 2048, 32768]) {
     const n = rows * width;
+    const scaling = { series: `rows of ${width}`, variable: 'rows', value: rows };
     const x = add(ones([rows, width]), 0.5);
     const batch = x.reshape([8, rows / 8, width]);
     const narrow = cast(x, 'bfloat16');
     yield {
+      scaling,
       title: `[${rows}, ${width}] float32`,
       subjects: [
         { name: 'sum of all', run: () => sum(x), bytes: 4 * n },

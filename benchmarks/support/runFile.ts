@@ -63,13 +63,7 @@ export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] 
   });
 }
 
-export function writeRun(
-  path: string,
-  head: Provenance & { ceilings: Ceilings; peers?: readonly string[] },
-  results: readonly StoredFigure[],
-): void {
-  writeFileSync(path, `${JSON.stringify({ ...head, results }, null, 2)}\n`);
-}
+export const writeRun = (path: string, run: object): void => writeFileSync(path, `${JSON.stringify(run, null, 2)}\n`);
 
 interface Stored extends Partial<Provenance> {
   ceilings?: Ceilings;
@@ -101,6 +95,11 @@ export function readRun(path: string): Run {
   } catch (error) {
     throw new Error(`cannot read '${path}': ${(error as Error).message}`);
   }
+  return runOf(json, path);
+}
+
+/** A run from its JSON. @param path what messages call it */
+export function runOf(json: unknown, path: string): Run {
   if (!isRun(json)) throw new Error(`'${path}' is not a run of the benchmarks: it has no results with times`);
   if (json.emulated) throw new Error(`'${path}' is a run on the emulator, which has no times`);
   const { date, commit, command, versions, peers, ceiling, device } = json;

@@ -1,5 +1,7 @@
 // Rows as a table on stdout.
-import type { Row } from './measure';
+import type { Row, Subject } from './measure';
+
+type Work = Pick<Subject, 'flops' | 'bytes'>;
 
 export interface Ceilings {
   /** Best measured floating-point rate, per second. */
@@ -14,6 +16,22 @@ export function ratesOf(row: Row): { gflops?: number; gbytes?: number } {
     ...(row.bytes === undefined ? {} : { gbytes: row.bytes / row.median / 1e9 }),
   };
 }
+
+export interface Share {
+  share: number;
+  of: 'GEMM' | 'copy';
+}
+
+/** The ceiling that bounds some work, and how much of it is reached. Under a roofline that is the larger of both shares. */
+export function shareOf({ flops, bytes }: Work, seconds: number, ceilings: Ceilings): Share | undefined {
+  const shares: Share[] = [
+    ...(flops && ceilings.flops ? [{ share: flops / seconds / ceilings.flops, of: 'GEMM' as const }] : []),
+    ...(bytes && ceilings.bytes ? [{ share: bytes / seconds / ceilings.bytes, of: 'copy' as const }] : []),
+  ];
+  return shares.sort((a, b) => b.share - a.share)[0];
+}
+
+export const formatShare = ({ share, of }: Share): string => `${(100 * share).toFixed(0)} % of ${of}`;
 
 /** How many times as long as flowmap a peer takes for the same work, both medians of the same run. */
 export function timesFlowmap(row: Row, rows: readonly Row[]): number | undefined {
@@ -41,14 +59,10 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
   const lines = rows.map((row) => {
     const { gflops, gbytes } = ratesOf(row);
     const shares: string[] = [];
-    if (gflops !== undefined) {
-      shares.push(`${gflops.toFixed(1)} GFLOP/s`);
-      if (ceilings.flops) shares.push(`${((100 * gflops * 1e9) / ceilings.flops).toFixed(0)} % of sgemm`);
-    }
-    if (gbytes !== undefined) {
-      shares.push(`${gbytes.toFixed(1)} GB/s`);
-      if (ceilings.bytes) shares.push(`${((100 * gbytes * 1e9) / ceilings.bytes).toFixed(0)} % of copy`);
-    }
+    if (gflops !== undefined) shares.push(`${gflops.toFixed(1)} GFLOP/s`);
+    if (gbytes !== undefined) shares.push(`${gbytes.toFixed(1)} GB/s`);
+    const reached = shareOf(row, row.median, ceilings);
+    if (reached) shares.push(formatShare(reached));
     const times = timesFlowmap(row, rows);
     if (times !== undefined)
       shares.push(`${times.toFixed(2)} × flowmap, differs by ${row.difference?.toExponential(1)}`);

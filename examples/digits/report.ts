@@ -2,6 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { cudaFeatures, encodePng, imageGrid, type Stage, type StepMetrics } from 'flowmap';
+import { factsStyle, pageStyle } from '../pageStyle';
 import { methodNames, type Trained } from './method';
 import type { Closeness, Spread } from './nearest';
 import type { Objective } from './recipe';
@@ -90,35 +91,14 @@ function chart(title: string, curves: Curve[]): string {
   return `<figure><figcaption>${title} <small>${legend.join(' ')}</small></figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}">${ticks.join('')}${marks.join('')}${lines.join('')}</svg></figure>`;
 }
 
-const style = `
-:root { color-scheme: light; --ink: #1d2228; --soft: #667; --line: #dde1e6; --accent: #0b6e99; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 40px 24px 64px; max-width: 1120px; font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: #fff; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
-h2 { font-size: 20px; margin: 44px 0 12px; }
-p { max-width: 72ch; margin: 0 0 12px; }
-.lead { font-size: 18px; color: #333a42; }
-.facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 24px 0; padding: 0; list-style: none; }
-.facts li { flex: 1 1 170px; border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
-.facts b { display: block; font-size: 24px; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.facts span { color: var(--soft); font-size: 14px; }
+const style = `${pageStyle}${factsStyle}
 .grids { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 24px; }
-figure { margin: 0; }
-figcaption { font-weight: 600; font-size: 15px; margin-bottom: 8px; }
-figcaption small { display: block; font-weight: 400; color: var(--soft); font-size: 13px; }
 img { width: 100%; height: auto; image-rendering: pixelated; border-radius: 6px; background: #000; display: block; }
-svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; }
-svg text { fill: var(--soft); } svg line { stroke: var(--line); }
-small span { margin-right: 12px; } small i { display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; border-radius: 2px; }
 table + p { margin-top: 14px; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 20px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 24px; margin-bottom: 12px; }
 .grids figcaption small { min-height: 2.9em; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 15px; }
-th, td { text-align: right; padding: 8px 12px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { color: var(--soft); font-weight: 500; font-size: 13px; }
 tr.best td { font-weight: 600; color: var(--accent); }
-footer { margin-top: 48px; color: var(--soft); font-size: 14px; border-top: 1px solid var(--line); padding-top: 16px; }
 `;
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;

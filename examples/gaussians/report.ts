@@ -1,6 +1,7 @@
 // The page a run leaves: one file, nothing loaded from elsewhere.
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
+import { pageStyle } from '../pageStyle';
 
 export interface Cloud {
   name: string;
@@ -83,22 +84,14 @@ const cloudFigure = ({ name, distance, modes, near, points }: Cloud) =>
     points,
   );
 
-const style = `
-:root { color-scheme: light; --ink: #1d2228; --soft: #667; --line: #dde1e6; --accent: #0b6e99; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 40px 24px 64px; max-width: 1120px; font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: #fff; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
+const style = `${pageStyle}
 h2 { font-size: 20px; margin: 40px 0 12px; }
 h3 { font-size: 16px; margin: 20px 0 8px; }
 p { max-width: 72ch; margin: 0 0 16px; }
-.lead { font-size: 18px; color: #333a42; }
 .clouds { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 24px; margin-bottom: 28px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 24px; margin-bottom: 16px; }
-figure { margin: 0; }
-figcaption { font-weight: 600; font-size: 15px; margin-bottom: 8px; }
 figcaption small { display: block; font-weight: 400; color: var(--soft); font-size: 13px; font-variant-numeric: tabular-nums; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-svg text { fill: var(--soft); } svg line { stroke: var(--line); }
 .cloud { border: 1px solid var(--line); border-radius: 8px; }
 .cloud path { stroke: var(--accent); stroke-width: 4.5; stroke-linecap: round; stroke-opacity: 0.6; fill: none; }
 .key { color: var(--soft); font-size: 13px; } .key i { display: inline-block; width: 14px; height: 3px; margin: 0 5px 0 0; vertical-align: middle; border-radius: 2px; }
