@@ -4,16 +4,25 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { threads } from '../lib';
 import { Peers } from './baselines/peers';
+import { isCapped } from './presets';
 import { copyCeiling, gemmCeiling } from './support/ceilings';
 import { UsageError } from './support/commandLine';
 import { measure, type Row, type Subject } from './support/measure';
 import { provenance } from './support/provenance';
 import { figuresOf, type Scaling, type StoredFigure } from './support/runFile';
+import type { Setting, Takes } from './support/setting';
 import { type Ceilings, printTable } from './support/table';
 
-/** What a `benchmarks/{ops,peers}/<family>.bench` file exports: groups of subjects to be measured together. */
+/** What a `benchmarks/ops/<family>.bench` file exports: groups of subjects to be measured together. */
 export interface Bench {
-  groups(peers: Peers): Iterable<Group> | AsyncIterable<Group>;
+  /** Absent: float32 at its own sizes only. */
+  takes?: Takes;
+  groups(setting: Setting): Iterable<Group>;
+}
+
+/** What a `benchmarks/peers/<family>.bench` file exports. */
+export interface PeersBench {
+  groups(peers: Peers): AsyncIterable<Group>;
 }
 
 export interface Group {
@@ -28,6 +37,7 @@ export interface Group {
 export interface CpuOptions {
   families: readonly string[];
   peers: boolean;
+  setting: Setting;
   /** The command line, for the file's head. */
   args: readonly string[];
 }
@@ -46,20 +56,52 @@ export function checkFamilies(wanted: readonly string[], known: readonly string[
   }
 }
 
+const benchOf = (family: string) => require(join(__dirname, 'ops', `${family}.bench`)) as Bench;
+
+/** Why a family cannot be measured at a setting; undefined where it can. */
+function refusal(family: string, { dtype, shapes }: Setting): string | undefined {
+  const takes = benchOf(family).takes ?? { dtype: false, shapes: [] };
+  if (dtype !== 'float32' && !takes.dtype) return `'${family}' is measured in float32 only`;
+  if (shapes && takes.shapes.length === 0) return `'${family}' is measured at its own sizes only`;
+  if (shapes && !takes.shapes.includes(shapes)) {
+    return `'${family}' has no sizes of '${shapes}', expected one of ${takes.shapes.join(', ')}`;
+  }
+  return undefined;
+}
+
+/** The families to be measured: those named, which must be able to; else all that are. @throws UsageError */
+export function familiesFor(named: readonly string[], setting: Setting): string[] {
+  const known = benches('ops');
+  checkFamilies(named, known);
+  for (const family of named) {
+    const reason = refusal(family, setting);
+    if (reason) throw new UsageError(reason);
+  }
+  return named.length > 0 ? [...named] : known.filter((family) => refusal(family, setting) === undefined);
+}
+
 /** Measures and prints. @returns what the file of the run holds */
-export async function measureCpu({ families, peers: withPeers, args }: CpuOptions) {
-  const folder = withPeers ? 'peers' : 'ops';
-  const known = benches(folder);
-  checkFamilies(families, known);
-  const [gemm, copy] = (await measure([gemmCeiling(), copyCeiling()], { rounds: 5, atLeast: 0.1 })) as [Row, Row];
+export async function measureCpu({ families, peers: withPeers, setting, args }: CpuOptions) {
+  const known = benches('peers');
+  if (withPeers) checkFamilies(families, known);
+  const wanted = withPeers ? (families.length > 0 ? families : known) : familiesFor(families, setting);
+  const [gemm, copy] = (await measure([gemmCeiling(setting.dtype), copyCeiling()], { rounds: 5, atLeast: 0.1 })) as [
+    Row,
+    Row,
+  ];
   const ceilings: Ceilings = { flops: gemm.flops! / gemm.p10, bytes: copy.bytes! / copy.p10 };
   printTable('ceilings', [gemm, copy], {});
   const results: StoredFigure[] = figuresOf('ceilings', [gemm, copy]);
   const peers = withPeers ? await Peers.find(threads()) : null;
   for (const line of peers?.found ?? []) console.log(line);
-  for (const family of families.length > 0 ? families : known) {
-    const bench = require(join(__dirname, folder, `${family}.bench`)) as Bench;
-    for await (const { title, subjects, scaling, done } of bench.groups(peers!)) {
+  if (setting.shapes && isCapped(setting.shapes)) {
+    console.log(`\n${setting.shapes}: 'n of m' in a title says how much of the preset's size a CPU is given`);
+  }
+  for (const family of wanted) {
+    const groups = peers
+      ? (require(join(__dirname, 'peers', `${family}.bench`)) as PeersBench).groups(peers)
+      : benchOf(family).groups(setting);
+    for await (const { title, subjects, scaling, done } of groups) {
       const rows = (await measure(subjects)).map((row) => ({ ...row, group: title, scaling }));
       printTable(`${family}: ${title}`, rows, ceilings);
       results.push(...figuresOf(family, rows));

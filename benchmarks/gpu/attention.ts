@@ -2,6 +2,7 @@
 // value, 12 with the tangents of all, 8 with that of the queries alone; for their backward 10, 30 and 20. A causal mask
 // halves them.
 import { attention as attend, jvp, rmsNorm, type Tensor, tensor } from '../../lib';
+import { presets } from '../presets';
 import { bytesOf, type Group, maker, type Scale } from './group';
 
 interface Size {
@@ -21,6 +22,11 @@ function group({ device }: Scale, { batch, heads, tokens, dim, causal = false, s
     title: `attention, [${batch}, ${heads}, ${tokens}, ${dim}]${causal ? ' causal' : ''} ${dtype}`,
     memory: bytesOf[dtype] * 18 * batch * heads * tokens * dim + 16 * batch * heads * tokens,
     short,
+    scaling: {
+      series: `B ${batch}, H ${heads}, D ${dim}${causal ? ', causal' : ''}`,
+      variable: 'tokens',
+      value: tokens,
+    },
     make: () => {
       const { held, normal, pullback } = maker(device, dtype);
       const draw = () => normal([batch, heads, tokens, dim]);
@@ -99,6 +105,8 @@ function packed({ device }: Scale, { lengths, heads, dim }: PackedSize): Group {
 }
 
 export const attention = (scale: Scale): Group[] => {
+  if (scale.shapes && !scale.toy)
+    return presets[scale.shapes].attention.map((size) => group(scale, { ...size, short: true }));
   const sizes: Size[] = scale.toy
     ? [{ batch: 1, heads: 2, tokens: 40, dim: 24 }]
     : [

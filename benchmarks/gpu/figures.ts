@@ -2,6 +2,7 @@
 // CUDA's own copy.
 import type { Row } from '../support/measure';
 import type { Provenance } from '../support/provenance';
+import type { Scaling } from '../support/runFile';
 import { formatTime } from '../support/table';
 
 export interface GpuFigure {
@@ -16,6 +17,7 @@ export interface GpuFigure {
   /** Of that rate. */
   shareOfCopy?: number;
   tflops?: number;
+  scaling?: Scaling;
 }
 
 export interface Ceiling {
@@ -30,6 +32,8 @@ export interface GpuFigures extends Partial<Provenance> {
   device: string;
   /** CUDA's own copy (read and write) and its launch of an empty kernel. */
   ceiling?: Ceiling;
+  /** The rate of a product of 8192³, where all groups are of one dtype. */
+  product?: { dtype: string; flops: number };
   results: GpuFigure[];
   /** Groups and subjects that this machine cannot run, and why. */
   skipped: { group: string; name?: string; reason: string }[];
@@ -37,7 +41,7 @@ export interface GpuFigures extends Partial<Provenance> {
 }
 
 export function figureOf(family: string, row: Row, copyRate: number): GpuFigure {
-  const { group, name, median, p10, p90, bytes, flops } = row;
+  const { group, name, median, p10, p90, bytes, flops, scaling } = row;
   return {
     family,
     group: group!,
@@ -51,6 +55,7 @@ export function figureOf(family: string, row: Row, copyRate: number): GpuFigure 
           shareOfCopy: bytes / copyRate / median,
         }),
     ...(flops === undefined ? {} : { tflops: flops / median / 1e12 }),
+    ...(scaling === undefined ? {} : { scaling }),
   };
 }
 

@@ -1,11 +1,15 @@
 // What the families of GPU benchmarks are made of: groups of subjects that share their inputs.
 import { type DType, dispose, Generator, isTensor, randn, reshape, slice, type Tensor, tidy, vjp } from '../../lib';
+import type { PresetName } from '../presets';
 import type { Subject } from '../support/measure';
+import type { Scaling } from '../support/runFile';
 
 export interface Scale {
   device: string;
   /** Sizes that an emulator runs in no time. */
   toy: boolean;
+  /** In place of a family's own sizes, where these are not toys. */
+  shapes?: PresetName;
 }
 
 export interface Group {
@@ -17,6 +21,8 @@ export interface Group {
   short: boolean;
   /** Too small for its bytes to say anything: launching is all. */
   tiny?: boolean;
+  /** Its place among groups that differ in one size only. */
+  scaling?: Scaling;
   /** Makes inputs on the device. */
   make(): { subjects: Subject[]; held: readonly Disposable[] };
 }
@@ -28,6 +34,13 @@ export interface Disposable {
 export const dtypes = ['float32', 'bfloat16'] as const satisfies readonly DType[];
 export type BenchmarkDType = (typeof dtypes)[number];
 export const bytesOf: Readonly<Record<BenchmarkDType, number>> = { float32: 4, bfloat16: 2 };
+
+/** The dtype that a group's title names. */
+export function dtypeOf({ title }: Group): BenchmarkDType {
+  const named = dtypes.find((dtype) => title.split(' ').includes(dtype));
+  if (!named) throw new Error(`benchmarks: the title '${title}' names no dtype`);
+  return named;
+}
 
 export interface Maker {
   /** Everything made, to be disposed of by the caller of `make`. */

@@ -14,6 +14,9 @@ import { softmax } from './softmax';
 
 const families = [basics, norm, gatedResidual, mmd, activation, softmax, embedding, patches, optim, matmul, attention];
 
+// Those that know the sizes of presets.
+const ofPresets = [norm, matmul, attention];
+
 export function groupsOf(scale: Scale): Group[] {
-  return families.flatMap((family) => family(scale));
+  return (scale.shapes ? ofPresets : families).flatMap((family) => family(scale));
 }

@@ -2,6 +2,7 @@
 // its input costs as much again, and its backward of both twice that of the two values.
 import { linear, matmul as product, setMatmulPrecision, type Tensor } from '../../lib';
 import { linearJvp, linearJvpVjp } from '../../lib/ops/matmul';
+import { presets } from '../presets';
 import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale } from './group';
 
 function layer({ device }: Scale, dtype: BenchmarkDType, [tokens, from, to]: readonly number[]): Group {
@@ -69,6 +70,12 @@ function square({ device, toy }: Scale, dtype: BenchmarkDType): Group {
 }
 
 export const matmul = (scale: Scale): Group[] => {
+  if (scale.shapes && !scale.toy) {
+    const preset = presets[scale.shapes];
+    if (!('linear' in preset)) return [];
+    const { linear: layers, rows } = preset;
+    return dtypes.flatMap((dtype) => layers.map(([from, to]) => layer(scale, dtype, [rows.tokens, from, to])));
+  }
   const sizes = scale.toy
     ? [[6, 24, 40]]
     : [

@@ -2,10 +2,11 @@
 import { jvp, layerNormModulate, rmsNormModulate, splitQkv, type Tensor } from '../../lib';
 import { layerNorm, layerNormJvp, layerNormJvpVjp } from '../../lib/ops/layerNorm';
 import { rmsNorm, rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
+import { presets } from '../presets';
 import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale } from './group';
 
-function rows({ device, toy }: Scale, dtype: BenchmarkDType): Group {
-  const [tokens, width] = toy ? [9, 40] : [65536, 1152];
+function rows({ device, toy }: Scale, dtype: BenchmarkDType, preset?: { tokens: number; width: number }): Group {
+  const { tokens, width } = preset ?? (toy ? { tokens: 9, width: 40 } : { tokens: 65536, width: 1152 });
   const tensor = bytesOf[dtype] * tokens * width;
   return {
     family: 'norm',
@@ -113,5 +114,9 @@ function heads({ device, toy }: Scale, dtype: BenchmarkDType): Group {
   };
 }
 
-export const norm = (scale: Scale): Group[] =>
-  dtypes.flatMap((dtype) => [rows, modulated, heads].map((group) => group(scale, dtype)));
+export const norm = (scale: Scale): Group[] => {
+  if (!scale.shapes || scale.toy)
+    return dtypes.flatMap((dtype) => [rows, modulated, heads].map((group) => group(scale, dtype)));
+  const preset = presets[scale.shapes];
+  return 'rows' in preset ? dtypes.map((dtype) => rows(scale, dtype, preset.rows)) : [];
+};

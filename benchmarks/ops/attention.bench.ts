@@ -1,58 +1,100 @@
 // Attention with its tangent, and the backward of both. Convention: 12 · Sq · Sk · D · B · H operations forward (6
 // products), 30 backward (15); 4 and 10 for plain attention. Bytes: every tensor of tokens read or written once. Packed
 // sequences beside a padded batch of them, and QKNorm inside attention beside QKNorm before it.
-import { attention, jvp, randn, rmsNorm, type Tensor, Tensor as TensorClass, tensor, vjp } from '../../lib';
-import { native } from '../../lib/native';
-import { attentionSettings } from '../../lib/ops/attention';
+import { attention, jvp, randn, rmsNorm, slice, type Tensor, tensor, vjp } from '../../lib';
+import { itemSize } from '../../lib/dtype';
 import type { Group } from '../cpu';
+import { type AttentionSize, attentionOnCpu, presetNames } from '../presets';
+import { errorBeside, toFloat64 } from '../support/error';
 import type { Subject } from '../support/measure';
+import type { Setting, Takes } from '../support/setting';
+import { passesOf, passesOver } from './attentionPasses';
 
-interface Shape {
-  batch: number;
-  heads: number;
-  tokens: number;
-  dim: number;
+export const takes: Takes = { dtype: true, shapes: presetNames };
+
+const sizes: AttentionSize[] = [
+  { batch: 2, heads: 8, tokens: 1024, dim: 64 },
+  { batch: 1, heads: 4, tokens: 256, dim: 64 },
+  { batch: 1, heads: 4, tokens: 1024, dim: 64 },
+  { batch: 1, heads: 4, tokens: 4096, dim: 64 },
+  { batch: 2, heads: 8, tokens: 1024, dim: 72 },
+  { batch: 1, heads: 8, tokens: 1024, dim: 128 },
+  { batch: 64, heads: 8, tokens: 49, dim: 32 },
+  { batch: 32, heads: 4, tokens: 16, dim: 24 },
+];
+
+// One head in float64 takes seconds beyond this.
+const mostTokensChecked = 8192;
+
+function passGroup(title: string, size: AttentionSize, dtype: Setting['dtype']): Group {
+  const { batch, heads, tokens, dim } = size;
+  const passes = passesOf(size, dtype);
+  const product = 2 * tokens * tokens * dim * batch * heads;
+  const bytes = itemSize[dtype] * batch * heads * tokens * dim;
+  // Heads do not know each other: the first one stands for all.
+  const firstHead = (x: Tensor) => slice(x, [0, 0, 0, 0], [1, 1, tokens, dim]);
+  const subject = (
+    name: string,
+    pass: 'value' | 'withTangent' | 'backward' | 'backwardOfBoth',
+    tensors: { products: number; moved: number; results: number },
+  ): Subject => ({
+    name,
+    run: passes[pass],
+    flops: tensors.products * product,
+    bytes: tensors.moved * bytes,
+    ...(tokens > mostTokensChecked
+      ? {}
+      : {
+          error: errorBeside(
+            () =>
+              passes[pass]()
+                .slice(0, tensors.results)
+                .map((x) => firstHead(x!)),
+            () =>
+              passesOver(passes.inputs.map((x) => toFloat64(firstHead(x))))
+                [pass]()
+                .slice(0, tensors.results),
+          ),
+        }),
+  });
+  return {
+    title,
+    scaling: { series: `B ${batch}, H ${heads}, D ${dim}`, variable: 'tokens', value: tokens },
+    subjects: [
+      subject('attention', 'value', { products: 2, moved: 4, results: 1 }),
+      subject('attention with tangent', 'withTangent', { products: 6, moved: 8, results: 2 }),
+      subject('backward of attention', 'backward', { products: 5, moved: 8, results: 3 }),
+      subject('backward of both', 'backwardOfBoth', { products: 15, moved: 16, results: 6 }),
+    ],
+  };
 }
-
-const shapes: Record<string, Shape> = {
-  'B 2, H 8, S 1024, D 64': { batch: 2, heads: 8, tokens: 1024, dim: 64 },
-  'B 1, H 4, S 256, D 64': { batch: 1, heads: 4, tokens: 256, dim: 64 },
-  'B 1, H 4, S 1024, D 64': { batch: 1, heads: 4, tokens: 1024, dim: 64 },
-  'B 1, H 4, S 4096, D 64': { batch: 1, heads: 4, tokens: 4096, dim: 64 },
-  'B 2, H 8, S 1024, D 72': { batch: 2, heads: 8, tokens: 1024, dim: 72 },
-  'B 1, H 8, S 1024, D 128': { batch: 1, heads: 8, tokens: 1024, dim: 128 },
-  'B 64, H 8, S 49, D 32': { batch: 64, heads: 8, tokens: 49, dim: 32 },
-  'B 32, H 4, S 16, D 24': { batch: 32, heads: 4, tokens: 16, dim: 24 },
-};
 
 type Attend = (q: Tensor, k: Tensor, v: Tensor) => Tensor;
 
 // The tangent's pass, and it with the backward of both. `product`: the operations of one of its products.
-function passes(name: string, attend: Attend, shape: readonly number[], product: number): Subject[] {
-  const [q, k, v, tq, tk, tv, g, h] = Array.from({ length: 8 }, () => randn(shape)) as [
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-    Tensor,
-  ];
+function taped(
+  name: string,
+  attend: Attend,
+  shape: readonly number[],
+  product: number,
+  dtype: Setting['dtype'],
+): Subject[] {
+  const tensors = Array.from({ length: 8 }, () => randn(shape, { dtype }));
+  const [inputs, cotangents] = [tensors.slice(0, 6), tensors.slice(6)];
   const both = (...[a, b, c, ta, tb, tc]: Tensor[]) => jvp(attend, [a!, b!, c!], [ta, tb, tc]);
   const all = () => {
-    const [, pullback] = vjp(both, [q, k, v, tq, tk, tv]);
-    pullback([g, h]);
+    const [, pullback] = vjp(both, inputs);
+    pullback(cotangents as [Tensor, Tensor]);
     pullback.dispose();
   };
-  const bytes = 4 * q.size;
+  const bytes = itemSize[dtype] * inputs[0]!.size;
   return [
-    { name: `${name}, with tangent`, run: () => both(q, k, v, tq, tk, tv), flops: 6 * product, bytes: 8 * bytes },
+    { name: `${name}, with tangent`, run: () => both(...inputs), flops: 6 * product, bytes: 8 * bytes },
     { name: `${name}, with tangent and backward`, run: all, flops: 21 * product, bytes: 16 * bytes },
   ];
 }
 
-function packedGroup(): Group {
+function packedGroup(dtype: Setting['dtype']): Group {
   const [heads, dim] = [8, 64];
   const lengths = Array.from({ length: 16 }, (_, i) => 64 * (i + 1));
   const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((x, y) => x + y));
@@ -66,111 +108,30 @@ function packedGroup(): Group {
   return {
     title: '16 sequences of 64 … 1024 tokens, H 8, D 64',
     subjects: [
-      ...passes('packed', packed, [tokens, heads, dim], product),
-      ...passes('a padded batch', padded, [lengths.length, longest, heads, dim], product),
+      ...taped('packed', packed, [tokens, heads, dim], product, dtype),
+      ...taped('a padded batch', padded, [lengths.length, longest, heads, dim], product, dtype),
     ],
   };
 }
 
-function normGroup(): Group {
+function normGroup(dtype: Setting['dtype']): Group {
   const [batch, heads, tokens, dim] = [2, 8, 1024, 64];
   const product = 2 * tokens * tokens * dim * batch * heads;
   const shape = [batch, heads, tokens, dim];
   return {
     title: 'QKNorm, B 2, H 8, S 1024, D 64',
     subjects: [
-      ...passes('inside', (q, k, v) => attention(q, k, v, { qkNorm: true }), shape, product),
-      ...passes('before', (q, k, v) => attention(rmsNorm(q), rmsNorm(k), v), shape, product),
+      ...taped('inside', (q, k, v) => attention(q, k, v, { qkNorm: true }), shape, product, dtype),
+      ...taped('before', (q, k, v) => attention(rmsNorm(q), rmsNorm(k), v), shape, product, dtype),
     ],
   };
 }
 
-export function* groups(): Iterable<Group> {
-  for (const [title, { batch, heads, tokens, dim }] of Object.entries(shapes)) {
-    const make = () => randn([batch, heads, tokens, dim]);
-    const [q, k, v, tq, tk, tv, g, h] = Array.from({ length: 8 }, make) as [
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
-    const product = 2 * tokens * tokens * dim * batch * heads;
-    const wrap = (handles: readonly (number | null)[]) => handles.map((x) => (x === null ? null : new TensorClass(x)));
-    const scale = 1 / Math.sqrt(dim);
-    const at = (x: Tensor) => x._handle;
-    const settings = attentionSettings([], {
-      causal: false,
-      scale,
-      layout: 'BHSD',
-      normalize: false,
-      eps: 1e-6,
-      centerKeys: false,
-    });
-    const forward = () => wrap(native.attentionJvp(at(q), at(k), at(v), at(tq), at(tk), at(tv), ...settings));
-    const [o, to, lse, mu] = forward() as [Tensor, Tensor, Tensor, Tensor];
-    const needs = [1, 1, 1, 1, 1, 1, 0, 0];
-    const bytes = 4 * q.size;
-    yield {
-      title,
-      scaling: { series: `B ${batch}, H ${heads}, D ${dim}`, variable: 'tokens', value: tokens },
-      subjects: [
-        { name: 'attention', run: () => attention(q, k, v), flops: 2 * product, bytes: 4 * bytes },
-        { name: 'attention with tangent', run: forward, flops: 6 * product, bytes: 8 * bytes },
-        {
-          name: 'backward of attention',
-          run: () =>
-            wrap(
-              native.attentionJvpVjp(
-                at(q),
-                at(k),
-                at(v),
-                null,
-                null,
-                null,
-                at(o),
-                null,
-                at(lse),
-                null,
-                at(g),
-                null,
-                ...settings,
-                [1, 1, 1, 0, 0, 0, 0, 0],
-              ),
-            ),
-          flops: 5 * product,
-          bytes: 8 * bytes,
-        },
-        {
-          name: 'backward of both',
-          run: () =>
-            wrap(
-              native.attentionJvpVjp(
-                at(q),
-                at(k),
-                at(v),
-                at(tq),
-                at(tk),
-                at(tv),
-                at(o),
-                at(to),
-                at(lse),
-                at(mu),
-                at(g),
-                at(h),
-                ...settings,
-                needs,
-              ),
-            ),
-          flops: 15 * product,
-          bytes: 16 * bytes,
-        },
-      ],
-    };
-  }
-  yield packedGroup();
-  yield normGroup();
+export function* groups({ dtype, shapes }: Setting): Iterable<Group> {
+  const titleOf = ({ batch, heads, tokens, dim }: AttentionSize) => `B ${batch}, H ${heads}, S ${tokens}, D ${dim}`;
+  const wanted = shapes ? attentionOnCpu(shapes) : sizes.map((size) => ({ title: titleOf(size), size }));
+  for (const { title, size } of wanted) yield passGroup(title, size, dtype);
+  if (shapes) return;
+  yield packedGroup(dtype);
+  yield normGroup(dtype);
 }

@@ -1,12 +1,13 @@
 // What this machine can do at best, measured in the same run as what is compared with it.
-import { copy, matmul, ones } from '../../lib';
+import { copy, type DType, matmul, ones } from '../../lib';
 import type { Subject } from './measure';
 
-/** float32 matrix multiplication of n³: the arithmetic ceiling. */
-export function gemmCeiling(n = 2048): Subject {
-  const a = ones([n, n]);
-  const b = ones([n, n]);
-  return { name: `sgemm ${n}³`, run: () => matmul(a, b), flops: 2 * n ** 3 };
+/** Matrix multiplication of n³: the arithmetic ceiling. */
+export function gemmCeiling(dtype: DType = 'float32', device = 'cpu', n = 2048): Subject {
+  const a = ones([n, n], { dtype, device });
+  const b = ones([n, n], { dtype, device });
+  const name = dtype === 'float32' ? `sgemm ${n}³` : `gemm ${n}³ ${dtype}`;
+  return { name, run: () => matmul(a, b), flops: 2 * n ** 3 };
 }
 
 /** A copy far larger than the caches: the bandwidth ceiling. */

@@ -67,6 +67,7 @@ function quantile(sorted: readonly number[], q: number): number {
 /** Measures the subjects side by side. Beside a peer, each is given quiet cores and one run to warm them. */
 export async function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Promise<Row[]> {
   const { rounds = 9, atLeast = 0.02, device = 'cpu' } = options;
+  const errors = subjects.map((subject) => subject.error?.());
   const repeats: number[] = [];
   for (const subject of subjects) {
     await time(subject, 1, device); // first touch of memory, first compilation
@@ -85,6 +86,7 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   }
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);
-    return { ...subject, median: quantile(sorted, 0.5), p10: quantile(sorted, 0.1), p90: quantile(sorted, 0.9) };
+    const [median, p10, p90] = [quantile(sorted, 0.5), quantile(sorted, 0.1), quantile(sorted, 0.9)];
+    return { ...subject, ...(errors[i] === undefined ? {} : { float64Error: errors[i] }), median, p10, p90 };
   });
 }

@@ -68,9 +68,10 @@ export const writeRun = (path: string, run: object): void => writeFileSync(path,
 interface Stored extends Partial<Provenance> {
   ceilings?: Ceilings;
   peers?: string[];
-  /** A GPU's name, and its copy. */
+  /** A GPU's name, and its ceilings. */
   device?: string;
   ceiling?: { bytes: number; copySeconds: number };
+  product?: { flops: number };
   emulated?: boolean;
   results: Partial<StoredFigure & { tflops: number }>[];
 }
@@ -109,7 +110,10 @@ export function runOf(json: unknown, path: string): Run {
       Object.entries({ date, commit, command, versions, peers }).filter(([, value]) => value !== undefined),
     ),
     machine: { ...json.machine, ...(gpu === undefined ? {} : { gpu }) },
-    ceilings: json.ceilings ?? (ceiling ? { bytes: (2 * ceiling.bytes) / ceiling.copySeconds } : {}),
+    ceilings: json.ceilings ?? {
+      ...(json.product ? { flops: json.product.flops } : {}),
+      ...(ceiling ? { bytes: (2 * ceiling.bytes) / ceiling.copySeconds } : {}),
+    },
     results: json.results.map((row, i) => readFigure(row as StoredFigure, json.results as StoredFigure[], i)),
   };
 }

@@ -63,6 +63,7 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
     if (gbytes !== undefined) shares.push(`${gbytes.toFixed(1)} GB/s`);
     const reached = shareOf(row, row.median, ceilings);
     if (reached) shares.push(formatShare(reached));
+    if (row.float64Error !== undefined) shares.push(`error ${row.float64Error.toExponential(1)}`);
     const times = timesFlowmap(row, rows);
     if (times !== undefined)
       shares.push(`${times.toFixed(2)} × flowmap, differs by ${row.difference?.toExponential(1)}`);
