@@ -119,7 +119,7 @@ function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128
       const both = (a: Tensor, b: Tensor, c: Tensor, ta: Tensor, tb: Tensor, tc: Tensor) =>
         jvp((x: Tensor, y: Tensor, z: Tensor) => way(x, y, z), [a, b, c], [ta, tb, tc]);
       return vjp(both, [q, k, v, tq, tk, k])[1];
-    }) as [Pullback, Pullback];
+    }) as unknown as [Pullback, Pullback];
     const cotangents: [Tensor, Tensor] = [mul(q, 0.7), q];
     return [plain(q), ofQueries(cotangents), ofAll(cotangents), summed(cotangents)].flat() as Tensor[];
   });
