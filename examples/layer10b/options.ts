@@ -22,7 +22,8 @@ export const dtypes = ['bfloat16', 'float16', 'float32', 'float64'] as const;
 export type FloatType = (typeof dtypes)[number];
 
 export interface Options {
-  name: ModelName;
+  /** The model's name, marked where its sizes were changed. */
+  name: string;
   model: Model;
   device: string;
   dtype: FloatType;
@@ -110,12 +111,14 @@ export function parseOptions(args: string[]): Options {
   const kind = device === 'cpu' ? 'cpu' : 'cuda';
   const emulated = kind === 'cuda' && cudaFeatures().emulated;
   const name = oneOf('model', values.model ?? (kind === 'cpu' ? 'small' : '10b'), Object.keys(models) as ModelName[]);
+  const model = modelOf(name, values);
+  const altered = JSON.stringify(model) !== JSON.stringify(models[name]);
   const tokens = values.tokens?.split(',').map((text) => whole('tokens', text, 1)) ?? tokensOf[kind][name];
   const usual = emulated ? 64 : kind === 'cpu' ? 2048 : 8192;
   const limit = values['memory-limit'];
   return {
-    name,
-    model: modelOf(name, values),
+    name: altered ? `${name}, altered` : name,
+    model,
     device,
     dtype: oneOf('dtype', values.dtype, dtypes),
     batch: whole('batch', values.batch, 1),
