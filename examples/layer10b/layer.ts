@@ -33,12 +33,6 @@ export interface Inputs {
   gty: Tensor;
 }
 
-/** Gradients by name, and of what the layer before gave: they are what it would be sent. */
-export interface Gradients {
-  params: Map<string, Tensor>;
-  inputs: [x: Tensor, condition: Tensor, tx: Tensor, tcondition: Tensor];
-}
-
 /** Of order one everywhere, gates included: adaLN's own start, at zero, would make the block the identity. */
 function fill(params: ReadonlyMap<string, Tensor>, { dtype, device }: Place, generator: Generator): void {
   for (const [name, param] of params) {
@@ -93,22 +87,11 @@ export function valueAndTangent(
 }
 
 /** A block in training. */
-export class Layer {
-  readonly block: nn.DiTBlock;
-  readonly optimizer: AdamW;
-  /** Bytes of the parameters, and of the optimiser's masters and moments. */
-  readonly bytes: { weights: number; optimizer: number };
+export interface Layer {
+  block: nn.DiTBlock;
+  optimizer: AdamW;
+}
 
-  constructor(model: Model, place: Place, generator: Generator, bytesInUse: () => number) {
-    const before = bytesInUse();
-    this.block = makeBlock(model, place, generator);
-    const weights = bytesInUse() - before;
-    this.optimizer = new AdamW(this.block.namedParameters(), { lr: 1e-4, weightDecay: 0.01 });
-    this.bytes = { weights, optimizer: bytesInUse() - before - weights };
-  }
-
-  dispose(): void {
-    this.optimizer.dispose();
-    this.block.dispose();
-  }
+export function makeOptimizer(block: nn.DiTBlock): AdamW {
+  return new AdamW(block.namedParameters(), { lr: 1e-4, weightDecay: 0.01 });
 }

@@ -84,7 +84,10 @@ GEMM: a ${dtype} product of ${gemm.n}³ in the same run, ${digits(gemm.rate / 1e
   if (rows.length > 0) {
     parts.push(
       `Time in ms; 'again' is the layer computed a second time for its gradients\n${timeTable(rows, gemm.rate, batch)}`,
-      `Memory in MiB; 'kept' from forward to backward, 'workspace' all else at the peak (gradients, temporaries)\n${memoryTable(rows)}`,
+      `Memory in MiB; 'kept' from forward to backward, 'workspace' all else at the peak (gradients, temporaries)${
+        // Those of a product of 16-bit floats are float32 copies of its matrices.
+        device === 'cpu' ? ';\nwhat a CPU kernel takes for itself is not counted' : ''
+      }\n${memoryTable(rows)}`,
       `TFLOP/s: operations of the model over the time of the whole step. Forward 4 a weight and token and 12 a query, key and
 channel (value and tangent), backward twice that; what is computed again does not count.`,
     );

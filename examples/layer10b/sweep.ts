@@ -1,7 +1,17 @@
 // The sweep over numbers of tokens: the ceiling, the check, then a row of figures for each, until memory runs out.
-import { dispose, emptyCache, Generator, memory, OutOfMemoryError, setMemoryLimit, tidy } from 'flowmap';
+import {
+  type AdamW,
+  dispose,
+  emptyCache,
+  Generator,
+  memory,
+  type nn,
+  OutOfMemoryError,
+  setMemoryLimit,
+  tidy,
+} from 'flowmap';
 import { type Check, compare, computed, expected, type Slices } from './check';
-import { Layer, makeInputs } from './layer';
+import { type Layer, makeBlock, makeInputs, makeOptimizer } from './layer';
 import {
   bytesInUse,
   type GemmRate,
@@ -49,95 +59,112 @@ export interface Outcome {
   outOfMemory: { at: string; message: string } | null;
 }
 
-type Spoil = (got: Slices) => void;
-
 /** Called as things go on; `spoil` lets a test see the check fail. */
 export interface Hooks {
   say?: (text: string) => void;
-  spoil?: Spoil;
+  spoil?: (got: Slices) => void;
 }
 
 export function sweep(options: Options, { say = () => {}, spoil = () => {} }: Hooks = {}): Outcome {
   const { model, device, dtype, tokens, seed, memoryLimit } = options;
   const place = { dtype, device };
   say(`measuring a ${dtype} product of ${options.gemm}³`);
-  const outcome: Outcome = {
-    gemm: measureGemm(options.gemm, place),
-    parameters: 0,
-    check: null,
-    rows: [],
-    outOfMemory: null,
-  };
+  const gemm = measureGemm(options.gemm, place);
+  const outcome: Outcome = { gemm, parameters: 0, check: null, rows: [], outOfMemory: null };
   const generator = new Generator(seed);
   const { limitBytes } = memory(device);
-  let [at, layer] = ['the layer', null as Layer | null];
+  let block: nn.DiTBlock | null = null;
+  let optimizer: AdamW | null = null;
+  let at = 'the layer';
   emptyCache(device);
   try {
     if (memoryLimit !== null) setMemoryLimit(memoryLimit, device);
     const before = bytesInUse(device);
     say('making the layer');
-    layer = new Layer(model, place, generator, () => bytesInUse(device));
-    settle([...layer.block.parameters(), ...layer.optimizer.stateDict().tensors.values()]);
-    outcome.parameters = layer.block.parameterCount;
+    block = makeBlock(model, place, generator);
+    settle(block.parameters());
+    outcome.parameters = block.parameterCount;
+    const weights = bytesInUse(device) - before;
 
+    // Before there is an optimiser: in its place the check on a CPU has room for the weights in float64.
     const few = Math.min(tokens[0]!, checkedTokens);
     at = `the check of ${few} tokens`;
     say('checking a slice against float64');
-    outcome.check = checked(layer, few, options, generator, spoil);
+    outcome.check = checked(block, few, options, generator, spoil);
+
+    at = "the optimiser's state";
+    const without = bytesInUse(device);
+    optimizer = makeOptimizer(block);
+    settle(optimizer.stateDict().tensors.values());
+    const held = { before, weights, optimizer: bytesInUse(device) - without };
     for (const count of tokens) {
       at = `${count} tokens`;
       say(at);
-      outcome.rows.push(measured(layer, count, before, options, generator));
+      outcome.rows.push(measured({ block, optimizer }, count, held, options, generator));
     }
   } catch (error) {
     if (!(error instanceof OutOfMemoryError)) throw error;
     outcome.outOfMemory = { at, message: error.message };
   } finally {
-    layer?.dispose();
+    optimizer?.dispose();
+    block?.dispose();
     emptyCache(device);
     if (memoryLimit !== null) setMemoryLimit(limitBytes, device);
   }
   return outcome;
 }
 
-function checked(layer: Layer, tokens: number, options: Options, generator: Generator, spoil: Spoil): Check {
+function checked(
+  block: nn.DiTBlock,
+  tokens: number,
+  options: Options,
+  generator: Generator,
+  spoil: (got: Slices) => void,
+): Check {
   const { model, device, dtype, batch, checkpoint } = options;
   const inputs = makeInputs(model, batch, tokens, { dtype, device }, generator);
   try {
     return tidy(() => {
-      const got = computed(layer.block, inputs, { checkpoint });
+      const got = computed(block, inputs, { checkpoint });
       spoil(got);
-      return compare(got, expected(layer.block, inputs, model), tokens, dtype);
+      return compare(got, expected(block, inputs, model), tokens, dtype);
     });
   } finally {
     dispose({ ...inputs });
   }
 }
 
-function measured(layer: Layer, tokens: number, before: number, options: Options, generator: Generator): Row {
+/** @param held bytes: what was in use before there was a layer, and what the layer holds between steps */
+function measured(
+  layer: Layer,
+  tokens: number,
+  held: { before: number; weights: number; optimizer: number },
+  options: Options,
+  generator: Generator,
+): Row {
   const { model, device, dtype, batch, steps } = options;
-  const held = bytesInUse(device);
-  const inputs = makeInputs(model, batch, tokens, { dtype, device }, generator);
+  const without = bytesInUse(device);
+  const given = makeInputs(model, batch, tokens, { dtype, device }, generator);
   try {
-    settle(Object.values(inputs));
-    const given = bytesInUse(device) - held;
+    settle(Object.values(given));
+    const inputs = bytesInUse(device) - without;
     const all: StepFigures[] = [];
     for (let i = 0; i <= steps; i++) {
-      const figures = measureStep(layer, inputs, options);
+      const figures = measureStep(layer, given, options);
       if (i > 0) all.push(figures);
     }
     all.sort((one, other) => total(one.seconds) - total(other.seconds));
     const { seconds, kept } = all[Math.floor(all.length / 2)]!;
-    // What others held before is not the layer's.
+    const { before, weights, optimizer } = held;
     const peak = Math.max(...all.map((figures) => figures.peak)) - before;
-    const workspace = peak - layer.bytes.weights - layer.bytes.optimizer - given - kept;
+    const workspace = peak - weights - optimizer - inputs - kept;
     return {
       tokens,
       seconds,
       operations: countOperations(model, batch, tokens),
-      memory: { ...layer.bytes, inputs: given, kept, workspace, peak },
+      memory: { weights, optimizer, inputs, kept, workspace, peak },
     };
   } finally {
-    dispose({ ...inputs });
+    dispose({ ...given });
   }
 }
