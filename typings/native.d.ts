@@ -376,6 +376,7 @@ export interface NativeAddon {
     normalize: boolean,
     eps: number,
     centerKeys: boolean,
+    deterministic: boolean,
     needs: readonly number[],
   ): [
     gq: Optional,

@@ -33,6 +33,15 @@ function group({ device }: Scale, { batch, heads, tokens, dim, causal = false, s
         (...x) => jvp((a: Tensor, b: Tensor, c: Tensor) => f(a, b, c), [x[0]!, x[1]!, x[2]!], [x[3]!, x[4]!, x[5]!]),
         [q, k, v, tq, tk, tv],
       );
+      const inAnyOrder = pullback(
+        (...x) =>
+          jvp(
+            (a: Tensor, b: Tensor, c: Tensor) => attend(a, b, c, { causal, deterministic: false }),
+            [x[0]!, x[1]!, x[2]!],
+            [x[3]!, x[4]!, x[5]!],
+          ),
+        [q, k, v, tq, tk, tv],
+      );
       const subjects = [
         { name: 'value', run: () => f(q, k, v), flops: 2 * product },
         {
@@ -47,6 +56,7 @@ function group({ device }: Scale, { batch, heads, tokens, dim, causal = false, s
         },
         { name: 'backward of the value', run: () => plain(g), flops: 5 * product },
         { name: 'backward of both', run: () => ofAll([g, h]), flops: 15 * product },
+        { name: 'backward of both, not deterministic', run: () => inAnyOrder([g, h]), flops: 15 * product },
         { name: 'backward of both, tangent of the queries', run: () => ofQueries([g, h]), flops: 10 * product },
       ];
       return { subjects, held };

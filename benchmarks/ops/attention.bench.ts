@@ -105,6 +105,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
       normalize: false,
       eps: 1e-6,
       centerKeys: false,
+      deterministic: true,
     });
     const forward = () => wrap(native.attentionJvp(at(q), at(k), at(v), at(tq), at(tk), at(tv), ...settings));
     const [o, to, lse, mu] = forward() as [Tensor, Tensor, Tensor, Tensor];
@@ -132,6 +133,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
                 at(g),
                 null,
                 ...settings,
+                true,
                 [1, 1, 1, 0, 0, 0, 0, 0],
               ),
             ),
@@ -155,6 +157,7 @@ export function* groups(): Iterable<{ title: string; subjects: Subject[] }> {
                 at(g),
                 at(h),
                 ...settings,
+                true,
                 needs,
               ),
             ),

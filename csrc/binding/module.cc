@@ -166,9 +166,10 @@ void bindAttention(Napi::Object exports) {
        {"q", "k", "v", "tq", "tk", "tv", "weights", "sequences", "layout", "causal", "scale", "normalize", "eps",
         "centerKeys"},
        &ops::attentionJvp);
-  bind(exports, "attentionJvpVjp",
-       {"q", "k",       "v",         "tq",     "tk",     "tv",    "o",         "to",  "lse",        "mu",   "g",
-        "h", "weights", "sequences", "layout", "causal", "scale", "normalize", "eps", "centerKeys", "needs"},
+  bind(exports, "attentionJvpVjp", {"q",      "k",      "v",     "tq",        "tk",  "tv",         "o",
+                                    "to",     "lse",    "mu",    "g",         "h",   "weights",    "sequences",
+                                    "layout", "causal", "scale", "normalize", "eps", "centerKeys", "deterministic",
+                                    "needs"},
        &ops::attentionJvpVjp);
 }
 

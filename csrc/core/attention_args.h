@@ -23,6 +23,8 @@ struct AttentionGeometry {
   // The mean of the keys (after QKNorm), and that of their tangents, are taken off first: no result changes but for
   // rounding.
   bool centerKeys = false;
+  // The backward pass gives the same bits every time.
+  bool deterministic = true;
 
   // Where a head's rows begin, and how far apart they are, in elements.
   int64_t headOffset(int64_t b, int64_t h, int64_t heads, int64_t tokens) const {

@@ -22,8 +22,9 @@ struct BackwardParams : FusedParams<T> {
   const T *o = nullptr, *to = nullptr, *g = nullptr, *h = nullptr;
   // null is not wanted
   T *gq = nullptr, *gk = nullptr, *gv = nullptr, *gtq = nullptr, *gtk = nullptr, *gtv = nullptr;
-  const float *lse = nullptr, *mu = nullptr;  // mu may be null
-  float *a = nullptr, *delta = nullptr;       // of each query: h·o, and g·o + h·to
+  const float *lse = nullptr, *mu = nullptr;    // mu may be null
+  float *a = nullptr, *delta = nullptr;         // of each query: h·o, and g·o + h·to
+  float *gqSums = nullptr, *gtqSums = nullptr;  // where gq and gtq are added up by atomics: see attention_fused_dq.cuh
 };
 
 // x += A·Bᵀ and y += tA·Bᵀ + A·tBᵀ, of the tangents that there are; own cursors are RowsFirst, others' ColumnsFirst.

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda/attention_backward_products.cuh"
+#include "cuda/attention_fused_dq.cuh"
 
 namespace flowmap::cuda {
 
@@ -17,7 +18,8 @@ struct DkvTile {
   static constexpr bool kBoth = true;  // the gradients of tangents, too
 };
 
-template <class Tile, Moving kWhat, KeyGradients kOf>
+// kFused: with the gradients of the queries.
+template <class Tile, Moving kWhat, KeyGradients kOf, bool kFused = false>
 struct DkvShared {
   static constexpr bool kMoving = kWhat != Moving::None, kAll = kWhat == Moving::All;
   static constexpr int kOwn = kTileBytes<Tile::kRows, Tile::kDim>, kOther = kTileBytes<Tile::kQueries, Tile::kDim>;
@@ -27,13 +29,14 @@ struct DkvShared {
   static constexpr int kQ = kOwnTiles * kOwn, kG = kQ + kOther, kTq = kQ + 2 * kOther, kH = kQ + 3 * kOther;
   static constexpr int kRow = kQ + kOtherTiles * kOther;  // lse, delta and, with tangents, mu and a
   static constexpr int kStage = kOtherTiles * (kOther + Tile::kQueries * static_cast<int>(sizeof(float)));
-  static constexpr int kBytes = kQ + Tile::kStages * kStage;
+  static constexpr int kWeights = kQ + Tile::kStages * kStage;
+  static constexpr int kBytes = kWeights + (kFused ? SharedWeights<Tile>::kBytes : 0);
   static_assert(kStage % kTileAlignment == 0);
 };
 
-template <class T, class Tile, Moving kWhat, KeyGradients kOf>
+template <class T, class Tile, Moving kWhat, KeyGradients kOf, bool kFused = false>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __grid_constant__ BackwardParams<T> p) {
-  using Shared = DkvShared<Tile, kWhat, kOf>;
+  using Shared = DkvShared<Tile, kWhat, kOf, kFused>;
   constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll, kTangents = kAll && Tile::kBoth;
   constexpr bool kKeys = Shared::kKeys, kValues = Shared::kValues;
   constexpr int kDim = Tile::kDim, kQueries = Tile::kQueries, kThreads = Tile::kThreads, kRows = Tile::kRows;
@@ -94,6 +97,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
   const uint32_t base = ptx::sharedAddress(shared);
   const uint32_t byRows = pieceCursor<kDim, PieceOrder::RowsFirst>(base);
   const uint32_t byColumns = pieceCursor<kDim, PieceOrder::ColumnsFirst>(base);
+  const uint32_t weightsCursor = pieceCursor<16, PieceOrder::ColumnsFirst>(base);
   const uint32_t own = byRows + warpRow * TileLayout<kDim>::kRowBytes;
   const bool ofKeys = p.gk != nullptr || p.gtk != nullptr, ofValues = p.gv != nullptr || p.gtv != nullptr;
   float gk[kKeys ? kColumns : 1][4] = {}, gtk[kKeys && kTangents ? kColumns : 1][4] = {};
@@ -188,6 +192,21 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
           packOperands<T>(gs, r);
           if constexpr (kMoving) packOperands<T>(gt, d);
           gradientProducts<T, kDim, kTangents, kMoving>(gk, gtk, gs, gt, others + Shared::kQ, others + Shared::kTq);
+          if constexpr (kFused) {
+            // Keys that do not count are zeros, but their weights may be infinite.
+            const int counting = length - firstKey - warpRow - lane / 4;
+            if (counting <= 0) gs[0][0] = gs[0][2] = gt[0][0] = gt[0][2] = 0;
+            if (counting <= 8) gs[0][1] = gs[0][3] = gt[0][1] = gt[0][3] = 0;
+            constexpr int kTile = SharedWeights<Tile>::kTile;
+            const int weights = Shared::kWeights + chunk / kChunk % 2 * 2 * kTile;
+            shareWeights(shared + weights, warpRow, gs[0]);
+            shareWeights(shared + weights + kTile, warpRow, gt[0]);
+            __syncthreads();
+            const int query = firstQuery + chunk;
+            addQueryGradients<T, Tile>(byRows, weightsCursor, weights, Shared::kK, Shared::kTk, p,
+                                       p.queryRows.at(batch, headOf(tile), place.queries.first + query),
+                                       place.queries.count - query);
+          }
         }
       }
     }
@@ -198,6 +217,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDkvKernel(const __
     }
   }
 
+  if constexpr (kFused) __syncthreads();  // all warps read the keys' tile, which is what strips go through
   const auto store = [&](T* to, auto& x, float scale) {
     if (to == nullptr) return;
 #pragma unroll

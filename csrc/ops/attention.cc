@@ -164,10 +164,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> atten
     const OptionalTensor& tv, const Tensor& o, const OptionalTensor& to, const Tensor& lse, const OptionalTensor& mu,
     const OptionalTensor& g, const OptionalTensor& h, const OptionalTensors& weights, const OptionalTensors& sequences,
     const std::string& layout, bool causal, double scale, bool normalize, double eps, bool centerKeys,
-    const std::vector<int64_t>& needs) {
+    bool deterministic, const std::vector<int64_t>& needs) {
   const char* op = "attentionJvpVjp";
   const AttentionOperands in = operandsOf(op, {q, k, v, tq, tk, tv}, weights, sequences);
-  const AttentionGeometry geometry = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
+  AttentionGeometry geometry = checkAttention(op, in, layout, causal, scale, normalize, eps, centerKeys);
+  geometry.deterministic = deterministic;
   checkSame(op, "o", o, q);
   checkSame(op, "to", to, q);
   checkSame(op, "g", g, q);

@@ -37,12 +37,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attentionJvp(const Tensor& q, const T
 
 // Pulls the cotangents g of o and h of to back -> gq, gk, gv, gtq, gtk, gtv, gqWeight, gkWeight, absent where `needs`
 // (eight flags, in this order) says so. to and mu come from attentionJvp, and are absent where the forward pass had no
-// tangent.
+// tangent. Not deterministic: a device may add gradients up in any order.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attentionJvpVjp(
     const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& tq, const OptionalTensor& tk,
     const OptionalTensor& tv, const Tensor& o, const OptionalTensor& to, const Tensor& lse, const OptionalTensor& mu,
     const OptionalTensor& g, const OptionalTensor& h, const OptionalTensors& weights, const OptionalTensors& sequences,
     const std::string& layout, bool causal, double scale, bool normalize, double eps, bool centerKeys,
-    const std::vector<int64_t>& needs);
+    bool deterministic, const std::vector<int64_t>& needs);
 
 }  // namespace flowmap::ops

@@ -221,7 +221,15 @@ describeOnDevices('QKNorm inside attention', (device, label) => {
 
   it('names weights without QKNorm', () => {
     const x = ones([1, 1, 3, 4])._handle;
-    const attributes = { layout: 'BHSD' as const, causal: false, scale: 1, normalize: false, eps, centerKeys: false };
+    const attributes = {
+      layout: 'BHSD' as const,
+      causal: false,
+      scale: 1,
+      normalize: false,
+      eps,
+      centerKeys: false,
+      deterministic: true,
+    };
     for (const [at, name] of ['qWeight', 'kWeight'].entries()) {
       const weights = [at === 0 ? ones([4])._handle : null, at === 1 ? ones([4])._handle : null];
       expect(() => native.attention(x, x, x, ...attentionSettings(weights, attributes))).toThrow(

@@ -92,7 +92,11 @@ describeOnDevices('structure of attention', (device, label) => {
       const settings = settingsOf(few.dim, { causal: true, scale: 0.4 }, null);
       const [o, to, lse, mu] = native.attentionJvp(...operands, ...settings);
       const cotangents = [handle(u!), handle(w!)] as const;
-      const found = native.attentionJvpVjp(...operands, o, to, lse, mu, ...cotangents, ...settings, [...needs, 0, 0]);
+      const found = native.attentionJvpVjp(...operands, o, to, lse, mu, ...cotangents, ...settings, true, [
+        ...needs,
+        0,
+        0,
+      ]);
       return [to, mu, ...found.slice(0, 6)].map((x) => (x == null ? null : new Tensor(x).dataSync()));
     };
     const every = [tq, tk, tv, g, h];
@@ -299,7 +303,23 @@ describeOnDevices('refusals of attention', (device) => {
   it('names a missing cotangent', () => {
     const h = x(1, 1, 1, 4)._handle;
     expect(() =>
-      native.attentionJvpVjp(h, h, h, null, null, null, h, null, h, null, null, null, ...settingsOf(4, {}, null), []),
+      native.attentionJvpVjp(
+        h,
+        h,
+        h,
+        null,
+        null,
+        null,
+        h,
+        null,
+        h,
+        null,
+        null,
+        null,
+        ...settingsOf(4, {}, null),
+        true,
+        [],
+      ),
     ).toThrow(/at least one of g and h/);
   });
 });

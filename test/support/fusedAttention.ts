@@ -35,7 +35,7 @@ export function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string
 /** The addon's arguments after the operands. */
 export function settingsOf(dim: number, masks: AttentionMasks, keyLengths: Tensor | null) {
   const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(dim) } = masks;
-  const attributes = { layout, causal, scale, normalize: false, eps: 1e-6, centerKeys: false };
+  const attributes = { layout, causal, scale, normalize: false, eps: 1e-6, centerKeys: false, deterministic: true };
   return attentionSettings([null, null, keyLengths?._handle], attributes);
 }
 

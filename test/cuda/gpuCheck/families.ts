@@ -63,6 +63,7 @@ const [rows, width] = [37, 131];
 const widths: readonly DType[] = ['float32', 'float64', 'bfloat16', 'float16', 'int32'];
 
 export type Family = (device: string) => Tensor[];
+type Pullback = (cotangents: [Tensor, Tensor]) => Tensor[];
 
 function matrix(device: string, dtype: DType = 'float32', shape: readonly number[] = [rows, width]): Tensor {
   const { values } = sample(shape, 3);
@@ -105,21 +106,22 @@ function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128
       matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
     const heads = dim > 128 ? 1 : 2;
     const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 37), tensor([37, 20], { dtype: 'int32', device })];
-    const f = (a: Tensor, b: Tensor, c: Tensor) =>
-      attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
+    const options = { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths } as const;
+    const f = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, options);
+    const inAnyOrder = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, { ...options, deterministic: false });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
     const [, plain] = vjp((a: Tensor, b: Tensor, c: Tensor) => f(a, b, c), [q, k, v]);
     const [, ofQueries] = vjp(
       (a: Tensor, b: Tensor, c: Tensor, ta: Tensor) => jvp((x: Tensor) => f(x, b, c), [a], [ta]),
       [q, k, v, tq],
     );
-    const [, ofAll] = vjp(
-      (a: Tensor, b: Tensor, c: Tensor, ta: Tensor, tb: Tensor, tc: Tensor) =>
-        jvp((x: Tensor, y: Tensor, z: Tensor) => f(x, y, z), [a, b, c], [ta, tb, tc]),
-      [q, k, v, tq, tk, k],
-    );
+    const [ofAll, summed] = [f, inAnyOrder].map((way) => {
+      const both = (a: Tensor, b: Tensor, c: Tensor, ta: Tensor, tb: Tensor, tc: Tensor) =>
+        jvp((x: Tensor, y: Tensor, z: Tensor) => way(x, y, z), [a, b, c], [ta, tb, tc]);
+      return vjp(both, [q, k, v, tq, tk, k])[1];
+    }) as unknown as [Pullback, Pullback];
     const cotangents: [Tensor, Tensor] = [mul(q, 0.7), q];
-    return [plain(q), ofQueries(cotangents), ofAll(cotangents)].flat() as Tensor[];
+    return [plain(q), ofQueries(cotangents), ofAll(cotangents), summed(cotangents)].flat() as Tensor[];
   });
 }
 
