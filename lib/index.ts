@@ -97,7 +97,7 @@ export {
 } from './objectives/tvmBatch';
 // ops
 export { gelu, silu } from './ops/activation';
-export { type AttentionLayout, type AttentionOptions, attention } from './ops/attention';
+export { type AttentionLayout, type AttentionOptions, type AttentionQkNorm, attention } from './ops/attention';
 export * from './ops/compare';
 export * from './ops/elementwise';
 export * from './ops/gather';

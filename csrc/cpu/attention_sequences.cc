@@ -12,7 +12,8 @@ void checkKeyLengths(const Tensor& keyLengths, int64_t keys) {
   }
 }
 
-// CUDA says the same words (cuda/attention_checks.cu). `tokens`: "queries" or "keys".
+// cuda/attention_checks.cu uses the same words; of several faults either may name another. `tokens`: "queries" or
+// "keys".
 void checkOffsets(const char* argument, const char* tokens, const int32_t* offsets, int64_t sequences, int64_t total) {
   if (offsets[0] != 0) fail(ErrorCode::Argument, "attention", argument, " must begin at 0, got ", offsets[0]);
   for (int64_t i = 1; i <= sequences; ++i) {

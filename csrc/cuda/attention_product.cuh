@@ -131,9 +131,13 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks<Compute<B>>)
       const int tile = packed.tileWithin(own, static_cast<int>(row / kProductTile), kProductTile, sequence);
       const Span span = PackedSequences::spanOf(own, sequence), over = PackedSequences::spanOf(others, sequence);
       row = span.first + int64_t{tile} * kProductTile, rows = span.end();
-      if (p.axes != Axes::QueriesKeys) inner = over.first, k = over.end();
+      if (p.axes != Axes::QueriesKeys)
+        inner = over.first, k = over.end();
+      else if (column >= over.end() || column + kProductTile <= over.first)
+        continue;  // nobody looks at scores of other sequences' keys
     }
     if (row >= rows) continue;
+    if (length < 0) k = inner;  // operands may not even have been made
     C total[kProductEach][kProductEach] = {};
     for (int index = 0; index < p.terms; ++index) {
       const ProductTerm<A, B>& term = p.term[index];

@@ -11,6 +11,7 @@ namespace flowmap::ops {
 namespace {
 
 constexpr int64_t kMaxDim = 256;
+constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();  // lengths and offsets are int32
 
 AttentionOperands operandsOf(const char* op, const std::array<Tensor, 6>& values, const OptionalTensors& weights,
                              const OptionalTensors& sequences) {
@@ -42,9 +43,8 @@ void checkOffsets(const char* op, const AttentionOperands& in, AttentionGeometry
   if (size < 1) fail(ErrorCode::Shape, op, "queryOffsets must have at least one element, got none");
   checkCounts(op, "queryOffsets", in.queryOffsets, in.q, size);
   checkCounts(op, "keyOffsets", in.keyOffsets, in.q, size);
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  if (g.queries > kMost || g.keys > kMost) {
-    fail(ErrorCode::Shape, op, "q and k must have at most ", kMost, " packed tokens, got ", g.queries, " and ", g.keys);
+  if (size - 1 > kMostTokens) {
+    fail(ErrorCode::Shape, op, "queryOffsets must be of at most ", kMostTokens, " sequences, got ", size - 1);
   }
   g.sequences = size - 1;
 }
@@ -99,6 +99,9 @@ AttentionGeometry checkAttention(const char* op, const AttentionOperands& in, co
   if (g.keyHeads == 0 ? g.queryHeads != 0 : g.queryHeads % g.keyHeads != 0) {
     fail(ErrorCode::Shape, op, "q must have a multiple of k's ", g.keyHeads, " heads, got ", g.queryHeads, " (layout ",
          layout, ")");
+  }
+  if (g.queries > kMostTokens || g.keys > kMostTokens) {
+    fail(ErrorCode::Shape, op, "q and k must have at most ", kMostTokens, " tokens, got ", g.queries, " and ", g.keys);
   }
   checkSame(op, "tq", in.tq, in.q);
   checkSame(op, "tk", in.tk, in.k);

@@ -4,7 +4,7 @@ import { type Apply, defineOp } from '../autograd/op';
 import { ArgumentError } from '../errors';
 import { native } from '../native';
 import { Tensor } from '../tensor';
-import { attentionComposition, attentionVjpComposition } from './attentionComposition';
+import { attentionComposition, attentionVjpComposition, countingKeys } from './attentionComposition';
 import { defaultEps, rmsNormJvp } from './norm';
 
 type MaybeTensor = Tensor | null;
@@ -94,9 +94,11 @@ const attentionOp: Apply<AttentionAttributes> = defineOp<AttentionAttributes>('a
     const given = { x: [q!, k!], tx: [tq!, tk!], weight: [qWeight!, kWeight!] as MaybeTensor[], attributes };
     if (tqWeight || tkWeight) {
       // Weights in motion are rare: QKNorm is an op of its own then.
+      const [keyLengths] = sequences;
+      const keys = [k!, tk!].map((x) => x && countingKeys(x, keyLengths!, attributes.layout)) as [Tensor, Tensor];
       const normalized = [
         rmsNormJvp([q!, qWeight!], [tq!, tqWeight!], { eps }),
-        rmsNormJvp([k!, kWeight!], [tk!, tkWeight!], { eps }),
+        rmsNormJvp([keys[0], kWeight!], [keys[1], tkWeight!], { eps }),
       ];
       given.x = normalized.map(([x]) => x!);
       given.tx = normalized.map(([, tx]) => tx!);
@@ -127,6 +129,27 @@ const optionNames: Record<keyof AttentionOptions, true> = {
   deterministic: true,
 };
 
+function describe(value: unknown): string {
+  return Array.isArray(value) ? 'an array' : typeof value === 'object' && value !== null ? 'an object' : String(value);
+}
+
+function qkNormOf(given: boolean | AttentionQkNorm): Required<AttentionQkNorm> {
+  if (typeof given === 'boolean') return { qWeight: null, kWeight: null, eps: defaultEps };
+  if (typeof given !== 'object' || given === null || Array.isArray(given) || given instanceof Tensor) {
+    throw new ArgumentError(
+      'attention',
+      `qkNorm must be a boolean or { qWeight, kWeight, eps }, got ${describe(given)}`,
+    );
+  }
+  for (const key of Object.keys(given)) {
+    if (!['qWeight', 'kWeight', 'eps'].includes(key)) {
+      throw new ArgumentError('attention', `qkNorm must have qWeight, kWeight or eps, got '${key}'`);
+    }
+  }
+  const { qWeight = null, kWeight = null, eps = defaultEps } = given;
+  return { qWeight, kWeight, eps };
+}
+
 /**
  * softmax(scale · q kᵀ) v, head by head. Query heads may be a multiple of the key heads (grouped-query attention). A query
  * that sees no key gives zeros. On CUDA, float32, float64 and head sizes other than multiples of 8 take the plain
@@ -155,10 +178,12 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     );
   }
   const { qkNorm = false } = options;
-  if (typeof qkNorm !== 'boolean' && (typeof qkNorm !== 'object' || qkNorm === null)) {
-    throw new ArgumentError('attention', `qkNorm must be a boolean or an object, got ${String(qkNorm)}`);
+  const { qWeight, kWeight, eps } = qkNormOf(qkNorm);
+  for (const [name, given] of Object.entries({ keyLengths, queryOffsets, keyOffsets, qWeight, kWeight })) {
+    if (given !== null && !(given instanceof Tensor)) {
+      throw new ArgumentError('attention', `${name} must be a tensor or null, got ${describe(given)}`);
+    }
   }
-  const { qWeight = null, kWeight = null, eps = defaultEps } = qkNorm === true || !qkNorm ? {} : qkNorm;
   const size = q instanceof Tensor ? (q.shape[q.rank - 1] ?? 1) : 1;
   const attributes: AttentionAttributes = {
     causal,

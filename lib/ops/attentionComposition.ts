@@ -1,5 +1,5 @@
 // Attention and its backward by their definition, with whole matrices: what third derivatives go through, and the
-// tests' oracle.
+// tests' oracle. Keys are not centred here (`centerKeys`), which would change nothing but roundings.
 import { arange } from '../create';
 import type { Tensor } from '../tensor';
 import type { AttentionAttributes, AttentionBackward } from './attention';
@@ -96,6 +96,25 @@ function weightsOf(q: Tensor, k: Tensor, mask: Tensor | null, scale: number) {
   return { masked, p: mask ? where(mask, p, 0) : p };
 }
 
+/** Zeros for keys that do not count: they may be anything, and QKNorm is not to see it. */
+export function countingKeys(
+  x: Tensor,
+  keyLengths: MaybeTensor | undefined,
+  layout: AttentionAttributes['layout'],
+): Tensor {
+  if (!keyLengths) return x;
+  const axis = layout === 'BSHD' ? 1 : 2;
+  const position = arange(0, x.shape[axis]!, 1, { device: x.device, dtype: 'int32' });
+  const along = x.shape.map((size, i) => (i === axis ? size : 1));
+  const counts = less(reshape(position, along), reshape(keyLengths, [x.shape[0]!, 1, 1, 1]));
+  return where(counts, x, 0);
+}
+
+const keysOf =
+  (keyLengths: MaybeTensor | undefined, { layout, normalize }: AttentionAttributes) =>
+  (x: Tensor): Tensor =>
+    normalize ? countingKeys(x, keyLengths, layout) : x;
+
 // QKNorm of queries or keys and of their tangent.
 function normalized(
   x: Tensor,
@@ -112,8 +131,9 @@ function normalized(
 export function attentionComposition(inputs: readonly MaybeTensor[], attributes: AttentionAttributes): Tensor[] {
   const [q0, k0, v0, tq0, tk0, tv0, qWeight, kWeight, ...sequences] = inputs;
   const { layout, scale } = attributes;
+  const keyed = keysOf(sequences[0], attributes);
   const [q1, tq1] = normalized(q0!, tq0, qWeight, attributes);
-  const [k1, tk1] = normalized(k0!, tk0, kWeight, attributes);
+  const [k1, tk1] = normalized(keyed(k0!), tk0 && keyed(tk0), kWeight, attributes);
   const { query, key, backToQuery, statistics } = arranged(q0!, k0!, layout);
   const [q, k, v, tq, tk, tv] = [query(q1)!, key(k1)!, key(v0)!, query(tq1), key(tk1), key(tv0)];
   const mask = visibility(q, k, sequences as unknown as Sequences, attributes);
@@ -136,8 +156,9 @@ export function attentionComposition(inputs: readonly MaybeTensor[], attributes:
 export function attentionVjpComposition(inputs: readonly MaybeTensor[], attributes: AttentionBackward): MaybeTensor[] {
   const [q0, k0, v0, tq0, tk0, tv0, , , , , g0, h0, qWeight, kWeight, ...sequences] = inputs;
   const { layout, scale, needs, normalize, eps } = attributes;
+  const keyed = keysOf(sequences[0], attributes);
   const [q1, tq1] = normalized(q0!, tq0, qWeight, attributes);
-  const [k1, tk1] = normalized(k0!, tk0, kWeight, attributes);
+  const [k1, tk1] = normalized(keyed(k0!), tk0 && keyed(tk0), kWeight, attributes);
   const { query, key, backToQuery, backToKey } = arranged(q0!, k0!, layout);
   const [q, k, v, tq, tk, tv] = [query(q1)!, key(k1)!, key(v0)!, query(tq1), key(tk1), key(tv0)];
   const [g, h] = [query(g0), query(h0)];
@@ -184,7 +205,7 @@ export function attentionVjpComposition(inputs: readonly MaybeTensor[], attribut
     return [all[0]!, all[2]!, all[1]!];
   };
   const [gq, gtq, gqWeight] = through(q0!, tq0 ?? null, qWeight ?? null, ofQueries, [0, 3, 6]);
-  const [gk, gtk, gkWeight] = through(k0!, tk0 ?? null, kWeight ?? null, ofKeys, [1, 4, 7]);
+  const [gk, gtk, gkWeight] = through(keyed(k0!), tk0 ? keyed(tk0) : null, kWeight ?? null, ofKeys, [1, 4, 7]);
   const gv = needs[2] ? backToKey(plus(times(p, g, over), times(tp, h, over))) : null;
   const gtv = needs[5] ? backToKey(times(p, h, over)) : null;
   return [gq!, gk!, gv, gtq!, gtk!, gtv, gqWeight ?? null, gkWeight ?? null];

@@ -1,6 +1,6 @@
 // The fused kernels with packed sequences, QKNorm and centred keys, on 16-bit data: what must hold to the bit against
 // sequences alone and QKNorm before, and what centring is for.
-import type { AttentionOptions, Tensor } from '../../lib';
+import { type AttentionOptions, memory, resetPeakMemory, type Tensor } from '../../lib';
 import { attentionGradientsOf } from '../support/attentionGradients';
 import type { Narrow } from '../support/attentionOracle';
 import { on } from '../support/deviceLibrary';
@@ -10,7 +10,7 @@ import { makeAdversarial, narrow, operandsOf, relativeNorm, shapesOf, sizesOf } 
 const dims = [24, 64, 72, 96, 128];
 
 describeOnDevices('fused attention and its options', (device, label) => {
-  const { attention, jvp, rmsNorm, slice, tensor, vjp } = on(device);
+  const { attention, captureGraph, grad, jvp, rmsNorm, slice, square, sum, tensor, vjp } = on(device);
   const int32 = (...values: number[]) => tensor(Int32Array.from(values));
   type Sixth = readonly [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
 
@@ -108,5 +108,85 @@ describeOnDevices('fused attention and its options', (device, label) => {
       // The CPU centres keys in the backward pass as it is.
       if (label !== 'cpu') expect(with_).toBeLessThan(without / 2);
     }
+  });
+
+  it.each(['bfloat16', 'float32'] as const)(
+    'names offsets that do not fit, whatever is made of operands before, and goes on, in %s',
+    (dtype) => {
+      const draws = [12, 9, 9].map((tokens) =>
+        tensor(new Float32Array(tokens * 16).fill(1), { shape: [tokens, 2, 8], dtype }),
+      );
+      const [q, k, v] = draws as [Tensor, Tensor, Tensor];
+      const run = (...queries: number[]) => {
+        const options = { queryOffsets: int32(...queries), keyOffsets: int32(0, 9, 9), centerKeys: true, qkNorm: true };
+        const [values, pullback] = vjp(
+          (a: Tensor, b: Tensor, c: Tensor) =>
+            jvp((x: Tensor, y: Tensor, z: Tensor) => attention(x, y, z, options), [a, b, c], [q, k, v]),
+          [q, k, v],
+        );
+        return [...values, ...(pullback([q, q]) as Tensor[])].map((x) => x.dataSync());
+      };
+      expect(() => run(0, 5, 11)).toThrow(/^attention(Jvp)?: queryOffsets must end at 12 \(the queries\), got 11/);
+      expect(() => run(0, 13, 12)).toThrow(
+        /^attention(Jvp)?: queryOffsets must not decrease, got 12 after 13 at index 2/,
+      );
+      expect(run(0, 5, 12).every((x) => [...x].every((y) => Number.isFinite(Number(y))))).toBe(true);
+    },
+  );
+
+  it('does not see what lies beyond the keys that count with QKNorm, be it NaN', () => {
+    const sizes = sizesOf(20, 70, 64, { batch: 2 });
+    const shapes = shapesOf(sizes);
+    const keyLengths = int32(37, 64);
+    const run = (fill: number) => {
+      const operands = operandsOf(sizes, 'bfloat16').map((x, i) => {
+        const beyond = (at: number) => Math.floor(at / 64) % 70 >= [37, 64][Math.floor(at / 4480)]!;
+        const filled = i % 3 === 0 || i > 5 ? x : x.map((y, at) => (beyond(at) ? fill : y));
+        return tensor(filled, { shape: shapes[i]!, dtype: 'bfloat16' });
+      });
+      return everything(operands, (q, k, v) => attention(q, k, v, { keyLengths, centerKeys: true, qkNorm: true }));
+    };
+    const spoilt = run(Number.NaN);
+    expect(spoilt).toEqual(run(0));
+    expect(spoilt.every((x) => x.every(Number.isFinite))).toBe(true);
+  });
+
+  (label === 'cpu' ? it.skip : it)('replays packed sequences and QKNorm from a graph', () => {
+    const [q, k, v] = draw(50, 40, 64, 'bfloat16') as [Tensor, Tensor, Tensor];
+    const keyOffsets = int32(0, 33, 40);
+    const step = (x: Tensor, queryOffsets: Tensor) =>
+      grad((y: Tensor) => {
+        const options = { queryOffsets, keyOffsets, centerKeys: true, qkNorm: true };
+        return sum(square(jvp((z: Tensor) => attention(z, k, v, options), [y], [q])[1]));
+      })(x) as Tensor;
+    const recorded = captureGraph(step, { device });
+    for (const end of [20, 20, 45, 50]) {
+      const queryOffsets = int32(0, end, 50);
+      expect(recorded(q, queryOffsets).dataSync()).toEqual(step(q, queryOffsets).dataSync());
+    }
+    expect(recorded.captured).toBe(true);
+    recorded.dispose();
+  });
+
+  it('takes memory that grows as the number of tokens', () => {
+    const peak = (tokens: number) => {
+      const operands = draw(tokens, tokens, 8, 'bfloat16', 1).map((x) => x.reshape([1, ...x.shape]));
+      const [q, k, v, tq, tk, tv, g, h] = operands as unknown as [...Sixth, Tensor, Tensor];
+      q.dataSync();
+      const before = memory(device).bytes;
+      resetPeakMemory(device);
+      const [values, pullback] = vjp(
+        (a: Tensor, b: Tensor, c: Tensor) =>
+          jvp((x: Tensor, y: Tensor, z: Tensor) => attention(x, y, z, { layout: 'BSHD' }), [a, b, c], [tq, tk, tv]),
+        [q, k, v],
+      );
+      const gradients = pullback([g, h]) as Tensor[];
+      gradients[0]!.dataSync();
+      const bytes = memory(device).peakBytes - before;
+      for (const x of [...operands, ...values, ...gradients, pullback]) x.dispose();
+      return bytes;
+    };
+    // On the CPU tiles of a fixed size are most of it; whole matrices of scores would be four times as many bytes.
+    expect(peak(1024)).toBeLessThan(2.5 * peak(512));
   });
 });

@@ -176,14 +176,69 @@ describeOnDevices('QKNorm inside attention', (device, label) => {
   it('does not see what lies beyond the keys that count, be it NaN', () => {
     const setting = settings[4]![1];
     const run = (fill: number) => {
-      const operands = operandsOf(setting, 'float32').map((x, i) => {
+      const operands = operandsOf(setting, 'float32').map((x) => {
         if (x.shape[2] !== 80) return x;
         const values = x.dataSync().map((y, at) => (at < 80 * 8 && at >= 66 * 8 ? fill : y)) as Float32Array;
-        return tensor(values, { shape: x.shape, dtype: i >= 0 ? 'float32' : 'float64' });
+        return tensor(values, { shape: x.shape, dtype: 'float32' });
       });
       return everything(operands, setting, true);
     };
     expect(run(Number.NaN)).toEqual(run(0));
+  });
+
+  it('does not let a key that does not count, be it NaN, reach weights that move', () => {
+    const shape = [1, 1, 5, 4];
+    const draw = (seed: number) => tensor(Float64Array.from(sample(shape, seed).values), { shape });
+    const [q, v, tq] = [draw(1), draw(2), draw(3)];
+    const k = tensor(
+      Float64Array.from(sample(shape, 4).values, (x, at) => (at >= 16 ? Number.NaN : x)),
+      { shape },
+    );
+    const [w, tw] = [ones([4], { dtype: 'float64' }), tensor(Float64Array.of(1, -1, 0.5, 2))];
+    const f = (b: Tensor, u: Tensor) => attention(q, b, v, { keyLengths: int32(4), qkNorm: { kWeight: u } });
+    const [[, to], pullback] = vjp((b: Tensor, u: Tensor) => jvp(f, [b, u], [tq, tw]), [k, w]);
+    const gradients = (pullback([q, v]) as Tensor[]).map((x) => [...x.dataSync()]);
+    expect([...to.dataSync(), ...gradients.flat()].every(Number.isFinite)).toBe(true);
+    expect(gradients[0]!.slice(16)).toEqual([0, 0, 0, 0]);
+  });
+
+  it('takes tangents and cotangents that are absent for zeros', () => {
+    const setting = settings[0]![1];
+    const operands = operandsOf(setting, 'float64');
+    const [q, k, v, tq, tk, tv, g, h, wq, wk] = operands as unknown as Tensor[] & { length: 10 };
+    const f = (a: Tensor, b: Tensor, c: Tensor, u: Tensor, w: Tensor) =>
+      attention(a, b, c, { centerKeys: true, qkNorm: { qWeight: u, kWeight: w, eps } });
+    for (const [tangents, cotangents] of [
+      [
+        [tq, null, null],
+        [g, h],
+      ],
+      [
+        [null, tk, tv],
+        [null, h],
+      ],
+      [
+        [tq, tk, tv],
+        [g, null],
+      ],
+    ] as (Tensor | null)[][][]) {
+      const run = (t: readonly (Tensor | null)[], [first, second]: readonly (Tensor | null)[]) => {
+        const [, pullback] = vjp(
+          (...x: Tensor[]) => {
+            const [a, b, c, u, w] = x as [Tensor, Tensor, Tensor, Tensor, Tensor];
+            return jvp((d: Tensor, e: Tensor, z: Tensor) => f(d, e, z, u, w), [a, b, c], t as [Tensor, null, null]);
+          },
+          [q!, k!, v!, wq!, wk!],
+        );
+        return (pullback([first, second] as never) as Tensor[]).map((x) => x.dataSync());
+      };
+      const filled = tangents!.map((t, i) => t ?? zeros([q!, k!, v!][i]!.shape, { dtype: 'float64' }));
+      const all = cotangents!.map((c) => c ?? zeros(q!.shape, { dtype: 'float64' }));
+      const expected = run(filled, all);
+      for (const [i, x] of run(tangents!, cotangents!).entries()) {
+        expect(relativeError(x, expected[i]!)).toBeLessThan(1e-12);
+      }
+    }
   });
 
   it('keeps less for the backward pass than QKNorm before attention', () => {
@@ -212,8 +267,23 @@ describeOnDevices('QKNorm inside attention', (device, label) => {
     ['a weight of another dtype', { kWeight: zeros([4], { dtype: 'float64' }) }, /attention: kWeight must be float32/],
     ['an eps of zero', { eps: 0 }, /attention: eps must be a positive finite number, got 0/],
     ['a negative eps', { eps: -1 }, /attention: eps must be a positive finite number, got -1/],
-    ['no options at all', 'yes' as never, /attention: qkNorm must be a boolean or an object, got yes/],
-    ['null', null as never, /attention: qkNorm must be a boolean or an object, got null/],
+    [
+      'no options at all',
+      'yes' as never,
+      /attention: qkNorm must be a boolean or \{ qWeight, kWeight, eps \}, got yes/,
+    ],
+    ['null', null as never, /attention: qkNorm must be a boolean or .*, got null/],
+    ['a tensor', ones([4]) as never, /attention: qkNorm must be a boolean or .*, got an object/],
+    [
+      'another name',
+      { weight: ones([4]) } as never,
+      /attention: qkNorm must have qWeight, kWeight or eps, got 'weight'/,
+    ],
+    [
+      'a weight that is no tensor',
+      { kWeight: [1, 1, 1, 1] } as never,
+      /attention: kWeight must be a tensor or null, got an array/,
+    ],
   ] as [string, object, RegExp][])('names what does not fit: %s', (_, qkNorm, message) => {
     const x = ones([1, 1, 3, 4]);
     expect(() => attention(x, x, x, { qkNorm })).toThrow(message);

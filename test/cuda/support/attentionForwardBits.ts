@@ -25,4 +25,23 @@ for (const dim of [32, 64, 72, 96, 104, 136, 256]) {
     digests[`${dim} wide, ${present} tangents`] = hash.digest('hex');
   }
 }
+// Packed sequences, normalised and centred.
+for (const dim of [64, 72, 128, 200]) {
+  const draw = (_: unknown, seed: number) => {
+    const { shape, values } = sample([75, 1, dim], seed);
+    return tensor(values as Float64Array, { shape, dtype: 'bfloat16', device: 'cuda' });
+  };
+  const [q, k, v, tq, tk, tv] = Array.from({ length: 6 }, draw) as Tensor[];
+  const [queryOffsets, keyOffsets] = [
+    [0, 70, 70, 75],
+    [0, 33, 40, 75],
+  ].map((x) => tensor(Int32Array.from(x), { device: 'cuda' }));
+  const options = { queryOffsets, keyOffsets, qkNorm: true, centerKeys: true };
+  const f = (...[a, b, c]: Tensor[]) => attention(a!, b!, c!, options);
+  const hash = createHash('sha256');
+  for (const x of jvp(f, [q!, k!, v!], [tq!, tk!, tv!])) {
+    hash.update(Float64Array.from(x.dataSync() as ArrayLike<number>, Number));
+  }
+  digests[`${dim} wide, packed`] = hash.digest('hex');
+}
 process.stdout.write(JSON.stringify(digests));
