@@ -1,6 +1,5 @@
 // `node -r ./scripts/typescript.cjs benchmarks/gpu.ts [--only pattern] [--short] [--json out.json]`: the CUDA kernels, as
 // `npm run bench -- --device cuda` measures them, where nothing may be set up first (gpu:check).
-
 import { measureGpu } from './gpu/measure';
 import { readLine } from './support/commandLine';
 import { writeRun } from './support/runFile';
