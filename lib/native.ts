@@ -1,6 +1,7 @@
 // Finds and loads the native addon, once per realm: a build of this clone, else the prebuild of the published package.
 import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
 import type { NativeAddon } from '../typings/native';
 import { LoadError, makeNativeError } from './errors';
 
@@ -54,5 +55,8 @@ function load(): NativeAddon {
 /** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts` and `lib/device.ts` call it. */
 export const native: NativeAddon = load();
 native.setErrorFactory(makeNativeError);
+// `process.exit` and uncaught errors end the process without ending its environment, so workers have to stop here: the
+// libraries that they are in the middle of are about to be torn down.
+if (isMainThread) process.once('exit', () => native.stopDevicesForExit());
 // Here, where it can be said, not on the worker that first needs the number: FLOWMAP_THREADS may be wrong.
 native.threads();

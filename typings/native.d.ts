@@ -31,6 +31,7 @@ export interface NativeAddon {
   features(): [oneDnn: string, highway: string, simd: string];
   cuda(): CudaReport;
   cublas(): [path: string, version: string, reason: string];
+  stopDevicesForExit(): void;
   threads(): number;
   setThreads(n: number): void;
 

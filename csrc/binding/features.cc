@@ -82,6 +82,7 @@ void bindFeatures(Napi::Object exports) {
   bind(exports, "cuda", {},
        [env = static_cast<napi_env>(exports.Env())] { return static_cast<napi_value>(cuda(env)); });
   bind(exports, "cublas", {}, &cublas);
+  bind(exports, "stopDevicesForExit", {}, &stopDevicesForExit);
   bind(exports, "threads", {}, [] { return static_cast<double>(cpu::threads()); });
   bind(exports, "setThreads", {"n"}, &setThreads);
 }

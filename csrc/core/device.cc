@@ -115,4 +115,10 @@ void stopDevices() {
   for (Device* device : open) device->transfer().stop();
 }
 
+void stopDevicesForExit() {
+  stopDevices();
+  // A library's statics that were made at its first use are destroyed before a handler from before that: one more.
+  std::atexit(stopDevices);
+}
+
 }  // namespace flowmap

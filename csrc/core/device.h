@@ -57,5 +57,8 @@ Device& deviceByName(const std::string& op, const std::string& name);
 
 // Stops the streams of all devices opened so far; a later op starts them again.
 void stopDevices();
+// Before the process ends in the middle of work: stops them, and sees to it that they are stopped before what libraries
+// made for them since the first op is destroyed.
+void stopDevicesForExit();
 
 }  // namespace flowmap

@@ -65,6 +65,20 @@ describe('a process', () => {
     expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
   });
 
+  it.each(['process.exit(3)', "throw new RangeError('mine')"])(
+    'leaves by %s in the first product of a dtype',
+    async (end) => {
+      for (const pause of [1, 3, 6]) {
+        const { code } = await runNode(`const { matmul, randn } = require(${entry});
+        const a = randn([64, 512], { dtype: 'bfloat16' }), b = randn([512, 512], { dtype: 'bfloat16' });
+        a.dataSync(); matmul(a, b); matmul(a, b, { transposeB: true });
+        for (const until = performance.now() + ${pause}; performance.now() < until; );
+        ${end};`);
+        expect(code).toBe(end.startsWith('process') ? 3 : 1);
+      }
+    },
+  );
+
   it('leaves by an uncaught error with a long queue behind it', async () => {
     const { code, stderr } = await runNode(`${flood} flood(); throw new RangeError('mine');`);
     expect(code).toBe(1);
