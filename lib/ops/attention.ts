@@ -153,7 +153,8 @@ function qkNormOf(given: boolean | AttentionQkNorm): Required<AttentionQkNorm> {
 /**
  * softmax(scale · q kᵀ) v, head by head. Query heads may be a multiple of the key heads (grouped-query attention). A query
  * that sees no key gives zeros. On CUDA, float32, float64 and head sizes other than multiples of 8 take the plain
- * composition, which is slower and writes the matrices of all scores to memory, 256 MiB at a time.
+ * composition, which is slower and writes the matrices of all scores to memory, 256 MiB of them at a time (or those of one key head, packed
+ * sequences as if they were one).
  *
  * q [B, H, Sq, D], k and v [B, Hk, Sk, D] (or, in layout 'BSHD', [B, Sq, H, D] and [B, Sk, Hk, D]) -> like q. D ≤ 256.
  *
