@@ -153,8 +153,8 @@ function qkNormOf(given: boolean | AttentionQkNorm): Required<AttentionQkNorm> {
 /**
  * softmax(scale · q kᵀ) v, head by head. Query heads may be a multiple of the key heads (grouped-query attention). A query
  * that sees no key gives zeros. On CUDA, float32, float64 and head sizes other than multiples of 8 take the plain
- * composition, which is slower and writes the matrices of all scores to memory, 256 MiB of them at a time (or those of one key head, packed
- * sequences as if they were one).
+ * composition, which is slower and writes the matrices of all scores to memory, 256 MiB of them at a time (or those of one
+ * key head, packed sequences as if they were one).
  *
  * q [B, H, Sq, D], k and v [B, Hk, Sk, D] (or, in layout 'BSHD', [B, Sq, H, D] and [B, Sk, Hk, D]) -> like q. D ≤ 256.
  *
@@ -165,12 +165,13 @@ function qkNormOf(given: boolean | AttentionQkNorm): Required<AttentionQkNorm> {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   for (const key of Object.keys(options)) {
-    if (!(key in optionNames)) {
+    if (!Object.hasOwn(optionNames, key)) {
       const names = Object.keys(optionNames).join(', ');
       throw new ArgumentError('attention', `options must be among ${names}, got '${key}'`);
     }
   }
-  const { causal = false, keyLengths = null, queryOffsets = null, keyOffsets = null, centerKeys = false } = options;
+  const { causal = false, keyLengths = null, queryOffsets = null, keyOffsets = null } = options;
+  const { centerKeys = false, deterministic = true } = options;
   const packed = queryOffsets !== null || keyOffsets !== null;
   if (packed && options.layout !== undefined) {
     throw new ArgumentError(
@@ -185,6 +186,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       throw new ArgumentError('attention', `${name} must be a tensor or null, got ${describe(given)}`);
     }
   }
+  // The backward pass alone reads it, too late for an error to be understood.
+  if (typeof deterministic !== 'boolean') {
+    throw new ArgumentError('attention', `deterministic must be a boolean, got ${describe(deterministic)}`);
+  }
   const size = q instanceof Tensor ? (q.shape[q.rank - 1] ?? 1) : 1;
   const attributes: AttentionAttributes = {
     causal,
@@ -193,7 +198,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     normalize: qkNorm !== false,
     eps,
     centerKeys,
-    deterministic: options.deterministic ?? true,
+    deterministic,
   };
   return attentionOp([q, k, v, qWeight, kWeight, keyLengths, queryOffsets, keyOffsets], attributes)[0]!;
 }

@@ -273,6 +273,16 @@ describeOnDevices('refusals of attention', (device) => {
       /got 'casual'/,
     ],
     [
+      "an option called as objects' own functions are",
+      () => attention(x(1, 1, 1, 4), x(1, 1, 1, 4), x(1, 1, 1, 4), { toString: true } as never),
+      /got 'toString'/,
+    ],
+    [
+      'a way to add up',
+      () => attention(x(1, 1, 1, 4), x(1, 1, 1, 4), x(1, 1, 1, 4), { deterministic: 'no' } as never),
+      /attention: deterministic must be a boolean, got no/,
+    ],
+    [
       'key lengths',
       () => attention(x(2, 1, 1, 4), x(2, 1, 1, 4), x(2, 1, 1, 4), { keyLengths: tensor([1, 1]) }),
       /keyLengths must be int32, got float32/,
