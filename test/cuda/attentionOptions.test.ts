@@ -1,6 +1,6 @@
 // The fused kernels with packed sequences, QKNorm and centred keys, on 16-bit data: what must hold to the bit against
 // sequences alone and QKNorm before, and what centring is for.
-import { type AttentionOptions, memory, resetPeakMemory, type Tensor } from '../../lib';
+import { type AttentionOptions, memory, resetPeakMemory, synchronizeSync, type Tensor } from '../../lib';
 import { attentionGradientsOf } from '../support/attentionGradients';
 import type { Narrow } from '../support/attentionOracle';
 import { on } from '../support/deviceLibrary';
@@ -172,7 +172,7 @@ describeOnDevices('fused attention and its options', (device, label) => {
     const peak = (tokens: number) => {
       const operands = draw(tokens, tokens, 8, 'bfloat16', 1).map((x) => x.reshape([1, ...x.shape]));
       const [q, k, v, tq, tk, tv, g, h] = operands as unknown as [...Sixth, Tensor, Tensor];
-      q.dataSync();
+      synchronizeSync(device);
       const before = memory(device).bytes;
       resetPeakMemory(device);
       const [values, pullback] = vjp(
@@ -181,7 +181,7 @@ describeOnDevices('fused attention and its options', (device, label) => {
         [q, k, v],
       );
       const gradients = pullback([g, h]) as Tensor[];
-      gradients[0]!.dataSync();
+      synchronizeSync(device);
       const bytes = memory(device).peakBytes - before;
       for (const x of [...operands, ...values, ...gradients, pullback]) x.dispose();
       return bytes;

@@ -1,6 +1,6 @@
 // QKNorm inside attention is QKNorm before it: values, tangents and all gradients, the weights' included, with every mask.
 // And keys less their mean: the same mathematics, with less rounding.
-import { type AttentionOptions, memory, type Tensor } from '../../lib';
+import { type AttentionOptions, memory, synchronizeSync, type Tensor } from '../../lib';
 import { native } from '../../lib/native';
 import { attentionSettings } from '../../lib/ops/attention';
 import { attentionGradientsOf } from '../support/attentionGradients';
@@ -249,9 +249,10 @@ describeOnDevices('QKNorm inside attention', (device, label) => {
       Tensor,
     ];
     const kept = (f: (a: Tensor, b: Tensor, c: Tensor) => Tensor) => {
+      synchronizeSync(device); // what is queued may hold memory that is free already
       const before = memory(device).bytes;
       const [o, pullback] = vjp(f, [q, k, v]);
-      o.dataSync();
+      synchronizeSync(device);
       const bytes = memory(device).bytes - before;
       pullback.dispose();
       o.dispose();
