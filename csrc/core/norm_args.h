@@ -26,6 +26,17 @@ struct NormLayout {
   double eps = 0;
 };
 
+// Of the rows of x [..., D], which lie as they come; groups of them are as large as x where it has fewer.
+inline NormLayout normLayoutOf(const Tensor& x, double eps, int64_t rowsPerGroup = INT64_MAX) {
+  NormLayout layout;
+  layout.dim = x.shape()[-1];
+  layout.rows = x.shape().product(0, x.rank() - 1);
+  layout.rowsPerGroup = std::max<int64_t>(1, std::min(rowsPerGroup, layout.rows));
+  layout.rowsPerSegment = std::max<int64_t>(1, layout.rows);
+  layout.eps = eps;
+  return layout;
+}
+
 struct NormOperands {
   Tensor x, gain, shift;
   Tensor tx, tgain, tshift;

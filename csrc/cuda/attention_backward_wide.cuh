@@ -49,16 +49,22 @@ void launchBackwardFitting(const Runtime& runtime, const BackwardParams<T>& p, i
   Kernel::template launch<Tile>(runtime, p, heads);
 }
 
-template <int kDim, Moving kWhat, class T>
-void launchDqOfSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
-  using Kernel = WideDq<kWhat>;
-  if constexpr (kWhat == Moving::None)
-    launchBackwardFitting<Kernel, WideBackwardTile<kDim, 4, 2>>(runtime, p, heads);
-  else if constexpr (kDim == 192)
+// Of the kernels with all tangents that have tiles of all operands.
+template <class Kernel, int kDim, class T>
+void launchMovingOfSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
+  if constexpr (kDim == 192)
     launchBackwardFitting<Kernel, WideBackwardTile<192, 4, 2>, WideBackwardTile<192, 2, 2>>(runtime, p, heads);
   else
     launchBackwardFitting<Kernel, WideBackwardTile<256, 4, 2>, WideBackwardTile<256, 4, 1>,
                           WideBackwardTile<256, 2, 1>>(runtime, p, heads);
+}
+
+template <int kDim, Moving kWhat, class T>
+void launchDqOfSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
+  if constexpr (kWhat == Moving::None)
+    launchBackwardFitting<WideDq<kWhat>, WideBackwardTile<kDim, 4, 2>>(runtime, p, heads);
+  else
+    launchMovingOfSize<WideDq<kWhat>, kDim>(runtime, p, heads);
 }
 
 template <int kDim, Moving kWhat, class T>
@@ -75,11 +81,8 @@ void launchDkvOfSize(const Runtime& runtime, const BackwardParams<T>& p, int64_t
   if (p.gk == nullptr) return;
   if constexpr (!kMoving)
     launchBackwardFitting<OfKeys, WideBackwardTile<kDim, 4, 2>>(runtime, p, heads);
-  else if constexpr (kDim == 192)
-    launchBackwardFitting<OfKeys, WideBackwardTile<192, 4, 2>, WideBackwardTile<192, 2, 2>>(runtime, p, heads);
   else
-    launchBackwardFitting<OfKeys, WideBackwardTile<256, 4, 2>, WideBackwardTile<256, 4, 1>,
-                          WideBackwardTile<256, 2, 1>>(runtime, p, heads);
+    launchMovingOfSize<OfKeys, kDim>(runtime, p, heads);
 }
 
 template <int kDim, bool kMoving, class T>

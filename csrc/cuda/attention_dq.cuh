@@ -134,10 +134,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
       known[lane].mu = kMoving && p.mu != nullptr && lane < left ? p.mu[statisticsAt + lane] : 0;
     }
     ptx::cpAsyncWait<1>();
-    if (!p.qNorm.absent()) {
-      normalizeTile<kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
-                                           place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
-    }
+    normalizeQueries<kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p, place);
     __syncthreads();
     outputProducts<kDim, kMoving>(known, p, queryAt + warpRow * p.queryRow, statisticsAt, shared + Shared::kG,
                                   shared + Shared::kH, warpRow, left);
@@ -147,12 +144,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
   for (int tile = 0; tile < tiles; ++tile) {
     const int stage = tile % Tile::kStages * Shared::kStage;
     ptx::cpAsyncWait<0>();
-    if (!p.kNorm.absent()) {
-      unsigned char* const keys = shared + stage;
-      normalizeTile<kKeys, kDim, kThreads>(keys + Shared::kK, kAll ? keys + Shared::kTk : nullptr, p.kNorm,
-                                           place.keyRowAt(p) + tile * (kKeys * p.keyRows.row), p.keyRows.row,
-                                           place.meanAt(p), length - tile * kKeys, p.dim);
-    }
+    normalizeKeys<kKeys, kDim, kThreads>(shared + stage + Shared::kK, kAll ? shared + stage + Shared::kTk : nullptr, p,
+                                         place, tile);
     __syncthreads();
     // Nobody reads the other stage any more.
     if constexpr (kAhead) {

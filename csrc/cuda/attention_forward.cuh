@@ -115,16 +115,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
       ptx::cpAsyncCommit();
     }
     ptx::cpAsyncWait<kAhead ? 2 : 0>();
-    if (tile == 0 && !p.qNorm.absent()) {
-      normalizeTile<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p.qNorm,
-                                                 place.queryRowAt(p), p.queryRows.row, 0, rows, p.dim);
-    }
-    if (!p.kNorm.absent()) {
-      unsigned char* const keys = shared + stage;
-      normalizeTile<kKeys, kDim, kThreads>(keys + Shared::kK, kAll ? keys + Shared::kTk : nullptr, p.kNorm,
-                                           place.keyRowAt(p) + tile * (kKeys * p.keyRows.row), p.keyRows.row,
-                                           place.meanAt(p), length - tile * kKeys, p.dim);
-    }
+    if (tile == 0)
+      normalizeQueries<Tile::kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p,
+                                                    place);
+    normalizeKeys<kKeys, kDim, kThreads>(shared + stage + Shared::kK, kAll ? shared + stage + Shared::kTk : nullptr, p,
+                                         place, tile);
     __syncthreads();
     if constexpr (!kAhead) {
       load(ofValues, tile, p.v, p.tv, Shared::kV, Shared::kTv);

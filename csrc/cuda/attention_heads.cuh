@@ -132,6 +132,24 @@ struct QueryPlace : TilePlace {
   }
 };
 
+// The tile of keys as it has arrived, of QKNorm and centring. `tile` counts from the first of the block's keys.
+template <int kKeys, int kDim, int kThreads, class T>
+__device__ __forceinline__ void normalizeKeys(unsigned char* k, unsigned char* tk, const FusedParams<T>& p,
+                                              const QueryPlace& place, int tile) {
+  if (p.kNorm.absent()) return;
+  normalizeTile<kKeys, kDim, kThreads>(k, tk, p.kNorm, place.keyRowAt(p) + tile * (kKeys * p.keyRows.row),
+                                       p.keyRows.row, place.meanAt(p), place.length - tile * kKeys, p.dim);
+}
+
+// The block's queries as they have arrived.
+template <int kRows, int kDim, int kThreads, class T>
+__device__ __forceinline__ void normalizeQueries(unsigned char* q, unsigned char* tq, const FusedParams<T>& p,
+                                                 const QueryPlace& place) {
+  if (p.qNorm.absent()) return;
+  normalizeTile<kRows, kDim, kThreads>(q, tq, p.qNorm, place.queryRowAt(p), p.queryRows.row, 0,
+                                       place.queries.count - place.firstQuery, p.dim);
+}
+
 // A block for Tile::kRows of the `tokens` of each head.
 template <class Tile, class Params>
 void launchHeads(const Runtime& runtime, void (*kernel)(Params), int bytes, Params p, int tokens, int64_t heads) {

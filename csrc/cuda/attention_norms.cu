@@ -127,8 +127,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-Grid gridOfUnits(int64_t blocks) { return {dim3(static_cast<unsigned>(std::min<int64_t>(blocks, 1 << 20)))}; }
-
 }  // namespace
 
 void attentionRowNorms(const Runtime& runtime, float2* rows, const Tensor& x, const Tensor& tx, double eps) {
@@ -154,7 +152,7 @@ void attentionKeyMeans(const Runtime& runtime, const AttentionCall& call, void* 
   if (blocks == 0) return;
   dispatchFloating(call.in.k.dtype(), [&]<class T>() {
     using C = Compute<T>;
-    launchKernel(runtime, keyMeansKernel<T>, gridOfUnits(blocks), static_cast<C*>(means), static_cast<C*>(tangentMeans),
+    launchKernel(runtime, keyMeansKernel<T>, unitGrid(blocks), static_cast<C*>(means), static_cast<C*>(tangentMeans),
                  call.in.k.data<const T>(), call.in.tk.data<const T>(), call.keys.rows, call.in.kWeight.data<const T>(),
                  units);
   });
@@ -165,7 +163,7 @@ void attentionCountingKeys(const Runtime& runtime, const AttentionCall& call, co
   const KeyUnits units(call);
   if (units.units == 0) return;
   dispatchFloating(x.dtype(), [&]<class T>() {
-    launchKernel(runtime, countingKeysKernel<T>, gridOfUnits(units.units), y.data<T>(), x.data<const T>(),
+    launchKernel(runtime, countingKeysKernel<T>, unitGrid(units.units), y.data<T>(), x.data<const T>(),
                  static_cast<const Compute<T>*>(means), units);
   });
 }

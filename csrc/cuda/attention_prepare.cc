@@ -11,15 +11,6 @@ Tensor madeLike(const Tensor& x) {
   return made;
 }
 
-NormLayout rowsOf(const Tensor& x, double eps) {
-  NormLayout layout;
-  layout.dim = x.shape()[-1];
-  layout.rows = x.numel() / layout.dim;
-  layout.rowsPerGroup = layout.rowsPerSegment = std::max<int64_t>(1, layout.rows);
-  layout.eps = eps;
-  return layout;
-}
-
 }  // namespace
 
 PreparedAttention::PreparedAttention(Runtime& runtime, Backend& backend, const AttentionGeometry& geometry,
@@ -55,7 +46,7 @@ void PreparedAttention::prepareComposed(const Runtime& runtime, Backend& backend
   if (geometry_.normalize) {
     const auto normalize = [&](Tensor& x, Tensor& tx, Tensor& weight) {
       const Tensor y = madeLike(x), ty = tx ? madeLike(x) : Tensor();
-      backend.norm(rowsOf(x, geometry_.eps), y, ty, {x, weight, {}, tx, {}, {}});
+      backend.norm(normLayoutOf(x, geometry_.eps), y, ty, {x, weight, {}, tx, {}, {}});
       x = y, tx = ty, weight = {};
     };
     normalize(in_.q, in_.tq, in_.qWeight);
@@ -104,7 +95,7 @@ void NormedGradients::finish(const Runtime& runtime, Backend& backend, const Att
   const auto lead = [&](const Tensor& gx, const Tensor& gtx, const Tensor& gweight, const Tensor& x, const Tensor& tx,
                         const Tensor& weight, const Tensor& g, const Tensor& h) {
     if (!gx && !gtx && !gweight) return;
-    backend.normVjp(rowsOf(x, geometry_.eps), {gx, gweight, {}, gtx, {}, {}}, {x, weight, {}, tx, {}, {}}, g, h);
+    backend.normVjp(normLayoutOf(x, geometry_.eps), {gx, gweight, {}, gtx, {}, {}}, {x, weight, {}, tx, {}, {}}, g, h);
   };
   lead(out_.gq, out_.gtq, out_.gqWeight, in.q, in.tq, in.qWeight, inner_.gq, inner_.gtq);
   lead(out_.gk, out_.gtk, out_.gkWeight, k, tk, in.kWeight, inner_.gk, inner_.gtk);

@@ -8,14 +8,9 @@ namespace flowmap::ops {
 namespace {
 
 NormLayout layoutOf(const Tensor& x, int64_t rowsPerGroup, double gainOffset, double eps, bool centered) {
-  NormLayout layout;
+  NormLayout layout = normLayoutOf(x, eps, rowsPerGroup);
   layout.centered = centered;
-  layout.dim = x.shape()[-1];
-  layout.rows = x.shape().product(0, x.rank() - 1);
-  layout.rowsPerGroup = std::max<int64_t>(1, std::min(rowsPerGroup, layout.rows));
-  layout.rowsPerSegment = std::max<int64_t>(1, layout.rows);
   layout.gainOffset = gainOffset;
-  layout.eps = eps;
   return layout;
 }
 
