@@ -2,6 +2,7 @@
 // adversarial data, masks, grouped heads, both layouts.
 import type { AttentionOptions, Tensor } from '../../lib';
 import { type Adversary, operands, type Sizes } from '../support/attentionOperands';
+import type { Six } from '../support/attentionOracle';
 import { relativeError } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
@@ -33,14 +34,7 @@ function oracle(values: ArrayLike<number>[], sizes: Sizes, options: AttentionOpt
   const o = new Float64Array(q!.length);
   const to = new Float64Array(q!.length);
   const grads = [q, k, v, q, k, v].map((x) => new Float64Array(x!.length));
-  const [gq, gk, gv, gtq, gtk, gtv] = grads as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
+  const [gq, gk, gv, gtq, gtk, gtv] = grads as Six;
   const dot = (a: ArrayLike<number>, ai: number, b: ArrayLike<number>, bi: number) => {
     let sum = 0;
     for (let p = 0; p < dim; p++) sum += a[ai + p]! * b[bi + p]!;

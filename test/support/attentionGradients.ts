@@ -1,6 +1,6 @@
 // The backward of attention and its tangent by the definition, whole matrices in float64; and as eager 16-bit mathematics
 // does it, every matrix rounded before the next step.
-import type { AttentionMasks, AttentionSizes, Round } from './attentionOracle';
+import type { AttentionMasks, AttentionSizes, Round, Six } from './attentionOracle';
 
 const exact: Round = (values) => values;
 
@@ -47,14 +47,7 @@ export function attentionGradientsOf(
       const give = (which: number, ofKeys: boolean, rows: Float64Array) => {
         for (let i = 0; i < rows.length; i++) out[which]![place(ofKeys, Math.floor(i / dim)) + (i % dim)]! += rows[i]!;
       };
-      const [q, k, v, tq, tk, tv] = operands.map((x, i) => head(x, i % 3 !== 0)) as [
-        Float64Array,
-        Float64Array,
-        Float64Array,
-        Float64Array,
-        Float64Array,
-        Float64Array,
-      ];
+      const [q, k, v, tq, tk, tv] = operands.map((x, i) => head(x, i % 3 !== 0)) as Six;
       const [g, t] = cotangents.map((x) => head(x, false)) as [Float64Array, Float64Array];
       const scores = (a: Float64Array, c: Float64Array) => round(times(a, c, dim, true));
       const plus = (a: Float64Array, c: Float64Array) => round(a.map((x, i) => x + c[i]!));

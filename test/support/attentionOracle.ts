@@ -18,6 +18,9 @@ export interface AttentionMasks {
   lengths?: readonly number[];
 }
 
+/** One for each of q, k, v, tq, tk, tv. */
+export type Six = [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
+
 export type Round = (values: Float64Array) => Float64Array;
 
 const formats = { bfloat16: { digits: 7, least: -126 }, float16: { digits: 10, least: -14 } } as const;
@@ -51,14 +54,7 @@ export function attentionOf(
   { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(dim), lengths }: AttentionMasks,
   round: Round = exact,
 ): AttentionValues {
-  const [q, k, v, tq, tk, tv] = operands as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
+  const [q, k, v, tq, tk, tv] = operands as Six;
   const at = (b: number, h: number, i: number, total: number, rows: number) =>
     (layout === 'BSHD' ? (b * rows + i) * total + h : (b * total + h) * rows + i) * dim;
   const dot = (a: Float64Array, i: number, b: Float64Array, j: number) => {

@@ -32,6 +32,34 @@ export function operandsOf(sizes: AttentionSizes, dtype: Narrow, layout?: string
   return shapesOf(sizes, layout).map((shape, i) => round(Float64Array.from(sample(shape, i + 1).values)));
 }
 
+/** Masks, layouts and scales, with sizes that leave tiles ragged. */
+export const masked: readonly (readonly [string, AttentionSizes, AttentionMasks])[] = [
+  ['a causal mask', sizesOf(80, 80, 64), { causal: true }],
+  ['a causal mask on wide heads', sizesOf(40, 35, 136), { causal: true }],
+  [
+    'all of it on wide heads',
+    sizesOf(20, 35, 248, { batch: 2, heads: 2, keyHeads: 1 }),
+    { lengths: [35, 17], causal: true, layout: 'BSHD', scale: 0.2 },
+  ],
+  ['a causal mask over a longer past', sizesOf(20, 100, 72), { causal: true }],
+  ['a causal mask with more queries than keys', sizesOf(150, 40, 32), { causal: true }],
+  ['grouped query heads', sizesOf(18, 40, 40, { batch: 2, heads: 4, keyHeads: 2 }), {}],
+  [
+    'one key head for all, heads inside',
+    sizesOf(18, 40, 80, { heads: 3, keyHeads: 1 }),
+    { layout: 'BSHD', causal: true },
+  ],
+  ['heads inside', sizesOf(33, 37, 128, { batch: 2, heads: 2 }), { layout: 'BSHD' }],
+  ['a number of keys per row, none included', sizesOf(9, 70, 64, { batch: 4 }), { lengths: [70, 1, 0, 33] }],
+  [
+    'all of it',
+    sizesOf(40, 70, 96, { batch: 4, heads: 2, keyHeads: 1 }),
+    { lengths: [70, 3, 0, 65], causal: true, layout: 'BSHD', scale: 0.3 },
+  ],
+  ['a negative scale', sizesOf(17, 33, 8), { scale: -0.7 }],
+  ['a scale of zero', sizesOf(17, 33, 8), { scale: 0 }],
+];
+
 /** The addon's arguments after the operands. */
 export function settingsOf(dim: number, masks: AttentionMasks, keyLengths: Tensor | null) {
   const { layout = 'BHSD', causal = false, scale = 1 / Math.sqrt(dim) } = masks;
