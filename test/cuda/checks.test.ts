@@ -23,6 +23,15 @@ const correct = {
     ...['clusterFlag', 'groups', 'launches'],
   ],
   planted_cluster: ['exchange', 'correctUse', 'start', 'throughGlobal'],
+  hopper_barrier: ['ring', 'ringTests', 'counts', 'remote', 'remoteRelaxed', 'roles'],
+  hopper_tma: [
+    ...['loadRanks', 'storeRanks', 'addRanks', 'load32', 'load64', 'load128', 'store32', 'store64', 'store128'],
+    ...['add128', 'plain', 'send', 'multicast', 'refusedMaps'],
+  ],
+  hopper_wgmma: [
+    ...['n64', 'n80', 'n96', 'n112', 'n128', 'swizzle32', 'swizzle64', 'swizzle128', 'registers', 'signs'],
+  ],
+  planted_hopper: ['pipeline'],
   planted_pipeline: ['pipeline'],
   planted_matrix: ['product', 'productPadded', 'productWide'],
   planted_blocks: [
@@ -32,6 +41,31 @@ const correct = {
 };
 
 const reported = {
+  planted_hopper: {
+    noInitBarrier:
+      /^race at the mbarrier at shared\+0x\w+ .* its initialisation by thread 0 .* and its use by thread \d+ /,
+    noInitFence: /^cp\.async\.bulk\.tensor\.2d.* names an mbarrier whose initialisation .* no fence\.mbarrier_init/,
+    noEmptyWait: /^mbarrier\.arrive\.expect_tx.*: 1 arrivals at the mbarrier .*, which expects 0 more of 1/,
+    noFullWait: /^race at shared.* read by a wgmma of warp \d .* and write by a bulk copy .* are not ordered/,
+    fewBytes: /^deadlock: threads 0-127 wait in mbarrier\.try_wait.* lacks 0 of 1 arrivals and -1024 bytes/,
+    manyBytes: /^deadlock: threads 0-127 wait in mbarrier\.try_wait.* lacks 0 of 1 arrivals and 1024 bytes/,
+    wrongParity: /^race at shared.* read by a wgmma of warp \d .* and write by a bulk copy .* are not ordered/,
+    overArrival: /^mbarrier\.arrive.*: 128 arrivals at the mbarrier .*, which expects 127 more of 128/,
+    uninitialised: /^cp\.async\.bulk\.tensor\.2d.*: there is no initialised mbarrier at shared\+0x\w+/,
+    noWgmmaFence: /^wgmma\.mma_async.* without a wgmma\.fence/,
+    noWgmmaWait: /^race at shared.* read by a wgmma of warp \d .* and write by a bulk copy .* are not ordered/,
+    earlyRelease: /^race at shared.* read by a wgmma of warp \d .* and write by a bulk copy .* are not ordered/,
+    noProxyFence:
+      /^race at shared.* write by thread \d+ .* read by a wgmma .* have no fence\.proxy\.async between them/,
+    noNamedBarrier: /^race at shared.* write by thread \d+ .* and read by a wgmma of warp 0 .* are not ordered/,
+    warpLeftOut: /^wgmma\.mma_async.* of warp 3 differs from what another warp of its warpgroup did/,
+    storeWithoutProxyFence: /^race at shared.* read by a bulk copy .* have no fence\.proxy\.async between them/,
+    overwriteOfSource: /^race at shared.* read by a bulk copy .* and write by thread 0 .* are not ordered/,
+    storeNotAwaited: /^cp\.async\.bulk\.tensor\.2d.* is under way while the block of its shared memory ends/,
+    readAfterReadWait: /^race at global.* write by a bulk copy .* and read by thread 0 .* are not ordered/,
+    misalignedTile: /^cp\.async\.bulk\.tensor\.2d.* which is not a multiple of 1024/,
+    wrongRank: /^cp\.async\.bulk\.tensor\.3d.*: the tensor map has 2 dimensions/,
+  },
   planted_pipeline: {
     noWait:
       /^race at shared\+0x\w+: write by a cp\.async of thread \d+ \(.*\) and read by thread \d+ \(.*\) are not ordered/,
@@ -90,10 +124,14 @@ const reported = {
 };
 
 // Legal for the device, wrong in value.
-const wrong = { planted_matrix: ['wrongRows', 'swappedB', 'lostTrans'], planted_blocks: ['noSynchronisation'] };
+const wrong = {
+  planted_matrix: ['wrongRows', 'swappedB', 'lostTrans'],
+  planted_blocks: ['noSynchronisation'],
+  planted_hopper: ['swappedCoordinates', 'wrongMajor'],
+};
 
-// Programs with clusters have PTX for 9.0 only.
-const deviceOf = (program: string): Record<string, string> => (/cluster/.test(program) ? { SIMT_SM: '90' } : {});
+// Programs with clusters, and those for Hopper, have PTX for 9.0 only.
+const deviceOf = (program: string): Record<string, string> => (/cluster|hopper/.test(program) ? { SIMT_SM: '90' } : {});
 
 const results = new Map<string, Map<string, Result>>();
 
@@ -106,12 +144,16 @@ function resultsOf(program: string): Map<string, Result> {
   return found;
 }
 
-/** Lines of the program's source that carry [name] in a comment. */
+/** Lines of the program's source that carry [name] in a comment, or follow comments that do. */
 function markedLines(program: string, name: string): number[] {
-  const source = readFileSync(join(root, 'test', 'cuda', 'simt', 'selftest', `${program}.cu`), 'utf8');
-  return source
-    .split('\n')
-    .flatMap((line, index) => (line.includes(`[${name}]`) && line.includes('//') ? [index + 1] : []));
+  const lines = readFileSync(join(root, 'test', 'cuda', 'simt', 'selftest', `${program}.cu`), 'utf8').split('\n');
+  const isComment = (index: number) => lines[index]!.trimStart().startsWith('//');
+  return lines.flatMap((line, index) => {
+    if (!line.includes(`[${name}]`) || !line.includes('//')) return [];
+    let marked = index;
+    while (isComment(marked)) ++marked;
+    return [marked + 1];
+  });
 }
 
 const pairs = (lists: Record<string, string[]>) =>

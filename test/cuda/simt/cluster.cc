@@ -23,6 +23,9 @@ void Cluster::run(Index3 at) {
   phase_ = 1;
   arrived_ = next_ = 0;
   waiting_.clear();
+  mbarriers_.start();
+  bulk_.start();
+  warpgroups_.start();
   arrivals_.assign(size_t(size()) * threads_, {});
   firstArrivals_.assign(size_t(size()) * block(0).warps.size(), {});
   firstWaits_ = firstArrivals_;
@@ -33,11 +36,26 @@ void Cluster::run(Index3 at) {
     block(rank).start({at.x * shape.x + within.x, at.y * shape.y + within.y, at.z * shape.z + within.z}, observer_);
   }
   if (observer_) observer_->blockStarts(block(0));
-  while (Block* next = pick()) next->turn();
+  for (;;) {
+    Block* next = pick();
+    if (launch_.kernel->asynchronous && completeSome(!next) && !next) continue;
+    if (!next) break;
+    next->turn();
+  }
   for (const auto& each : blocks_) {
     if (!each->ended()) deadlock();
   }
   if (observer_) observer_->blockEnds(block(0));
+}
+
+bool Cluster::completeSome(bool idle) {
+  // Threads that test instead of waiting: long enough for all others to have had their turns.
+  constexpr uint32_t kPatience = 4096, kHopeless = 1 << 20;
+  if (!idle) bulk_.completeByChance(block(0));
+  if (!idle && mbarriers_.fruitless() < kPatience) return false;
+  const bool done = bulk_.completeOne();
+  if (!done && mbarriers_.fruitless() > kHopeless) deadlock();
+  return done;
 }
 
 /** In turn or, with a seed, at random; null where no thread of any block can go on. */
@@ -102,6 +120,10 @@ void Cluster::completeIfFull() {
 
 /** Threads that exited are not waited for. */
 void Cluster::threadEnds(Thread& t) {
+  if (launch_.kernel->asynchronous && t.block->ended()) {
+    bulk_.blockEnds(*t.block);
+    warpgroups_.blockEnds(*t.block);
+  }
   if (size() == 1 && arrived_ == 0) return;
   if (std::exchange(arrivals_[t.agent], {}).phase == phase_) --arrived_;
   completeIfFull();
@@ -134,6 +156,7 @@ uint8_t* Block::peerBytes(Thread& t, uint64_t address, uint32_t size, Access kin
 // ---- reports ----
 
 void Cluster::deadlock() {
+  mbarriers_.describeWaits();
   std::string report = "deadlock:";
   if (size() == 1) {
     report += block(0).waits();

@@ -5,7 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "block.h"
+#include "bulk_engine.h"
+#include "warpgroups.h"
 
 namespace flowmap::simt {
 
@@ -16,6 +17,9 @@ class Cluster {
   uint32_t size() const { return uint32_t(blocks_.size()); }
   Block& block(uint32_t rank) { return *blocks_[rank]; }
   uint64_t instructions() const;
+  Mbarriers& mbarriers() { return mbarriers_; }
+  BulkEngine& bulk() { return bulk_; }
+  Warpgroups& warpgroups() { return warpgroups_; }
 
   // ---- what handlers call ----
   /** barrier.cluster.arrive; orders memory where it releases. */
@@ -30,6 +34,8 @@ class Cluster {
     const Instruction* at = nullptr;
   };
   Block* pick();
+  /** What is asynchronous goes on: by chance, or where nothing else can or threads only look for it. */
+  bool completeSome(bool idle);
   /** All threads of a warp come to one place. */
   void checkAligned(Thread&, const Instruction&, std::vector<Arrival>& firstOfWarp);
   void completeIfFull();
@@ -39,6 +45,9 @@ class Cluster {
   LaunchObserver* launchObserver_;
   std::shared_ptr<Observer> observer_;
   std::vector<std::unique_ptr<Block>> blocks_;
+  Mbarriers mbarriers_;
+  BulkEngine bulk_{*this};
+  Warpgroups warpgroups_{*this};
   uint32_t threads_, next_ = 0;  // threads of a block; whose turn it is
   uint64_t seed_;
   uint64_t phase_ = 1;  // of the barrier

@@ -162,7 +162,9 @@ void decodeCopy(Statement& statement, Decoder& decoder, Instruction& instruction
 }
 
 void decode(Statement& statement, Decoder& decoder, Instruction& instruction) {
+  if (statement.take("reduce")) return decodeBulk(statement, decoder, instruction);
   statement.expect(statement.take("async"));
+  if (statement.take("bulk")) return decodeBulk(statement, decoder, instruction);
   if (statement.take("commit_group")) {
     instruction.run = runCommit;
   } else if (statement.take("wait_group")) {

@@ -119,6 +119,8 @@ const DecodeTable& decodeTable() {
     registerMatrix(all);
     registerMma(all);
     registerCluster(all);
+    registerMbarriers(all);
+    registerWgmma(all);
     return all;
   }());
   return table;

@@ -91,6 +91,12 @@ class Decoder {
 using DecodeFunction = void (*)(Statement&, Decoder&, Instruction&);
 using DecodeTable = std::unordered_map<std::string, DecodeFunction>;
 
+/** cp.async.bulk and cp.reduce.async.bulk, after `async`. */
+void decodeBulk(Statement&, Decoder&, Instruction&);
+/** The tensor forms of those, after `bulk.tensor`. */
+void decodeTensor(Statement&, Decoder&, Instruction&);
+void decodeTensorPrefetch(Statement&, Decoder&, Instruction&);
+
 /** barrier.cluster, whose opcode is that of the barriers of a block. */
 void decodeClusterBarrier(Statement&, Decoder&, Instruction&);
 
@@ -108,6 +114,8 @@ void registerCopies(DecodeTable&);
 void registerMatrix(DecodeTable&);
 void registerMma(DecodeTable&);
 void registerCluster(DecodeTable&);
+void registerMbarriers(DecodeTable&);
+void registerWgmma(DecodeTable&);
 const DecodeTable& decodeTable();
 
 }  // namespace flowmap::simt

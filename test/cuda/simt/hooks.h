@@ -12,6 +12,7 @@ namespace flowmap::simt {
 struct Block;
 struct Thread;
 struct Launch;
+struct Warp;
 
 enum class Access : uint8_t { read, write, atomic };
 
@@ -43,6 +44,33 @@ class Observer {
   virtual void clusterArrives(Thread&, bool releases) {}
   virtual void clusterCompletes() {}
   virtual void clusterWaits(Thread&) {}
+
+  // ---- mbarriers, by their place in the cluster's shared memory: block · kPeerStride + address ----
+  virtual void mbarrierStarts(Thread&, const Instruction&, uint64_t place) {}
+  virtual void mbarrierEnds(Thread&, const Instruction&, uint64_t place) {}
+  virtual void mbarrierUsed(Thread&, const Instruction&, uint64_t place) {}
+  /** Arrivals of a phase happen before what follows a wait for its end. */
+  virtual void mbarrierArrives(Thread&, uint64_t place) {}
+  virtual void mbarrierCompletes(uint64_t place) {}
+  virtual void mbarrierPasses(Thread&, uint64_t place) {}
+  /** fence.mbarrier_init; fence.proxy.async, which shows engines what the thread knows of others' accesses. */
+  virtual void startFence(Thread&) {}
+  virtual void proxyFence(Thread&) {}
+
+  // ---- engines of bulk copies: what they do follows what their issuer did, and nothing follows it before a wait ----
+  using Ticket = uint32_t;
+  virtual Ticket engineStarts(Thread& issuer) { return 0; }
+  /** Shared addresses are places, as of mbarriers. */
+  virtual void engineAccess(Ticket, Thread& issuer, const Instruction&, Space, uint64_t address, uint32_t size,
+                            Access) {}
+  virtual void engineUses(Thread& issuer, const Instruction&, uint64_t mbarrier) {}
+  virtual void engineArrives(Ticket, uint64_t mbarrier) {}
+  virtual void engineAwaited(Ticket, Thread&) {}
+
+  // ---- wgmma: an engine per warp, whose reads end with the wait for their group ----
+  virtual void wgmmaReads(Thread& lane, const Instruction&, uint64_t address, uint32_t size) {}
+  virtual void wgmmaCommit(Warp&) {}
+  virtual void wgmmaWait(Warp&, uint32_t pending) {}
 };
 
 /** Sees one launch, and makes the observers of its clusters, given their first block; block() may be called by several

@@ -295,6 +295,10 @@ Operand KernelParser::named(const std::string& name) {
   operand.name = name;
   if (name == "_") {
     operand.kind = Operand::Kind::sink;
+    if (lexer_.eat("|")) {
+      operand.hasPredicate = true;
+      operand.predicate = named(lexer_.word()).slot;
+    }
   } else if (const auto special = specialRegister(name)) {
     operand.slot = specialSlot(name, *special);
   } else if (name == "WARP_SZ") {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "report.h"
+
 namespace flowmap::simt {
 
 namespace {
@@ -25,6 +27,11 @@ T joinAll(const std::vector<T>& distinct) {
 }
 
 }  // namespace
+
+void tick(uint32_t& clock) {
+  if (++clock > Epoch::kLatest)
+    throw Defect(format("the race detector counts to %u synchronisations of a thread", Epoch::kLatest));
+}
 
 Snapshot join(const Snapshot& a, const Snapshot& b) {
   if (!a || a == b) return b;
@@ -50,11 +57,12 @@ Snapshot snapshot(const Knowledge& knowledge, uint32_t thread, uint32_t threads)
 }
 
 Knowledge joined(std::span<const Knowledge* const> all, std::span<const uint32_t> threadIndices, uint32_t threads) {
-  std::vector<Snapshot> known, fenced;
+  std::vector<Snapshot> known, fenced, proxied;
   std::vector<Foreign> foreign;
   for (const Knowledge* knowledge : all) {
     gather(known, knowledge->known);
     gather(fenced, knowledge->fenced);
+    gather(proxied, knowledge->proxied);
     gather(foreign, knowledge->foreign);
   }
   auto clock = std::make_shared<Clock>(*known.front());
@@ -66,6 +74,7 @@ Knowledge joined(std::span<const Knowledge* const> all, std::span<const uint32_t
   Knowledge result;
   result.known = std::move(clock);
   result.fenced = joinAll(fenced);
+  result.proxied = joinAll(proxied);
   result.foreign = joinAll(foreign);
   return result;
 }

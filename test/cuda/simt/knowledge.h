@@ -22,8 +22,12 @@ struct Knowledge {
   uint32_t own = 2;     // the thread's time: rises whenever others may have learned of it; 1 is that it started
   uint32_t copied = 0;  // its engine's time that it waited for
   Foreign foreign;
-  Snapshot fenced;  // what it knew at its last fence, or learned that others had fenced: what its atomics release
+  Snapshot proxied;  // of generic accesses, what fence.proxy.async showed to the asynchronous proxy
+  Snapshot fenced;   // what it knew at its last fence, or learned that others had fenced: what its atomics release
 };
+
+/** Time goes on. */
+void tick(uint32_t& clock);
 
 Snapshot join(const Snapshot&, const Snapshot&);
 Foreign join(const Foreign&, const Foreign&);

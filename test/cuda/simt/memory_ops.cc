@@ -209,7 +209,8 @@ void decodeIsInSpace(Statement& s, Decoder& d, Instruction& i) {
   i.run = isInSpace;
 }
 
-void decodePrefetch(Statement& s, Decoder&, Instruction& i) {
+void decodePrefetch(Statement& s, Decoder& d, Instruction& i) {
+  if (s.take("tensormap")) return decodeTensorPrefetch(s, d, i);
   takeSpace(s);
   s.take("L1"), s.take("L2");
   takeHints(s);

@@ -1,4 +1,5 @@
 // Which checkers watch a launch: races by default, bank conflicts on request.
+#include <algorithm>
 #include <vector>
 
 #include "bank_observer.h"
@@ -55,6 +56,58 @@ class Observers : public Observer {
   }
   void clusterWaits(Thread& thread) override {
     for (auto& each : all_) each->clusterWaits(thread);
+  }
+  void mbarrierStarts(Thread& t, const Instruction& i, uint64_t place) override {
+    for (auto& each : all_) each->mbarrierStarts(t, i, place);
+  }
+  void mbarrierEnds(Thread& t, const Instruction& i, uint64_t place) override {
+    for (auto& each : all_) each->mbarrierEnds(t, i, place);
+  }
+  void mbarrierUsed(Thread& t, const Instruction& i, uint64_t place) override {
+    for (auto& each : all_) each->mbarrierUsed(t, i, place);
+  }
+  void mbarrierArrives(Thread& t, uint64_t place) override {
+    for (auto& each : all_) each->mbarrierArrives(t, place);
+  }
+  void mbarrierCompletes(uint64_t place) override {
+    for (auto& each : all_) each->mbarrierCompletes(place);
+  }
+  void mbarrierPasses(Thread& t, uint64_t place) override {
+    for (auto& each : all_) each->mbarrierPasses(t, place);
+  }
+  void startFence(Thread& t) override {
+    for (auto& each : all_) each->startFence(t);
+  }
+  void proxyFence(Thread& t) override {
+    for (auto& each : all_) each->proxyFence(t);
+  }
+  void engineAccess(Ticket ticket, Thread& t, const Instruction& i, Space space, uint64_t address, uint32_t size,
+                    Access access) override {
+    for (auto& each : all_) each->engineAccess(ticket, t, i, space, address, size, access);
+  }
+  void engineUses(Thread& t, const Instruction& i, uint64_t place) override {
+    for (auto& each : all_) each->engineUses(t, i, place);
+  }
+  void engineArrives(Ticket ticket, uint64_t place) override {
+    for (auto& each : all_) each->engineArrives(ticket, place);
+  }
+  void engineAwaited(Ticket ticket, Thread& t) override {
+    for (auto& each : all_) each->engineAwaited(ticket, t);
+  }
+  void wgmmaReads(Thread& t, const Instruction& i, uint64_t address, uint32_t size) override {
+    for (auto& each : all_) each->wgmmaReads(t, i, address, size);
+  }
+  void wgmmaCommit(Warp& warp) override {
+    for (auto& each : all_) each->wgmmaCommit(warp);
+  }
+  void wgmmaWait(Warp& warp, uint32_t pending) override {
+    for (auto& each : all_) each->wgmmaWait(warp, pending);
+  }
+  /** Only one of them (the race detector) knows engines. */
+  Ticket engineStarts(Thread& issuer) override {
+    Ticket ticket = 0;
+    for (auto& each : all_) ticket = std::max(ticket, each->engineStarts(issuer));
+    return ticket;
   }
 
  private:

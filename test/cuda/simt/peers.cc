@@ -8,9 +8,19 @@
 namespace flowmap::simt {
 
 Agents::Agents(const Launch& launch)
-    : perBlock(uint32_t(launch.block.count())), threads(uint32_t(launch.block.count() * launch.cluster.count())) {}
+    : perBlock(uint32_t(launch.block.count())),
+      threads(uint32_t(launch.block.count() * launch.cluster.count())),
+      warps(launch.kernel->asynchronous ? (perBlock + 31) / 32 * uint32_t(launch.cluster.count()) : 0) {
+  if (count() > 1u << Epoch::kAgentBits) throw Defect("the race detector follows no more threads and engines");
+}
 
 std::string Agents::name(uint32_t agent) const {
+  if (agent >= 2 * threads + kBulk) {
+    const uint32_t warp = agent - 2 * threads - kBulk, ofBlock = (perBlock + 31) / 32;
+    const std::string name = format("a wgmma of warp %u", warp % ofBlock);
+    return alone() ? name : name + format(" of block %u of the cluster", warp / ofBlock);
+  }
+  if (agent >= 2 * threads) return "a bulk copy";
   const uint32_t thread = agent % threads;
   const std::string name = format(agent < threads ? "thread %u" : "a cp.async of thread %u", thread % perBlock);
   return alone() ? name : name + format(" of block %u of the cluster", thread / perBlock);
@@ -81,8 +91,7 @@ void Peers::complete() {
   if (!all.empty()) released_ = joined(all, arrived_, agents_.threads);
   if (!relaxed_.empty()) {
     // No memory is ordered, but they have started.
-    auto clock = released_.known ? std::make_shared<Clock>(*released_.known)
-                                 : std::make_shared<Clock>(2 * size_t(agents_.threads));
+    auto clock = released_.known ? std::make_shared<Clock>(*released_.known) : std::make_shared<Clock>(agents_.count());
     for (const uint32_t agent : relaxed_) (*clock)[agent] = std::max((*clock)[agent], 1u);
     released_.known = std::move(clock);
   }
@@ -95,6 +104,7 @@ void Peers::wait(uint32_t agent, Knowledge& mine) {
   mine.known = included ? released_.known : join(mine.known, released_.known);
   mine.fenced = join(mine.fenced, released_.fenced);
   mine.foreign = join(mine.foreign, released_.foreign);
+  mine.proxied = join(mine.proxied, released_.proxied);
 }
 
 }  // namespace flowmap::simt

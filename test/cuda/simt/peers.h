@@ -14,10 +14,14 @@ struct Block;
 struct Thread;
 struct Launch;
 
-/** Threads by number: block by block, then their engines of asynchronous copies. */
+/** Threads by number: block by block, then their engines of cp.async, and where a kernel has them, those of bulk copies
+ * and of the warps' wgmma. */
 struct Agents {
   explicit Agents(const Launch&);
-  uint32_t perBlock, threads;  // threads of a block, of the cluster
+  static constexpr uint32_t kBulk = 64;  // engines of bulk copies, which copies take in turn
+  uint32_t perBlock, threads;            // threads of a block, of the cluster
+  uint32_t warps;                        // that have engines: all of the cluster, or none
+  uint32_t count() const { return 2 * threads + (warps ? kBulk + warps : 0); }
   std::string name(uint32_t agent) const;
   std::string name(uint32_t agent, uint32_t cluster) const;  // among all of the grid
   bool alone() const { return perBlock == threads; }

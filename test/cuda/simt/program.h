@@ -105,7 +105,8 @@ struct Kernel {
   uint32_t maxThreads = 1024;             // .maxntid
   std::array<uint32_t, 3> clusterSize{};  // .reqnctapercluster; zeros where the launch says
   uint32_t maxClusterBlocks = 16;         // .maxclusterrank
-  bool ordered = false;  // has atomics on global memory: its blocks run one after the other, so results repeat
+  bool asynchronous = false;  // has mbarriers, bulk copies or wgmma: the race detector follows their engines
+  bool ordered = false;       // has atomics on global memory: its blocks run one after the other, so results repeat
 };
 
 struct GlobalVariable {

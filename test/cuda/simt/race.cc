@@ -65,12 +65,6 @@ bool isStrong(const Block& block, Place at) {
 
 bool areStrong(const Block& block, Place a, Place b) { return isStrong(block, a) && isStrong(block, b); }
 
-/** Time goes on. */
-void tick(uint32_t& clock) {
-  if (++clock > Epoch::kLatest)
-    throw Defect(format("the race detector counts to %u synchronisations of a thread", Epoch::kLatest));
-}
-
 /** log2 of the largest cell that accesses of this alignment and size fill. */
 uint32_t granule(uint64_t address, uint32_t size) {
   const uint64_t bits = address | size;
@@ -99,13 +93,16 @@ void RaceObserver::blockStarts(Block& block) {
   const Index3 grid = block.launch.grid, shape = block.launch.cluster, at = block.index;
   block_ = at.x / shape.x + grid.x / shape.x * (at.y / shape.y + grid.y / shape.y * (at.z / shape.z));
   Knowledge first;
-  first.known = std::make_shared<Clock>(2 * threads_);
+  first.known = std::make_shared<Clock>(agents_.count());
   knowledge_.assign(threads_, first);
   engines_.assign(threads_, 1);
   shared_.clear();
   global_.clear();
   places_.clear();
   peers_.start();
+  engineTimes_.assign(agents_.count() - 2 * threads_, 1);
+  nextEngine_ = 0;
+  mbarriers_.clear();
 }
 
 Knowledge& RaceObserver::knowledge(const Thread& thread) { return knowledge_[thread.agent]; }
@@ -153,6 +150,10 @@ void RaceObserver::check(Party party, uint32_t size) {
     return;
   }
   if (party.access == Access::atomic) meet(party);
+  checkCells(party, size);
+}
+
+void RaceObserver::checkCells(Party party, uint32_t size) {
   const bool global = party.space == Space::global;
   if (global && launch_.ordered() && launch_.manyBlocks()) checkOtherBlocks(party, size);
   forCells(global ? global_ : shared_, party.address, size, copyCell, [&](Cell& cell, uint64_t address) {
@@ -166,7 +167,7 @@ void RaceObserver::check(Party party, uint32_t size) {
 
 void RaceObserver::checkRead(Cell& cell, const Party& party) {
   if (cell.read.epoch == party.epoch) return;
-  if (cell.write.clock() && !knows(party.thread, cell.write)) {
+  if (cell.write.clock() && !follows(party, cell.write)) {
     report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
   }
   const auto stale = [&](const Read& read) { return knows(party.thread, read.epoch); };
@@ -183,7 +184,7 @@ void RaceObserver::checkRead(Cell& cell, const Party& party) {
 
 void RaceObserver::checkWrite(Cell& cell, const Party& party) {
   const bool atomic = party.access == Access::atomic;
-  if (cell.write.clock() && !(atomic && cell.atomic) && !knows(party.thread, cell.write)) {
+  if (cell.write.clock() && !(atomic && cell.atomic) && !follows(party, cell.write)) {
     report(party, cell.atomic ? "atomic" : "write", cell.write, cell.writeAt);
   }
   const auto checkReader = [&](const Read& read) {
@@ -204,10 +205,12 @@ void RaceObserver::checkWrite(Cell& cell, const Party& party) {
 void RaceObserver::report(const Party& party, const char* verb, Epoch other, Place at) const {
   const Block& block = *party.thread.block;
   if (areStrong(block, at, placeOf(block, party.instruction))) return;
-  party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) are not ordered",
+  const char* lack =
+      party.engine && knows(party.thread, other) ? "have no fence.proxy.async between them" : "are not ordered";
+  party.thread.fail(format("race at %s: %s by %s (%s) and %s by %s (%s) %s",
                            place(*party.thread.block, party.space, party.address).c_str(), verb,
                            agents_.name(other.agent()).c_str(), whereOf(*party.thread.block, at), verbOf(party.access),
-                           agents_.name(party.epoch.agent()).c_str(), party.instruction.where));
+                           agents_.name(party.epoch.agent()).c_str(), party.instruction.where, lack));
 }
 
 void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const> to) {
@@ -224,6 +227,7 @@ void RaceObserver::learn(std::span<Thread* const> from, std::span<Thread* const>
     mine.known = news.known;
     mine.fenced = news.fenced;
     mine.foreign = news.foreign;
+    mine.proxied = news.proxied;
   }
   for (const Thread* thread : from) tick(knowledge(*thread).own);
 }
@@ -258,7 +262,10 @@ void RaceObserver::clusterArrives(Thread& thread, bool releases) {
   if (releases) tick(mine.own);
 }
 
-void RaceObserver::clusterCompletes() { peers_.complete(); }
+void RaceObserver::clusterCompletes() {
+  peers_.complete();
+  publishMbarriers();
+}
 
 void RaceObserver::clusterWaits(Thread& thread) { peers_.wait(thread.agent, knowledge(thread)); }
 

@@ -41,6 +41,23 @@ class RaceObserver : public Observer {
   void clusterArrives(Thread&, bool releases) override;
   void clusterCompletes() override;
   void clusterWaits(Thread&) override;
+  void mbarrierStarts(Thread&, const Instruction&, uint64_t place) override;
+  void mbarrierEnds(Thread&, const Instruction&, uint64_t place) override;
+  void mbarrierUsed(Thread&, const Instruction&, uint64_t place) override;
+  void mbarrierArrives(Thread&, uint64_t place) override;
+  void mbarrierCompletes(uint64_t place) override;
+  void mbarrierPasses(Thread&, uint64_t place) override;
+  void startFence(Thread&) override;
+  void proxyFence(Thread&) override;
+  Ticket engineStarts(Thread& issuer) override;
+  void engineAccess(Ticket, Thread& issuer, const Instruction&, Space, uint64_t address, uint32_t size,
+                    Access) override;
+  void engineUses(Thread& issuer, const Instruction&, uint64_t mbarrier) override;
+  void engineArrives(Ticket, uint64_t mbarrier) override;
+  void engineAwaited(Ticket, Thread&) override;
+  void wgmmaReads(Thread& lane, const Instruction&, uint64_t address, uint32_t size) override;
+  void wgmmaCommit(Warp&) override;
+  void wgmmaWait(Warp&, uint32_t pending) override;
 
  private:
   struct Party {  // who accesses, and as what
@@ -50,11 +67,15 @@ class RaceObserver : public Observer {
     Space space;
     uint64_t address;
     Access access;
+    bool engine = false;  // of the asynchronous proxy
   };
   Knowledge& knowledge(const Thread&);
   bool knows(const Thread&, Epoch) const;
   bool knowsBlock(const Thread&, const BlockAccess&) const;
+  /** Knows of it, and where an engine accesses, has shown it that. */
+  bool follows(const Party&, Epoch) const;
   void check(Party, uint32_t size);
+  void checkCells(Party, uint32_t size);  // of global memory, or of a place in the cluster's shared memory
   void checkRead(Cell&, const Party&);
   void checkWrite(Cell&, const Party&);
   void checkOtherBlocks(const Party&, uint32_t size);
@@ -71,6 +92,26 @@ class RaceObserver : public Observer {
   Shadow<Cell> shared_, global_;
   std::map<uint64_t, Released> places_;  // of shared memory
   Peers peers_;
+
+  // What race_engines.cc knows.
+  struct Mbarrier {
+    Epoch start;
+    const Instruction* startedAt = nullptr;
+    bool fenced = false, published = false;  // by its thread; to the cluster
+    std::vector<Knowledge> arrivals;         // of the phase under way
+    std::vector<uint32_t> arrived;
+    std::vector<Epoch> copies;  // that came in it
+    Knowledge completed;        // by all phases so far
+    Snapshot learner, learned;  // the latest that a wait joined, and the result: threads mostly know the same
+  };
+  Mbarrier& mbarrierAt(uint64_t place);
+  void checkStarted(const Thread&, const Instruction&, const Mbarrier&, uint64_t place) const;
+  void publishMbarriers();
+  uint32_t engineOfWarp(const Warp&) const;  // an index into engineTimes_
+  void raise(Thread&, Epoch);
+  std::vector<uint32_t> engineTimes_;  // of bulk copies, then of the warps' wgmma
+  uint32_t nextEngine_ = 0;
+  std::map<uint64_t, Mbarrier> mbarriers_;
 };
 
 /** One launch: what its blocks do to each other in global memory. */

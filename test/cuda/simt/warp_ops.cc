@@ -260,6 +260,14 @@ void fence(Thread& t, const Instruction& i) {
   if (t.block->observer) t.block->observer->fence(t, i);
 }
 
+void startFence(Thread& t, const Instruction&) {
+  if (t.block->observer) t.block->observer->startFence(t);
+}
+
+void proxyFence(Thread& t, const Instruction&) {
+  if (t.block->observer) t.block->observer->proxyFence(t);
+}
+
 }  // namespace
 
 void synchroniseWarp(Warp&, uint32_t) {}
@@ -288,6 +296,18 @@ void registerWarp(DecodeTable& table) {
     i.run = fence;
   };
   table["fence"] = [](Statement& s, Decoder&, Instruction& i) {
+    if (s.take("mbarrier_init")) {
+      s.expect(s.take("release") && s.take("cluster"));
+      i.run = startFence;
+      return;
+    }
+    if (s.take("proxy")) {
+      // Of all memory, or of a space of it: all is taken for more than shared memory alone.
+      s.expect(s.take("async"));
+      s.take("shared::cta") || s.take("shared::cluster") || s.take("global");
+      i.run = proxyFence;
+      return;
+    }
     s.take("sc"), s.take("acq_rel");
     s.expect(s.take("cta") || s.take("cluster") || s.take("gpu") || s.take("sys"));
     i.run = fence;

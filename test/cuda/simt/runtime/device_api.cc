@@ -1,5 +1,4 @@
 // Entry points about the device, versions and the driver.
-#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
@@ -145,14 +144,6 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     default:
       return explain(cudaErrorNotSupported, format("the emulator does not know device attribute %d", attribute));
   }
-  return cudaSuccess;
-}
-
-// Functions of the driver that the emulator stands in for; tensor maps join with TMA.
-cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult* result) {
-  *function = nullptr;
-  if (result) *result = cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
 }
