@@ -33,7 +33,11 @@ function sources(path: string, pattern: RegExp): string[] {
 
 export function currentHash(): string {
   const hash = createHash('sha256');
-  const files = [...sources(join(root, 'csrc', 'cuda', 'ptx'), /\.cuh$/), ...sources(folder, /\.cuh?$/)];
+  const files = [
+    ...sources(join(root, 'csrc', 'cuda', 'ptx'), /\.cuh$/),
+    ...sources(join(root, 'csrc', 'cuda', 'hopper'), /\.(cuh|h)$/),
+    ...sources(folder, /\.cuh?$/),
+  ];
   for (const file of files) hash.update(file.slice(root.length)).update('\0').update(readFileSync(file)).update('\0');
   return hash.digest('hex').slice(0, 16);
 }
@@ -44,21 +48,28 @@ export function toRecording(lines: readonly object[]): Recording {
   return { ...head, date: new Date().toISOString().slice(0, 10), hash: currentHash(), cases };
 }
 
-/** The programs, the compute capability they need, and the device that the emulator pretends to be for them. */
+/** The programs, the compute capabilities that run them, and the device that the emulator pretends to be for them. */
 export const programs = [
-  { name: 'conformance', capability: 8, env: {} },
-  { name: 'conformance_cluster', capability: 9, env: { SIMT_SM: '90' } },
+  { name: 'conformance', capabilities: { from: 8 }, env: {} },
+  { name: 'conformance_cluster', capabilities: { from: 9 }, env: { SIMT_SM: '90' } },
+  { name: 'conformance_hopper', capabilities: { only: 9 }, env: { SIMT_SM: '90' } },
 ] as const;
 
 /** Whether a device runs a program; of the emulator's devices, one does. */
-export function runsOn(runtime: 'emulated' | 'gpu', first: object | undefined, capability: number): boolean {
-  return runtime === 'emulated' || !first || Number((first as Recording).capability) >= capability;
+export function runsOn(
+  runtime: 'emulated' | 'gpu',
+  first: object | undefined,
+  capabilities: { from: number } | { only: number },
+): boolean {
+  if (runtime === 'emulated' || !first) return true;
+  const capability = Number((first as Recording).capability);
+  return 'only' in capabilities ? capability === capabilities.only : capability >= capabilities.from;
 }
 
 export function record(runtime: 'emulated' | 'gpu'): Recording {
   const lines: object[] = [];
-  for (const { name, capability, env } of programs) {
-    if (!runsOn(runtime, lines[0], capability)) continue;
+  for (const { name, capabilities, env } of programs) {
+    if (!runsOn(runtime, lines[0], capabilities)) continue;
     const printed = run<object>(name, [], { runtime, env });
     lines.push(...(lines.length === 0 ? printed : printed.slice(1)));
   }

@@ -8,8 +8,8 @@ import type { Context, Result } from './step';
 
 async function record(runtime: Runtime, milliseconds: number): Promise<Recording> {
   const lines: object[] = [];
-  for (const { name, capability, env: device } of programs) {
-    if (!runsOn(runtime, lines[0], capability)) continue;
+  for (const { name, capabilities, env: device } of programs) {
+    if (!runsOn(runtime, lines[0], capabilities)) continue;
     const { path, env } = program(name, runtime);
     const ended = await runChild(path, [], { milliseconds, env: { ...env, ...device } });
     if (ended.status !== 0) throw new Error(`${name} (${runtime}) ${describeEnd(ended)}`);

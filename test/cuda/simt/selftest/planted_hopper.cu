@@ -1,15 +1,16 @@
 // A warp-specialised kernel as attention's are (a producer warp that brings tiles by TMA, a warpgroup that multiplies
 // them by wgmma, a second product through shared memory, a store by TMA), and what is commonly forgotten in one. Lines
 // that a report must name are marked with the cases that must name them.
+#include "../../conformance/hopper_tensors.cuh"
+#include "check.cuh"
 #include "cuda/hopper/wgmma_products.cuh"
 #include "cuda/ptx/barrier.cuh"
-#include "tensors.cuh"
 
 using namespace flowmap::cuda::hopper;
 using flowmap::cuda::ptx::barrierSync;
+using hopper_kernels::swizzledByte;
+using hopper_kernels::tensorMap;
 using selftest::Device;
-using selftest::swizzledByte;
-using selftest::tensorMap;
 using Bf = __nv_bfloat16;
 
 namespace {
@@ -73,6 +74,25 @@ __device__ void produce(Shared& shared, const CUtensorMap* map) {
   }
 }
 
+// The second product, of what lies in shared memory.
+__device__ void square(const void* sums, float* squares) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float d[32];
+  for (int j = 0; j < 32; ++j) d[j] = 0;
+  holdRegisters(d);
+  wgmmaFence();
+  for (int step = 0; step < 4; ++step) {
+    const uint64_t x = descriptorOf(sums, step);
+    wgmma<Bf, Major::k, Major::k>(d, x, x, step > 0);  // [noProxyFence] [noNamedBarrier]
+  }
+  wgmmaCommit();
+  wgmmaWait<0>();
+  holdRegisters(d);
+  for (int j = 0; j < 32; ++j) {
+    squares[(16 * warp + lane / 4 + j / 2 % 2 * 8) * kTile + j / 4 * 8 + lane % 4 * 2 + j % 2] = d[j];
+  }
+}
+
 template <Bug bug>
 __device__ void consume(Shared& shared, const CUtensorMap* sumMap, float* squares, float* other) {
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
@@ -121,21 +141,8 @@ __device__ void consume(Shared& shared, const CUtensorMap* sumMap, float* square
       if (bug == Bug::overwriteOfSource) *reinterpret_cast<int*>(shared.sums) = 0;  // [overwriteOfSource]
       if (bug != Bug::storeNotAwaited) bulkWaitRead<0>();
     }
-    if (bug == Bug::storeNotAwaited) return;
   }
-  for (int j = 0; j < 32; ++j) d[j] = 0;
-  holdRegisters(d);
-  wgmmaFence();
-  for (int step = 0; step < 4; ++step) {
-    const uint64_t x = descriptorOf(shared.sums, step);
-    wgmma<Bf, Major::k, Major::k>(d, x, x, step > 0);  // [noProxyFence] [noNamedBarrier]
-  }
-  wgmmaCommit();
-  wgmmaWait<0>();
-  holdRegisters(d);
-  for (int j = 0; j < 32; ++j) {
-    squares[(16 * warp + lane / 4 + j / 2 % 2 * 8) * kTile + j / 4 * 8 + lane % 4 * 2 + j % 2] = d[j];
-  }
+  if (bug != Bug::storeNotAwaited) square(shared.sums, squares);
 }
 
 template <Bug bug>

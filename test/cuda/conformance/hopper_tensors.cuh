@@ -1,10 +1,11 @@
-// Tensor maps for the tests of bulk copies and wgmma, and the swizzle by its definition.
+// Tensor maps for the kernels of hopper_tma.cuh and of the tests, and the swizzle by its definition.
 #pragma once
 
-#include "check.cuh"
+#include <cstdlib>
+
 #include "cuda/hopper/tensor_map.h"
 
-namespace selftest {
+namespace hopper_kernels {
 
 /** A row-major tensor, its contiguous dimension first. */
 template <class T, int Rank>
@@ -30,4 +31,4 @@ inline __host__ __device__ int swizzledByte(int at, int width) {
   return at - piece * 16 + (piece ^ line) * 16;
 }
 
-}  // namespace selftest
+}  // namespace hopper_kernels
