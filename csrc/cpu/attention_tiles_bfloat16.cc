@@ -1,0 +1,147 @@
+#include "cpu/attention_tiles_bfloat16.h"
+
+#include <hwy/base.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+
+// Compilers that know the instructions.
+#define FLOWMAP_BFLOAT16_TILES (HWY_ARCH_X86_64 && (HWY_COMPILER_GCC_ACTUAL >= 1000 || HWY_COMPILER_CLANG >= 900))
+
+#if FLOWMAP_BFLOAT16_TILES
+#include <dnnl.h>
+#include <immintrin.h>
+
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+namespace flowmap::cpu {
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr int kMaxVectors = 4;
+constexpr int rowsFor(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }  // 24 of 32 registers hold sums
+
+inline __m512bh pairs(__m512i bits) { return (__m512bh)bits; }
+
+template <int kRows, int kVectors>
+HWY_INLINE void micro(const PairProduct& t, int64_t row, int64_t column) {
+  __m512 sum[kRows][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = _mm512_setzero_ps();
+  }
+  const BFloat16* HWY_RESTRICT a = t.a + row * t.aRow;
+  const BFloat16* HWY_RESTRICT b = t.b + 2 * column;
+  for (int64_t p = 0; p < t.k; p += 2) {
+    __m512bh right[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) right[j] = pairs(_mm512_loadu_si512(b + j * 2 * kLanes));
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      int32_t two;
+      std::memcpy(&two, a + i * t.aRow, sizeof(two));
+      const __m512bh left = pairs(_mm512_set1_epi32(two));
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], left, right[j]);
+    }
+    a += t.aPair;
+    b += 2 * t.n;
+  }
+  float* HWY_RESTRICT c = t.c + row * t.n + column;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      float* to = c + i * t.n + j * kLanes;
+      _mm512_storeu_ps(to, t.accumulate ? _mm512_add_ps(sum[i][j], _mm512_loadu_ps(to)) : sum[i][j]);
+    }
+  }
+}
+
+template <int kVectors>
+void panel(const PairProduct& t, int64_t column) {
+  constexpr int kRows = rowsFor(kVectors);
+  int64_t row = 0;
+  for (; row + kRows <= t.m; row += kRows) micro<kRows, kVectors>(t, row, column);
+  if (kRows > 8 && row + 8 <= t.m) micro<8, kVectors>(t, row, column), row += 8;
+  if (row + 4 <= t.m) micro<4, kVectors>(t, row, column), row += 4;
+  if (row + 2 <= t.m) micro<2, kVectors>(t, row, column), row += 2;
+  if (row < t.m) micro<1, kVectors>(t, row, column);
+}
+
+void product(const PairProduct& t) {
+  int64_t left = t.n / kLanes, column = 0;
+  while (left > 0) {
+    // Never a lone vector beside a full panel: it would be bound by loads.
+    int take = static_cast<int>(std::min<int64_t>(left, kMaxVectors));
+    if (left == kMaxVectors + 1) take = kMaxVectors - 1;
+    switch (take) {
+      case 1:
+        panel<1>(t, column);
+        break;
+      case 2:
+        panel<2>(t, column);
+        break;
+      case 3:
+        panel<3>(t, column);
+        break;
+      default:
+        panel<4>(t, column);
+        break;
+    }
+    column += take * kLanes;
+    left -= take;
+  }
+}
+
+void row(int64_t width, const float* from, BFloat16* to) {
+  for (int64_t j = 0; j < width; j += kLanes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + j)));
+  }
+}
+
+void pair(int64_t width, const float* first, const float* second, BFloat16* to) {
+  // Lanes 0, 16, 1, 17, … of the rounded rows, one after the other.
+  alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(kOrder);
+  for (int64_t j = 0; j < width; j += kLanes) {
+    const __m512 odd = second ? _mm512_loadu_ps(second + j) : _mm512_setzero_ps();
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, _mm512_loadu_ps(first + j));
+    _mm512_storeu_si512(to + 2 * j, _mm512_permutexvar_epi16(order, both));
+  }
+}
+
+bool decide() {
+  constexpr int kWanted = dnnl_cpu_isa_avx512_core_bf16;
+  return __builtin_cpu_supports("avx512bf16") && (dnnl_get_effective_cpu_isa() & kWanted) == kWanted;
+}
+
+}  // namespace
+
+bool hasBFloat16Tiles() {
+  static const bool has = decide();
+  return has;
+}
+void tileProduct(const PairProduct& t) { product(t); }
+void roundRow(int64_t width, const float* from, BFloat16* to) { row(width, from, to); }
+void roundPair(int64_t width, const float* first, const float* second, BFloat16* to) {
+  pair(width, first, second, to);
+}
+
+}  // namespace flowmap::cpu
+HWY_POP_ATTRIBUTES
+
+#else
+
+namespace flowmap::cpu {
+
+bool hasBFloat16Tiles() { return false; }
+void tileProduct(const PairProduct&) { fail(ErrorCode::Internal, "attention", "built without bfloat16 tiles"); }
+void roundRow(int64_t, const float*, BFloat16*) { tileProduct({}); }
+void roundPair(int64_t, const float*, const float*, BFloat16*) { tileProduct({}); }
+
+}  // namespace flowmap::cpu
+#endif

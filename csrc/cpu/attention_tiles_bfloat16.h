@@ -1,0 +1,33 @@
+// Tiles of attention on the CPU's bfloat16 instructions (AVX512_BF16): products of bfloat16 with sums in float32, twice
+// as fast as those of float32, and the rounding of weights into operands of the next product. Terms come in pairs:
+// k counts them, an odd last one has a partner of zeros on both sides. The instructions take denormals for zeros.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace flowmap::cpu {
+
+// Whether the processor has the instructions and oneDNN, which has a say by ONEDNN_MAX_CPU_ISA, would use them as well:
+// one switch for all products of bfloat16.
+bool hasBFloat16Tiles();
+
+// c [m, n] = a b, or += with `accumulate`. Terms p and p + 1 of row i of a (p even) lie side by side at
+// a[i · aRow + p / 2 · aPair]; b is [⌈k / 2⌉, n, 2], c has rows of n; n is a multiple of 16.
+struct PairProduct {
+  int64_t m, n, k;
+  const BFloat16* a;
+  int64_t aRow, aPair;
+  const BFloat16* b;
+  float* c;
+  bool accumulate;
+};
+void tileProduct(const PairProduct& t);
+
+// Rounds a row of weights, width a multiple of 16.
+void roundRow(int64_t width, const float* row, BFloat16* to);
+// to [width, 2]: two rows side by side; `second` may be null: zeros.
+void roundPair(int64_t width, const float* first, const float* second, BFloat16* to);
+
+}  // namespace flowmap::cpu
