@@ -11,8 +11,6 @@
 
 namespace flowmap::cpu {
 
-constexpr int64_t kMaxHeadDim = 256;
-
 template <class T>
 class HeadNorm {
   using C = Compute<T>;

@@ -96,6 +96,46 @@ void product(const PairProduct& t) {
   }
 }
 
+// For step = 1, 2, 4, 8: exchanges the off-diagonal squares of `step` in each square of 2 · step.
+template <int kStep>
+HWY_INLINE void exchange(__m512i (&x)[16]) {
+  alignas(64) int32_t first[16], second[16];
+  for (int i = 0; i < 16; ++i) {
+    // Index 16 + i is lane i of the second operand.
+    first[i] = i & kStep ? 16 + i - kStep : i;
+    second[i] = i & kStep ? 16 + i : i + kStep;
+  }
+  const __m512i low = _mm512_load_si512(first), high = _mm512_load_si512(second);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if (i & kStep) continue;
+    const __m512i a = x[i], b = x[i + kStep];
+    x[i] = _mm512_permutex2var_epi32(a, low, b);
+    x[i + kStep] = _mm512_permutex2var_epi32(a, high, b);
+  }
+}
+
+void transpose(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, int64_t columns, int64_t width,
+               BFloat16* to) {
+  for (int64_t first = 0; first < columns; first += kLanes) {
+    for (int64_t p = 0; p < pairs; p += kLanes) {
+      const auto inside = static_cast<__mmask16>(pairs - p < kLanes ? (1u << (pairs - p)) - 1 : 0xffffu);
+      __m512i square[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        square[i] = _mm512_maskz_loadu_epi32(first + i < rows ? inside : 0, x + (first + i) * stride + 2 * p);
+      }
+      exchange<1>(square);
+      exchange<2>(square);
+      exchange<4>(square);
+      exchange<8>(square);
+      for (int i = 0; i < std::min(kLanes, pairs - p); ++i) {
+        _mm512_storeu_si512(to + 2 * ((p + i) * width + first), square[i]);
+      }
+    }
+  }
+}
+
 void row(int64_t width, const float* from, BFloat16* to) {
   for (int64_t j = 0; j < width; j += kLanes) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + j)));
@@ -126,10 +166,12 @@ bool hasBFloat16Tiles() {
   return has;
 }
 void tileProduct(const PairProduct& t) { product(t); }
-void roundRow(int64_t width, const float* from, BFloat16* to) { row(width, from, to); }
-void roundPair(int64_t width, const float* first, const float* second, BFloat16* to) {
-  pair(width, first, second, to);
+void transposePairs(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, int64_t columns, int64_t width,
+                    BFloat16* to) {
+  transpose(x, stride, rows, pairs, columns, width, to);
 }
+void roundRow(int64_t width, const float* from, BFloat16* to) { row(width, from, to); }
+void roundPair(int64_t width, const float* first, const float* second, BFloat16* to) { pair(width, first, second, to); }
 
 }  // namespace flowmap::cpu
 HWY_POP_ATTRIBUTES
@@ -140,6 +182,7 @@ namespace flowmap::cpu {
 
 bool hasBFloat16Tiles() { return false; }
 void tileProduct(const PairProduct&) { fail(ErrorCode::Internal, "attention", "built without bfloat16 tiles"); }
+void transposePairs(const BFloat16*, int64_t, int64_t, int64_t, int64_t, int64_t, BFloat16*) { tileProduct({}); }
 void roundRow(int64_t, const float*, BFloat16*) { tileProduct({}); }
 void roundPair(int64_t, const float*, const float*, BFloat16*) { tileProduct({}); }
 

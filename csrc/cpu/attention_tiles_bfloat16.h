@@ -25,6 +25,11 @@ struct PairProduct {
 };
 void tileProduct(const PairProduct& t);
 
+// The first `columns` of to [pairs, width, 2] = the transpose of x [rows, 2 · pairs], whose rows are `stride` apart;
+// columns from `rows` on are zero. Both widths are multiples of 16.
+void transposePairs(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, int64_t columns, int64_t width,
+                    BFloat16* to);
+
 // Rounds a row of weights, width a multiple of 16.
 void roundRow(int64_t width, const float* row, BFloat16* to);
 // to [width, 2]: two rows side by side; `second` may be null: zeros.
