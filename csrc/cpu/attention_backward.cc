@@ -6,8 +6,10 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/dispatch.h"
+#include "cpu/attention_arithmetic.h"
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
@@ -16,13 +18,13 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kQueryTile = 96;
-constexpr int64_t kKeyTile = 64;
 constexpr int64_t kTasks = 8;  // what takes more than this part of all work is split by queries
 
-template <class T>
+template <class T, class Tiles>
 class Backward {
-  using C = Compute<T>;
+  using C = typename Tiles::C;
+  using E = typename Tiles::E;
+  static constexpr int64_t kQueryTile = Tiles::kBackwardQueries;
 
  public:
   Backward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& saved,
@@ -34,6 +36,8 @@ class Backward {
         g0_(cotangent),
         h_(tangentCotangent),
         width_(padded<C>(g.dim)),
+        leftWidth_(padded<E>(g.dim)),
+        depth_(Tiles::depth(g.dim)),
         group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
         second_(tangentCotangent),
         moving_(second_ && (in.tq || in.tk)),
@@ -41,7 +45,7 @@ class Backward {
         keys_(wanted(out.gk, out.gtk, out.gkWeight, in.tk)),
         queryNorm_(g, in.qWeight),
         keyNorm_(g, in.kWeight),
-        sequences_(attentionSequences(g, in, kKeyTile, padded<C>(1), AttentionOrder::Pairs)) {}
+        sequences_(attentionSequences(g, in, Tiles::kBackwardKeys, padded<C>(1), AttentionOrder::Pairs)) {}
 
   void run() {
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
@@ -50,7 +54,7 @@ class Backward {
     for (const AttentionSequence& s : sequences_) pairs += s.pairs();
     int64_t packed = 0, partial = 0, keyTile = 0;
     for (const AttentionSequence& s : sequences_) {
-      Plan plan{s.packedKeys() * g_.dim, s.packedKeys() * width_, width_};
+      Plan plan{s.packedKeys() * depth_, s.packedKeys() * width_};
       const int64_t most = std::max<int64_t>(1, group_ * queryTilesOf(s)),
                     all = std::max<int64_t>(1, g_.keyHeads * pairs);
       plan.splits = std::clamp<int64_t>((kTasks * s.pairs() + all - 1) / all, 1, most);
@@ -64,28 +68,30 @@ class Backward {
     const SequenceItems tasks(sequences_, [&](size_t i) { return g_.keyHeads * plans_[i].splits; });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     const int64_t threads = omp_get_max_threads();
-    const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile);
+    const Room room(leftWidth_, width_, keyTile);
     // What tasks and tiles of keys add to the gradients of weights.
     const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
     const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
-    const int64_t size = packed + partial + ofQueryWeight + ofKeyWeight;
-    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * tile}, DTypeOf<C>::value);
+    const int64_t operands = roomFor<C, E>(packed), means = heads * kMeans * width_;
+    const int64_t size = operands + means + partial + ofQueryWeight + ofKeyWeight;
+    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * room.all()}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
-    packed_ = base;
-    partial_ = base + packed;
+    packed_ = reinterpret_cast<E*>(base);
+    means_ = base + operands;
+    partial_ = means_ + means;
     C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
 #pragma omp parallel if (parallel)
     {
-      C* scratch = base + size + omp_get_thread_num() * tile;
+      C* scratch = base + size + omp_get_thread_num() * room.all();
 #pragma omp for schedule(static, 1)
-      for (int64_t i = 0; i < heads; ++i) means(i / g_.keyHeads, i % g_.keyHeads, scratch);
+      for (int64_t i = 0; i < heads; ++i) findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch);
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < keyTiles.size(); ++i) {
         const auto [sequence, index] = keyTiles[i];
         const int64_t tiles = sequences_[sequence].keyTiles;
-        pack(sequence, index / tiles, index % tiles);
+        pack(sequence, index / tiles, index % tiles, scratch);
       }
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < tasks.size(); ++i) {
@@ -98,7 +104,7 @@ class Backward {
         if (weight) std::fill_n(weight, width_, C(0));
         for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
           queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
-                    sumsOf(sequence, head, split), weight, scratch);
+                    sumsOf(sequence, head, split), weight, Scratch(scratch, room));
         }
       }
 #pragma omp for schedule(static)
@@ -117,18 +123,62 @@ class Backward {
  private:
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
 
-  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are, then the means of O and
-  // tO, and of K and tK.
+  static constexpr int64_t kMeans = 4;  // of O, tO, K, tK
+
+  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are.
   struct Plan {
-    int64_t transposed, natural, width;
+    int64_t transposed, natural;
     int64_t splits = 1;  // tasks of a key head
     int64_t packed = 0, partial = 0;
-    int64_t size() const { return 4 * transposed + 2 * natural + 4 * width; }
+    int64_t size() const { return 4 * transposed + 2 * natural; }
     int64_t sums() const { return kKeySums * natural; }
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
-    int64_t shift(int64_t index) const { return 4 * transposed + 2 * natural + index * width; }
-    int64_t keyMean(int64_t index) const { return shift(2 + index); }
+  };
+
+  // What a thread's tiles take: sums, scores, and operands beside them. Unless rounded, rows are right operands as well
+  // and scores become weights in place.
+  struct Room {
+    int64_t sums, scores, left, right, rows, pairs;
+    Room(int64_t leftWidth, int64_t width, int64_t keyTile)
+        : sums(kQueryTile * width),
+          scores(kQueryTile * keyTile),
+          left(roomFor<C, E>(kQueryTile * leftWidth)),
+          right(Tiles::kRounded ? roomFor<C, E>(kQueryTile * width) : 0),
+          rows(Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0),
+          pairs(rows) {}
+    int64_t all() const { return 2 * sums + 4 * (scores + left + right + pairs) + 2 * rows; }
+  };
+  struct Operand {
+    E *left, *right;
+  };
+  struct Weights {
+    C* values;
+    E *rows, *columns;  // as left operands, and as those of the transpose
+  };
+  struct Scratch {
+    C *gq, *gtq;
+    Operand q, tq, g, h;
+    Weights s, t, d, r;
+    Scratch(C* at, const Room& room) {
+      const auto take = [&at](int64_t count) { return std::exchange(at, at + count); };
+      const auto operands = [&](int64_t count) { return reinterpret_cast<E*>(take(count)); };
+      gq = take(room.sums);
+      gtq = take(room.sums);
+      for (Operand* x : {&q, &tq, &g, &h}) {
+        x->left = operands(room.left);
+        x->right = Tiles::kRounded ? operands(room.right) : x->left;
+      }
+      for (Weights* x : {&s, &t, &d, &r}) {
+        x->values = take(room.scores);
+        if constexpr (Tiles::kRounded) {
+          x->rows = x == &d || x == &r ? operands(room.rows) : nullptr;
+          x->columns = operands(room.pairs);
+        } else {
+          x->rows = x->columns = x->values;
+        }
+      }
+    }
   };
 
   // Which gradients of what attention itself sees (normalised, if asked for) are needed for those of the operands.
@@ -141,26 +191,28 @@ class Backward {
   }
 
   static int64_t queryTilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
-  C* packedOf(int64_t sequence, int64_t head) const {
+  E* packedOf(int64_t sequence, int64_t head) const {
     return packed_ + plans_[sequence].packed + head * plans_[sequence].size();
   }
+  C* outputMean(int64_t sequence, int64_t head, int64_t index) const {
+    return means_ + ((sequence * g_.keyHeads + head) * kMeans + index) * width_;
+  }
+  C* keyMean(int64_t sequence, int64_t head, int64_t index) const { return outputMean(sequence, head, 2 + index); }
   C* sumsOf(int64_t sequence, int64_t head, int64_t split) const {
     const Plan& plan = plans_[sequence];
     return partial_ + plan.partial + (head * plan.splits + split) * plan.sums();
   }
   const T* at(const Tensor& x, int64_t offset) const { return x ? x.data<T>() + offset : nullptr; }
 
-  void means(int64_t sequence, int64_t head, C* scratch) {
+  void findMeans(int64_t sequence, int64_t head, C* scratch) {
     const AttentionSequence& s = sequences_[sequence];
-    const Plan& plan = plans_[sequence];
-    C* base = packedOf(sequence, head);
-    outputMeans(s, head, base + plan.shift(0), base + plan.shift(1));
+    outputMeans(s, head, outputMean(sequence, head, 0), outputMean(sequence, head, 1));
     // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
     // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
     // first keys does, unless the scores are to be free of it as well: that takes the mean of all.
     const int64_t keys = s.keyOffset(g_, head), count = g_.centerKeys ? s.length : std::min(s.keyTile, s.length);
     keyMeans(keyNorm_, in_.k.data<T>() + keys, second_ ? at(in_.tk, keys) : nullptr, g_.rowStride(g_.keyHeads), count,
-             g_.dim, base + plan.keyMean(0), base + plan.keyMean(1), scratch);
+             g_.dim, keyMean(sequence, head, 0), keyMean(sequence, head, 1), scratch);
   }
 
   // gS = P (G Vᵀ + H tVᵀ - delta) + …, in which a constant taken from all values and from O, or from all their tangents
@@ -185,58 +237,60 @@ class Backward {
     }
   }
 
-  void shiftColumns(C* transposed, const C* shift, int64_t rows, int64_t width) {
-    for (int64_t p = 0; p < g_.dim; ++p) {
-      for (int64_t j = 0; j < rows; ++j) transposed[p * width + j] -= shift[p];
-    }
-  }
-
-  void pack(int64_t sequence, int64_t head, int64_t tile) {
+  void pack(int64_t sequence, int64_t head, int64_t tile, C* scratch) {
     const AttentionSequence& s = sequences_[sequence];
     const Plan& plan = plans_[sequence];
-    C* base = packedOf(sequence, head);
+    E* base = packedOf(sequence, head);
     const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
     const int64_t stride = g_.rowStride(g_.keyHeads), offset = s.keyOffset(g_, head) + first * stride;
-    const auto turned = [&](int64_t i) { return base + plan.kT(i) + first * g_.dim; };
-    const auto natural = [&](int64_t i) { return base + plan.k(i) + first * width_; };
+    // A key that does not count may hold anything, and be the other half of a pair.
+    const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
+    const auto transpose = [&](const C* from, int64_t i) {
+      Tiles::packTransposed(from, width_, rows, g_.dim, s.keyTile, base + plan.kT(i) + first * depth_);
+    };
     const bool tangents[] = {true, in_.tk && second_};
-    keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, natural(0),
-                  natural(1));
+    C* wide[] = {scratch, scratch + s.keyTile * width_};
+    keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, wide[0], wide[1]);
     for (int64_t i = 0; i < 2; ++i) {
       if (!tangents[i]) continue;
-      const C* mean = base + plan.keyMean(i);
-      if (g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
-      packTransposed(natural(i), width_, rows, g_.dim, s.keyTile, turned(i));
-      if (!g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
+      const C* mean = keyMean(sequence, head, i);
+      if (g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
+      transpose(wide[i], i);
+      if (!g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
+      Tiles::packNatural(wide[i], width_, counting, g_.dim, base + plan.k(i) + first * width_);
     }
     for (int64_t i = 0; i < 2; ++i) {
       const Tensor& values = i == 0 ? in_.v : in_.tv;
       if (!values || (i == 1 && !second_)) continue;
-      packTransposed(at(values, offset), stride, rows, g_.dim, s.keyTile, turned(2 + i));
-      shiftColumns(turned(2 + i), base + plan.shift(i), rows, s.keyTile);
+      packRows(at(values, offset), stride, rows, g_.dim, scratch);
+      subtractRows(scratch, outputMean(sequence, head, i), rows, g_.dim);
+      transpose(scratch, 2 + i);
     }
   }
 
-  void queryTile(int64_t sequence, int64_t keyHead, int64_t h, int64_t first, C* sums, C* weight, C* scratch) {
+  void queryTile(int64_t sequence, int64_t keyHead, int64_t h, int64_t first, C* sums, C* weight,
+                 const Scratch& scratch) {
     const AttentionSequence& seq = sequences_[sequence];
     const Plan& plan = plans_[sequence];
-    const C* packed = packedOf(sequence, keyHead);
+    const E* packed = packedOf(sequence, keyHead);
     const int64_t rows = std::min(kQueryTile, seq.queries - first), stride = g_.rowStride(g_.queryHeads);
     const int64_t offset = seq.queryOffset(g_, h) + first * stride, keyTile = seq.keyTile;
-    const int64_t size = kQueryTile * width_;
-    C *q = scratch, *tq = q + size, *g = tq + size, *hh = g + size, *gq = hh + size, *gtq = gq + size;
-    C *s = gtq + size, *t = s + kQueryTile * keyTile, *d = t + kQueryTile * keyTile, *r = d + kQueryTile * keyTile;
-    const auto load = [&](const Tensor& x, C* to) {
-      if (x) packRows(x.data<T>() + offset, stride, rows, g_.dim, to);
-    };
+    const auto& [gq, gtq, q, tq, g, hh, s, t, d, r] = scratch;
     const T* tangent = second_ ? at(in_.tq, offset) : nullptr;
-    queryNorm_.load(in_.q.data<T>() + offset, tangent, stride, rows, q, tq);
-    load(g0_, g);
-    load(h_, hh);
+    Tiles::load(queryNorm_, in_.q.data<T>() + offset, tangent, stride, rows, g_.dim, q.left, tq.left, gq);
+    if (g0_) packRows(g0_.data<T>() + offset, stride, rows, g_.dim, g.left);
+    if (h_) packRows(h_.data<T>() + offset, stride, rows, g_.dim, hh.left);
+    if constexpr (Tiles::kRounded) {
+      const auto pairUp = [&](bool given, const Operand& x) {
+        if (given) Tiles::packNatural(x.left, leftWidth_, rows, g_.dim, x.right);
+      };
+      pairUp(true, q), pairUp(tangent, tq), pairUp(static_cast<bool>(g0_), g), pairUp(second_, hh);
+    }
     std::fill_n(gq, rows * width_, C(0));
     std::fill_n(gtq, rows * width_, C(0));
     C a[kQueryTile], delta[kQueryTile];
-    rowSums(offset, stride, rows, g, hh, packed + plan.shift(0), packed + plan.shift(1), a, delta);
+    rowSums(offset, stride, rows, g.left, hh.left, outputMean(sequence, keyHead, 0), outputMean(sequence, keyHead, 1),
+            a, delta);
 
     const int64_t row0 = seq.scalarOffset(g_, h) + first;
     const C* lse = saved_.lse.data<C>() + row0;
@@ -245,39 +299,49 @@ class Backward {
     const bool tk = in_.tk && second_, tv = in_.tv && second_;
     for (int64_t j = 0; j < visible(rows - 1); j += keyTile) {
       const int64_t keys = std::min(keyTile, seq.length - j);  // what lies beyond is never read
-      const auto right = [&](int64_t i) { return packed + plan.kT(i) + j * g_.dim; };
+      const auto right = [&](int64_t i) { return packed + plan.kT(i) + j * depth_; };
       // [rows, dim] times a transposed operand -> [rows, keys]
       bool written = false;
-      const auto scores = [&](bool wanted, const C* left, const C* other, C* c) {
+      const auto scores = [&](bool wanted, const Operand& left, int64_t other, const Weights& c) {
         if (!wanted) return;
-        tileProduct(TileProduct<C>{rows, keyTile, g_.dim, left, width_, 1, other, keyTile, c, keyTile, written});
+        Tiles::product(rows, keyTile, g_.dim, Tiles::alongRows(left.left, leftWidth_), right(other), c.values, written);
         written = true;
       };
       const auto begin = [&] { written = false; };
-      begin(), scores(true, q, right(0), s);
-      begin(), scores(moving_ && in_.tq, tq, right(0), t), scores(moving_ && tk, q, right(1), t);
-      begin(), scores(second_, hh, right(2), d);
-      begin(), scores(static_cast<bool>(g0_), g, right(2), r), scores(tv, hh, right(3), r);
-      if (!written) std::fill_n(r, rows * keyTile, C(0));
+      begin(), scores(true, q, 0, s);
+      begin(), scores(moving_ && in_.tq, tq, 0, t), scores(moving_ && tk, q, 1, t);
+      begin(), scores(second_, hh, 2, d);
+      begin(), scores(static_cast<bool>(g0_), g, 2, r), scores(tv, hh, 3, r);
+      if (!written) std::fill_n(r.values, rows * keyTile, C(0));
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t valid = std::clamp<int64_t>(visible(i) - j, 0, keyTile), o = i * keyTile;
         backwardTileRow(BackwardRow<C>{keyTile, valid, static_cast<C>(g_.scale), lse[i], mu ? mu[i] : C(0), a[i],
-                                       delta[i], s + o, moving_ ? t + o : nullptr, second_ ? d + o : nullptr, r + o});
+                                       delta[i], s.values + o, moving_ ? t.values + o : nullptr,
+                                       second_ ? d.values + o : nullptr, r.values + o});
+        if constexpr (Tiles::kRounded) {
+          if (i % 2 == 0 && i + 1 < rows) continue;
+          const int64_t from = i - i % 2;
+          const bool alone = i % 2 == 0;
+          round(s, from, alone, keyTile);
+          if (moving_) round(t, from, alone, keyTile);
+          if (second_) round(d, from, alone, keyTile);
+          round(r, from, alone, keyTile);
+        }
       }
       // [rows, keys] times an operand as it is -> the queries' gradients
-      const auto toQueries = [&](bool wanted, const C* weights, int64_t operand, C* c) {
+      const auto toQueries = [&](bool wanted, const Weights& weights, int64_t operand, C* c) {
         if (!wanted) return;
-        const C* other = packed + plan.k(operand) + j * width_;
-        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile, 1, other, width_, c, width_, true});
+        const E* other = packed + plan.k(operand) + j * width_;
+        Tiles::product(rows, width_, keys, Tiles::alongRows(weights.rows, keyTile), other, c, true);
       };
       toQueries(queries_.primal, r, 0, gq);
       toQueries(queries_.primal && tk, d, 1, gq);
       toQueries(queries_.tangent, d, 0, gtq);
       // its transpose times the tile's rows -> the keys' gradients
-      const auto toKeys = [&](bool wanted, const C* weights, const C* other, int64_t index) {
+      const auto toKeys = [&](bool wanted, const Weights& weights, const Operand& other, int64_t index) {
         if (!wanted) return;
         C* c = sums + index * plan.natural + j * width_;
-        tileProduct(TileProduct<C>{keys, width_, rows, weights, 1, keyTile, other, width_, c, width_, true});
+        Tiles::product(keys, width_, rows, Tiles::alongColumns(weights.columns, keyTile), other.right, c, true);
       };
       toKeys(keys_.primal, r, q, 0);
       toKeys(keys_.primal && second_ && in_.tq, d, tq, 0);
@@ -295,6 +359,15 @@ class Backward {
     if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
   }
 
+  // Two rows of weights, or an odd last one, as the products want them.
+  static void round(const Weights& x, int64_t row, bool alone, int64_t keyTile) {
+    const C *first = x.values + row * keyTile, *second = alone ? nullptr : first + keyTile;
+    roundPair(keyTile, first, second, x.columns + row * keyTile);
+    if (!x.rows) return;
+    roundRow(keyTile, first, x.rows + row * keyTile);
+    if (second) roundRow(keyTile, second, x.rows + (row + 1) * keyTile);
+  }
+
   // Gradients of scores are to be multiplied by `scale`: before QKNorm's backward, or else on the way out.
   C scaleLeft() const { return g_.normalize ? C(1) : static_cast<C>(g_.scale); }
   void scaleRows(C* rows, int64_t count) const {
@@ -303,17 +376,18 @@ class Backward {
   }
 
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
-  void rowSums(int64_t at, int64_t stride, int64_t rows, const C* g, const C* h, const C* mean, const C* tangentMean,
+  void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
                C* a, C* delta) {
     for (int64_t i = 0; i < rows; ++i) {
       const T* o = saved_.o.data<T>() + at + i * stride;
       const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
       C first = 0, second = 0;
       for (int64_t p = 0; p < g_.dim; ++p) {
-        if (g0_) second += g[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
+        const int64_t x = i * leftWidth_ + p;
+        if (g0_) second += static_cast<C>(g[x]) * (static_cast<C>(o[p]) - mean[p]);
         if (second_) {
-          first += h[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
-          if (to) second += h[i * width_ + p] * (static_cast<C>(to[p]) - tangentMean[p]);
+          first += static_cast<C>(h[x]) * (static_cast<C>(o[p]) - mean[p]);
+          if (to) second += static_cast<C>(h[x]) * (static_cast<C>(to[p]) - tangentMean[p]);
         }
       }
       a[i] = first;
@@ -369,14 +443,15 @@ class Backward {
   const AttentionResults& saved_;
   const AttentionGradients& out_;
   const Tensor &g0_, &h_;
-  const int64_t width_, group_;
-  const bool second_;  // there is a cotangent of the tangent
-  const bool moving_;  // and scores have a tangent
+  const int64_t width_, leftWidth_, depth_, group_;  // of rows of sums, of left operands; of transposed operands
+  const bool second_;                                // there is a cotangent of the tangent
+  const bool moving_;                                // and scores have a tangent
   const Wanted queries_, keys_;
   const HeadNorm<T> queryNorm_, keyNorm_;
   const std::vector<AttentionSequence> sequences_;
   std::vector<Plan> plans_;
-  C *packed_ = nullptr, *partial_ = nullptr;
+  E* packed_ = nullptr;
+  C *means_ = nullptr, *partial_ = nullptr;
 };
 
 }  // namespace
@@ -384,7 +459,9 @@ class Backward {
 void CpuBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                               const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                               const Tensor& h) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Backward<T>(geometry, in, saved, out, g, h).run(); });
+  dispatchFloating(in.q.dtype(), [&]<class T>() {
+    withTiles<T>([&]<class Tiles>(Tiles) { Backward<T, Tiles>(geometry, in, saved, out, g, h).run(); });
+  });
 }
 
 }  // namespace flowmap::cpu

@@ -190,20 +190,21 @@ void backwardRow(const BackwardRow<C>& row) {
   if (kSecond) zeroRest(dd, row.valid, row.width);
   const auto by = hn::Set(d, row.scale), lse = hn::Set(d, row.lse), mu = hn::Set(d, row.mu), a = hn::Set(d, row.a),
              delta = hn::Set(d, row.delta);
+  // What a query does not see may be NaN, and zero times NaN is no zero: every result is masked.
   forValid<C>(row.valid, [&](int64_t j, auto keep) HWY_ATTR {
     const auto p = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, lse)));
     hn::StoreU(p, d, s + j);
     auto gs = hn::Mul(p, hn::Sub(hn::LoadU(d, r + j), delta));
     if (kSecond) {
       const auto difference = hn::Sub(hn::LoadU(d, dd + j), a);
-      hn::StoreU(hn::Mul(p, difference), d, dd + j);
+      hn::StoreU(keep(hn::Mul(p, difference)), d, dd + j);
       if (kTangent) {
         const auto tp = hn::Mul(p, hn::MulSub(hn::LoadU(d, t + j), by, mu));
-        hn::StoreU(tp, d, t + j);
+        hn::StoreU(keep(tp), d, t + j);
         gs = hn::MulAdd(tp, difference, gs);
       }
     }
-    hn::StoreU(gs, d, r + j);
+    hn::StoreU(keep(gs), d, r + j);
   });
 }
 
