@@ -206,34 +206,49 @@ class Backward {
 
   void findMeans(int64_t sequence, int64_t head, C* scratch) {
     const AttentionSequence& s = sequences_[sequence];
-    outputMeans(s, head, outputMean(sequence, head, 0), outputMean(sequence, head, 1));
+    outputMeans(s, head, outputMean(sequence, head, 0), outputMean(sequence, head, 1), scratch);
     // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
     // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
     // first keys does, unless the scores are to be free of it as well: that takes the mean of all.
     const int64_t keys = s.keyOffset(g_, head), count = g_.centerKeys ? s.length : std::min(s.keyTile, s.length);
-    keyMeans(keyNorm_, in_.k.data<T>() + keys, second_ ? at(in_.tk, keys) : nullptr, g_.rowStride(g_.keyHeads), count,
-             g_.dim, keyMean(sequence, head, 0), keyMean(sequence, head, 1), scratch);
+    const int64_t stride = g_.rowStride(g_.keyHeads);
+    const T *k = in_.k.data<T>() + keys, *tk = second_ ? at(in_.tk, keys) : nullptr;
+    C *mean = keyMean(sequence, head, 0), *tangentMean = keyMean(sequence, head, 1);
+    keyMeans(keyNorm_, k, tk, stride, count, g_.dim, mean, tangentMean, scratch);
+    // Keys less their mean are rounded again: only where that costs less than it saves.
+    if (Tiles::kRounded && !g_.centerKeys) {
+      const int64_t some = std::min(count, kMeanRows);
+      C* tangentRows = scratch + kMeanRows * width_;
+      keyNorm_.load(k, tk, stride, some, scratch, tangentRows);
+      keepRulingMeans(scratch, some, g_.dim, mean);
+      if (tk) keepRulingMeans(tangentRows, some, g_.dim, tangentMean);
+    }
   }
 
   // gS = P (G Vᵀ + H tVᵀ - delta) + …, in which a constant taken from all values and from O, or from all their tangents
   // and from tO, changes nothing but the rounding: where one key holds nearly all the weight, gS is the small
   // difference of large numbers unless that key's value is the constant. The means of the first queries' outputs come
-  // close to it.
-  void outputMeans(const AttentionSequence& s, int64_t head, C* to, C* tangent) {
+  // close to it. Rounded tiles have the values as they are unless it is so: less a mean they are rounded themselves.
+  void outputMeans(const AttentionSequence& s, int64_t head, C* to, C* tangent, C* scratch) {
     const int64_t stride = g_.rowStride(g_.queryHeads), rows = std::min(kQueryTile, s.queries);
-    const int64_t at = s.queryOffset(g_, head * group_);
+    const int64_t first = s.queryOffset(g_, head * group_);
     const Tensor* sources[] = {&saved_.o, &saved_.to};
     C* targets[] = {to, tangent};
     for (int64_t index = 0; index < 2; ++index) {
       C* mean = targets[index];
       std::fill_n(mean, width_, C(0));
       if (!*sources[index] || (index == 1 && !(in_.tv && second_))) continue;  // no tV to take it from
-      const T* source = sources[index]->data<T>() + at;
+      const T* source = sources[index]->data<T>() + first;
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t p = 0; p < g_.dim; ++p) mean[p] += static_cast<C>(source[i * stride + p]) / static_cast<C>(rows);
       }
       // A query that is not finite spoils its own gradients, not those of the others.
       for (int64_t p = 0; p < g_.dim; ++p) mean[p] = std::isfinite(mean[p]) ? mean[p] : C(0);
+      if (!Tiles::kRounded) continue;
+      const int64_t some = std::min(kMeanRows, s.length);
+      packRows(at(index == 0 ? in_.v : in_.tv, s.keyOffset(g_, head)), g_.rowStride(g_.keyHeads), some, g_.dim,
+               scratch);
+      if (!rules(mean, scratch, some, g_.dim)) std::fill_n(mean, width_, C(0));
     }
   }
 
@@ -245,8 +260,8 @@ class Backward {
     const int64_t stride = g_.rowStride(g_.keyHeads), offset = s.keyOffset(g_, head) + first * stride;
     // A key that does not count may hold anything, and be the other half of a pair.
     const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
-    const auto transpose = [&](const C* from, int64_t i) {
-      Tiles::packTransposed(from, width_, rows, g_.dim, s.keyTile, base + plan.kT(i) + first * depth_);
+    const auto transpose = [&](const auto* from, int64_t rowStride, int64_t i) {
+      Tiles::packTransposed(from, rowStride, rows, g_.dim, s.keyTile, base + plan.kT(i) + first * depth_);
     };
     const bool tangents[] = {true, in_.tk && second_};
     C* wide[] = {scratch, scratch + s.keyTile * width_};
@@ -255,16 +270,21 @@ class Backward {
       if (!tangents[i]) continue;
       const C* mean = keyMean(sequence, head, i);
       if (g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
-      transpose(wide[i], i);
+      transpose(wide[i], width_, i);
       if (!g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
       Tiles::packNatural(wide[i], width_, counting, g_.dim, base + plan.k(i) + first * width_);
     }
     for (int64_t i = 0; i < 2; ++i) {
       const Tensor& values = i == 0 ? in_.v : in_.tv;
       if (!values || (i == 1 && !second_)) continue;
+      const C* mean = outputMean(sequence, head, i);
+      if (Tiles::kRounded && std::all_of(mean, mean + g_.dim, [](C x) { return x == C(0); })) {
+        transpose(at(values, offset), stride, 2 + i);
+        continue;
+      }
       packRows(at(values, offset), stride, rows, g_.dim, scratch);
-      subtractRows(scratch, outputMean(sequence, head, i), rows, g_.dim);
-      transpose(scratch, 2 + i);
+      subtractRows(scratch, mean, rows, g_.dim);
+      transpose(scratch, width_, 2 + i);
     }
   }
 
