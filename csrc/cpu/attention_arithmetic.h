@@ -51,6 +51,11 @@ struct WideTiles {
     tileProduct(TileProduct<C>{m, n, k, a.data, a.row, a.next, b, n, c, n, accumulate});
   }
 
+  // dst [n] = factor · src
+  static void unpackRow(const C* src, C factor, int64_t n, T* dst) {
+    for (int64_t p = 0; p < n; ++p) dst[p] = static_cast<T>(src[p] * factor);
+  }
+
   static C softmax(int64_t width, int64_t valid, C scale, C* s, C* t, SoftmaxState<C>& state) {
     return softmaxTileRow(width, valid, scale, s, t, state);
   }
@@ -60,8 +65,8 @@ struct BFloat16Tiles {
   using C = float;
   using E = BFloat16;
   static constexpr bool kRounded = true;
-  static constexpr int64_t kForwardQueries = 96, kForwardKeys = 64;
-  static constexpr int64_t kBackwardQueries = 96, kBackwardKeys = 64;
+  static constexpr int64_t kForwardQueries = 96, kForwardKeys = 128;
+  static constexpr int64_t kBackwardQueries = 96, kBackwardKeys = 128;
   static constexpr int64_t kRun = kForwardKeys;
 
   static int64_t depth(int64_t dim) { return (dim + 1) / 2 * 2; }
@@ -72,7 +77,7 @@ struct BFloat16Tiles {
   }
   template <class S>
   static void packNatural(const S* src, int64_t stride, int64_t rows, int64_t dim, E* dst) {
-    packRowPairs(src, stride, rows, dim, padded<C>(dim), dst);
+    packRowPairs(src, stride, rows, dim, dst);
   }
   // What is normalised is so in float32, in `scratch` for 2 · rows rows.
   static void load(const HeadNorm<BFloat16>& norm, const BFloat16* x, const BFloat16* tx, int64_t stride, int64_t rows,
@@ -98,6 +103,8 @@ struct BFloat16Tiles {
   static void product(int64_t m, int64_t n, int64_t k, const Left& a, const E* b, C* c, bool accumulate) {
     tileProduct(PairProduct{m, n, k, a.data, a.row, a.next, b, c, accumulate});
   }
+
+  static void unpackRow(const C* src, C factor, int64_t n, BFloat16* dst) { roundRow(n, factor, src, dst); }
 
   static C softmax(int64_t width, int64_t valid, C scale, C* s, C* t, SoftmaxState<C>& state) {
     return softmaxFollowingTileRow(width, valid, scale, s, t, state);

@@ -219,7 +219,7 @@ class Backward {
     if (Tiles::kRounded && !g_.centerKeys) {
       const int64_t some = std::min(count, kMeanRows);
       C* tangentRows = scratch + kMeanRows * width_;
-      keyNorm_.load(k, tk, stride, some, scratch, tangentRows);
+      if (count > kMeanRows) keyNorm_.load(k, tk, stride, some, scratch, tangentRows);  // else they are there
       keepRulingMeans(scratch, some, g_.dim, mean);
       if (tk) keepRulingMeans(tangentRows, some, g_.dim, tangentMean);
     }
@@ -264,21 +264,36 @@ class Backward {
       Tiles::packTransposed(from, rowStride, rows, g_.dim, s.keyTile, base + plan.kT(i) + first * depth_);
     };
     const bool tangents[] = {true, in_.tk && second_};
+    const auto isZero = [&](const C* mean) { return std::all_of(mean, mean + g_.dim, [](C x) { return x == C(0); }); };
+    const auto natural = [&](const auto* from, int64_t rowStride, int64_t i) {
+      Tiles::packNatural(from, rowStride, counting, g_.dim, base + plan.k(i) + first * width_);
+    };
     C* wide[] = {scratch, scratch + s.keyTile * width_};
-    keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, wide[0], wide[1]);
+    // 16-bit keys that nothing changes need not be widened and rounded.
+    const bool changed = !Tiles::kRounded || !keyNorm_.isPlain() || g_.centerKeys ||
+                         !isZero(keyMean(sequence, head, 0)) || (tangents[1] && !isZero(keyMean(sequence, head, 1)));
+    if (changed)
+      keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, wide[0],
+                    wide[1]);
     for (int64_t i = 0; i < 2; ++i) {
       if (!tangents[i]) continue;
+      if (!changed) {
+        const T* keys = at(i == 0 ? in_.k : in_.tk, offset);
+        transpose(keys, stride, i);
+        natural(keys, stride, i);
+        continue;
+      }
       const C* mean = keyMean(sequence, head, i);
       if (g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
       transpose(wide[i], width_, i);
       if (!g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
-      Tiles::packNatural(wide[i], width_, counting, g_.dim, base + plan.k(i) + first * width_);
+      natural(wide[i], width_, i);
     }
     for (int64_t i = 0; i < 2; ++i) {
       const Tensor& values = i == 0 ? in_.v : in_.tv;
       if (!values || (i == 1 && !second_)) continue;
       const C* mean = outputMean(sequence, head, i);
-      if (Tiles::kRounded && std::all_of(mean, mean + g_.dim, [](C x) { return x == C(0); })) {
+      if (Tiles::kRounded && isZero(mean)) {
         transpose(at(values, offset), stride, 2 + i);
         continue;
       }
@@ -375,17 +390,17 @@ class Backward {
       scaleRows(gtq, rows);
       queryNorm_.pullBack(in_.q.data<T>() + offset, tangent, stride, rows, gq, gtq, weight);
     }
-    if (out_.gq) unpackRows(gq, scaleLeft(), rows, g_.dim, out_.gq.data<T>() + offset, stride);
-    if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
+    if (out_.gq) unpackRows(gq, scaleLeft(), rows, out_.gq.data<T>() + offset, stride);
+    if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, out_.gtq.data<T>() + offset, stride);
   }
 
   // Two rows of weights, or an odd last one, as the products want them.
   static void round(const Weights& x, int64_t row, bool alone, int64_t keyTile) {
     const C *first = x.values + row * keyTile, *second = alone ? nullptr : first + keyTile;
-    roundPair(keyTile, first, second, x.columns + row * keyTile);
+    pairRows(keyTile, first, second, x.columns + row * keyTile);
     if (!x.rows) return;
-    roundRow(keyTile, first, x.rows + row * keyTile);
-    if (second) roundRow(keyTile, second, x.rows + (row + 1) * keyTile);
+    roundRow(keyTile, 1, first, x.rows + row * keyTile);
+    if (second) roundRow(keyTile, 1, second, x.rows + (row + 1) * keyTile);
   }
 
   // Gradients of scores are to be multiplied by `scale`: before QKNorm's backward, or else on the way out.
@@ -395,12 +410,23 @@ class Backward {
     for (int64_t i = 0; i < count * width_; ++i) rows[i] *= scale;
   }
 
+  void unpackRows(const C* from, C factor, int64_t rows, T* to, int64_t stride) const {
+    for (int64_t i = 0; i < rows; ++i) Tiles::unpackRow(from + i * width_, factor, g_.dim, to + i * stride);
+  }
+
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
   void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
                C* a, C* delta) {
     for (int64_t i = 0; i < rows; ++i) {
       const T* o = saved_.o.data<T>() + at + i * stride;
       const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
+      if constexpr (Tiles::kRounded) {
+        const E *ofG = g + i * leftWidth_, *ofH = h + i * leftWidth_;
+        a[i] = second_ ? dotDifference(g_.dim, ofH, o, mean) : C(0);
+        delta[i] = g0_ ? dotDifference(g_.dim, ofG, o, mean) : C(0);
+        if (second_ && to) delta[i] += dotDifference(g_.dim, ofH, to, tangentMean);
+        continue;
+      }
       C first = 0, second = 0;
       for (int64_t p = 0; p < g_.dim; ++p) {
         const int64_t x = i * leftWidth_ + p;
@@ -443,7 +469,7 @@ class Backward {
     for (int64_t index = 0; index < kKeySums; ++index) {
       if (!*targets[index]) continue;
       const C factor = index % 2 == 0 ? scaleLeft() : C(1);
-      unpackRows(total + index * plan.natural, factor, rows, g_.dim, targets[index]->data<T>() + offset, stride);
+      unpackRows(total + index * plan.natural, factor, rows, targets[index]->data<T>() + offset, stride);
     }
   }
 

@@ -181,8 +181,8 @@ class Forward {
         const C factor = Tiles::softmax(keyTile, valid, scale, s + row, moving_ ? t + row : nullptr, states[i]);
         rescale(factor, states[i].moved, o + i * width_, to + i * width_);
         if constexpr (Tiles::kRounded) {
-          roundRow(keyTile, s + row, p + row);
-          if (moving_) roundRow(keyTile, t + row, tp + row);
+          roundRow(keyTile, 1, s + row, p + row);
+          if (moving_) roundRow(keyTile, 1, t + row, tp + row);
         }
       }
       const int64_t keys = std::min(keyTile, sequence.length - j);  // what lies beyond is never read
@@ -211,21 +211,20 @@ class Forward {
     }
   }
 
-  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o,
-             const C* to) {
+  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o, C* to) {
     for (int64_t i = 0; i < rows; ++i) {
       const SoftmaxState<C>& state = states[i];
       const C inverse = state.started ? C(1) / state.sum : C(0);  // a NaN stays one
       const C mean = state.moment * inverse;
       T* y = out_.o.data<T>() + at + i * stride;
-      for (int64_t p = 0; p < g_.dim; ++p) y[p] = static_cast<T>(o[i * width_ + p] * inverse);
+      Tiles::unpackRow(o + i * width_, inverse, g_.dim, y);
       out_.lse.data<C>()[row0 + i] =
           state.started ? state.top + std::log(state.sum) : std::numeric_limits<C>::infinity();
       if (!tangent_) continue;
       T* ty = out_.to.data<T>() + at + i * stride;
-      for (int64_t p = 0; p < g_.dim; ++p) {
-        ty[p] = static_cast<T>(to[i * width_ + p] * inverse - mean * (o[i * width_ + p] * inverse));
-      }
+      C* row = to + i * width_;
+      for (int64_t p = 0; p < g_.dim; ++p) row[p] = row[p] * inverse - mean * (o[i * width_ + p] * inverse);
+      Tiles::unpackRow(row, C(1), g_.dim, ty);
       out_.mu.data<C>()[row0 + i] = state.shift + mean;
     }
   }

@@ -72,32 +72,14 @@ void packTransposedPairs(const T* src, int64_t stride, int64_t rows, int64_t dim
   }
 }
 
-// dst [⌈rows / 2⌉, width, 2]: rows two by two, side by side; an odd last one has a partner of zeros.
+// dst [⌈rows / 2⌉, width, 2]: rows two by two, side by side, width being that of sums; an odd last one has a partner of
+// zeros.
 template <class T>
-void packRowPairs(const T* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, BFloat16* dst) {
-  BFloat16 two[2][padded<BFloat16>(kMaxHeadDim)];
+void packRowPairs(const T* src, int64_t stride, int64_t rows, int64_t dim, BFloat16* dst) {
+  const int64_t width = padded<float>(dim);
   for (int64_t i = 0; i < rows; i += 2) {
-    for (int64_t half = 0; half < 2; ++half) {
-      if (i + half < rows)
-        packRun(src + (i + half) * stride, dim, two[half]);
-      else
-        std::fill_n(two[half], dim, BFloat16(0));
-    }
-    BFloat16* to = dst + i * width;
-    for (int64_t p = 0; p < dim; ++p) {
-      to[2 * p] = two[0][p];
-      to[2 * p + 1] = two[1][p];
-    }
-    std::fill(to + 2 * dim, to + 2 * width, BFloat16(0));
-  }
-}
-
-// The first `dim` columns of src [rows, padded(dim)], times `factor`, into rows of stride `stride`.
-template <class T>
-void unpackRows(const Compute<T>* src, Compute<T> factor, int64_t rows, int64_t dim, T* dst, int64_t stride) {
-  const int64_t width = padded<Compute<T>>(dim);
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t p = 0; p < dim; ++p) dst[i * stride + p] = static_cast<T>(src[i * width + p] * factor);
+    const T* first = src + i * stride;
+    pairRows(dim, first, i + 1 < rows ? first + stride : nullptr, dst + i * width);
   }
 }
 

@@ -96,6 +96,11 @@ void product(const PairProduct& t) {
   }
 }
 
+// The lanes from j on that are within n.
+HWY_INLINE __mmask16 within(int64_t n, int64_t j) {
+  return n - j < kLanes ? static_cast<__mmask16>((1u << (n - j)) - 1) : static_cast<__mmask16>(0xffffu);
+}
+
 // For step = 1, 2, 4, 8: exchanges the off-diagonal squares of `step` in each square of 2 · step.
 template <int kStep>
 HWY_INLINE void exchange(__m512i (&x)[16]) {
@@ -119,7 +124,7 @@ void transpose(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, i
                BFloat16* to) {
   for (int64_t first = 0; first < columns; first += kLanes) {
     for (int64_t p = 0; p < pairs; p += kLanes) {
-      const auto inside = static_cast<__mmask16>(pairs - p < kLanes ? (1u << (pairs - p)) - 1 : 0xffffu);
+      const __mmask16 inside = within(pairs, p);
       __m512i square[16];
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
@@ -136,22 +141,52 @@ void transpose(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, i
   }
 }
 
-void row(int64_t width, const float* from, BFloat16* to) {
-  for (int64_t j = 0; j < width; j += kLanes) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + j)));
+HWY_INLINE __m512i widenBits(__mmask16 some, const BFloat16* x) {
+  return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, x));
+}
+HWY_INLINE __m512 widen(__mmask16 some, const BFloat16* x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(widenBits(some, x), 16));
+}
+
+void scaleAndRound(int64_t n, float factor, const float* row, BFloat16* to) {
+  const __m512 by = _mm512_set1_ps(factor);
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const __mmask16 some = within(n, j);
+    const __m512 x = _mm512_mul_ps(by, _mm512_maskz_loadu_ps(some, row + j));
+    _mm256_mask_storeu_epi16(to + j, some, (__m256i)_mm512_cvtneps_pbh(x));
   }
 }
 
-void pair(int64_t width, const float* first, const float* second, BFloat16* to) {
+void pair(int64_t n, const float* first, const float* second, BFloat16* to) {
   // Lanes 0, 16, 1, 17, … of the rounded rows, one after the other.
   alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i order = _mm512_load_si512(kOrder);
-  for (int64_t j = 0; j < width; j += kLanes) {
-    const __m512 odd = second ? _mm512_loadu_ps(second + j) : _mm512_setzero_ps();
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, _mm512_loadu_ps(first + j));
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const __mmask16 some = within(n, j);
+    const __m512 odd = second ? _mm512_maskz_loadu_ps(some, second + j) : _mm512_setzero_ps();
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, _mm512_maskz_loadu_ps(some, first + j));
     _mm512_storeu_si512(to + 2 * j, _mm512_permutexvar_epi16(order, both));
   }
+}
+
+void pair(int64_t n, const BFloat16* first, const BFloat16* second, BFloat16* to) {
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const __mmask16 some = within(n, j);
+    __m512i both = widenBits(some, first + j);
+    if (second) both = _mm512_or_si512(both, _mm512_slli_epi32(widenBits(some, second + j), 16));
+    _mm512_storeu_si512(to + 2 * j, both);
+  }
+}
+
+float dot(int64_t n, const BFloat16* g, const BFloat16* o, const float* mean) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const __mmask16 some = within(n, j);
+    const __m512 difference = _mm512_sub_ps(widen(some, o + j), _mm512_maskz_loadu_ps(some, mean + j));
+    sum = _mm512_fmadd_ps(widen(some, g + j), difference, sum);
+  }
+  return _mm512_reduce_add_ps(sum);
 }
 
 bool decide() {
@@ -170,8 +205,10 @@ void transposePairs(const BFloat16* x, int64_t stride, int64_t rows, int64_t pai
                     BFloat16* to) {
   transpose(x, stride, rows, pairs, columns, width, to);
 }
-void roundRow(int64_t width, const float* from, BFloat16* to) { row(width, from, to); }
-void roundPair(int64_t width, const float* first, const float* second, BFloat16* to) { pair(width, first, second, to); }
+void roundRow(int64_t n, float factor, const float* row, BFloat16* to) { scaleAndRound(n, factor, row, to); }
+void pairRows(int64_t n, const float* first, const float* second, BFloat16* to) { pair(n, first, second, to); }
+void pairRows(int64_t n, const BFloat16* first, const BFloat16* second, BFloat16* to) { pair(n, first, second, to); }
+float dotDifference(int64_t n, const BFloat16* g, const BFloat16* o, const float* mean) { return dot(n, g, o, mean); }
 
 }  // namespace flowmap::cpu
 HWY_POP_ATTRIBUTES
@@ -180,11 +217,17 @@ HWY_POP_ATTRIBUTES
 
 namespace flowmap::cpu {
 
+namespace {
+[[noreturn]] void missing() { fail(ErrorCode::Internal, "attention", "this build has no tiles of bfloat16"); }
+}  // namespace
+
 bool hasBFloat16Tiles() { return false; }
-void tileProduct(const PairProduct&) { fail(ErrorCode::Internal, "attention", "built without bfloat16 tiles"); }
-void transposePairs(const BFloat16*, int64_t, int64_t, int64_t, int64_t, int64_t, BFloat16*) { tileProduct({}); }
-void roundRow(int64_t, const float*, BFloat16*) { tileProduct({}); }
-void roundPair(int64_t, const float*, const float*, BFloat16*) { tileProduct({}); }
+void tileProduct(const PairProduct&) { missing(); }
+void transposePairs(const BFloat16*, int64_t, int64_t, int64_t, int64_t, int64_t, BFloat16*) { missing(); }
+void roundRow(int64_t, float, const float*, BFloat16*) { missing(); }
+void pairRows(int64_t, const float*, const float*, BFloat16*) { missing(); }
+void pairRows(int64_t, const BFloat16*, const BFloat16*, BFloat16*) { missing(); }
+float dotDifference(int64_t, const BFloat16*, const BFloat16*, const float*) { missing(); }
 
 }  // namespace flowmap::cpu
 #endif

@@ -30,9 +30,13 @@ void tileProduct(const PairProduct& t);
 void transposePairs(const BFloat16* x, int64_t stride, int64_t rows, int64_t pairs, int64_t columns, int64_t width,
                     BFloat16* to);
 
-// Rounds a row of weights, width a multiple of 16.
-void roundRow(int64_t width, const float* row, BFloat16* to);
-// to [width, 2]: two rows side by side; `second` may be null: zeros.
-void roundPair(int64_t width, const float* first, const float* second, BFloat16* to);
+// to [n] = factor · row, rounded.
+void roundRow(int64_t n, float factor, const float* row, BFloat16* to);
+// to [n, 2]: two rows side by side, with zeros up to a multiple of 16; `second` may be null: zeros.
+void pairRows(int64_t n, const float* first, const float* second, BFloat16* to);
+void pairRows(int64_t n, const BFloat16* first, const BFloat16* second, BFloat16* to);
+
+// The sum of g · (o − mean).
+float dotDifference(int64_t n, const BFloat16* g, const BFloat16* o, const float* mean);
 
 }  // namespace flowmap::cpu
