@@ -51,6 +51,7 @@ struct WideTiles {
     tileProduct(TileProduct<C>{m, n, k, a.data, a.row, a.next, b, n, c, n, accumulate});
   }
 
+  static void roundMean(C*, int64_t) {}
   // dst [n] = factor · src
   static void unpackRow(const C* src, C factor, int64_t n, T* dst) {
     for (int64_t p = 0; p < n; ++p) dst[p] = static_cast<T>(src[p] * factor);
@@ -104,6 +105,10 @@ struct BFloat16Tiles {
     tileProduct(PairProduct{m, n, k, a.data, a.row, a.next, b, c, accumulate});
   }
 
+  // Any constant serves as well as the mean, and numbers less one of as few digits that is close to them are exact.
+  static void roundMean(C* mean, int64_t dim) {
+    for (int64_t p = 0; p < dim; ++p) mean[p] = static_cast<C>(BFloat16(mean[p]));
+  }
   static void unpackRow(const C* src, C factor, int64_t n, BFloat16* dst) { roundRow(n, factor, src, dst); }
 
   static C softmax(int64_t width, int64_t valid, C scale, C* s, C* t, SoftmaxState<C>& state) {

@@ -215,6 +215,8 @@ class Backward {
     const T *k = in_.k.data<T>() + keys, *tk = second_ ? at(in_.tk, keys) : nullptr;
     C *mean = keyMean(sequence, head, 0), *tangentMean = keyMean(sequence, head, 1);
     keyMeans(keyNorm_, k, tk, stride, count, g_.dim, mean, tangentMean, scratch);
+    Tiles::roundMean(mean, g_.dim);
+    if (tk) Tiles::roundMean(tangentMean, g_.dim);
     // Keys less their mean are rounded again: only where that costs less than it saves.
     if (Tiles::kRounded && !g_.centerKeys) {
       const int64_t some = std::min(count, kMeanRows);
@@ -249,6 +251,7 @@ class Backward {
       packRows(at(index == 0 ? in_.v : in_.tv, s.keyOffset(g_, head)), g_.rowStride(g_.keyHeads), some, g_.dim,
                scratch);
       if (!rules(mean, scratch, some, g_.dim)) std::fill_n(mean, width_, C(0));
+      Tiles::roundMean(mean, g_.dim);
     }
   }
 

@@ -101,6 +101,8 @@ class Forward {
     const int64_t at = s.keyOffset(g_, head);
     const T* tk = in_.tk ? in_.tk.data<T>() + at : nullptr;
     keyMeans(keyNorm_, in_.k.data<T>() + at, tk, g_.rowStride(g_.keyHeads), s.length, g_.dim, to, to + width_, scratch);
+    Tiles::roundMean(to, g_.dim);
+    if (tk) Tiles::roundMean(to + width_, g_.dim);
   }
 
   // A head's packed keys, as keys of all heads and sequences count.
