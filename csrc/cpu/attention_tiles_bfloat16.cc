@@ -6,12 +6,10 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "cpu/onednn_product.h"
 
 // Compilers that know the instructions.
-#define FLOWMAP_BFLOAT16_TILES (HWY_ARCH_X86_64 && (HWY_COMPILER_GCC_ACTUAL >= 1000 || HWY_COMPILER_CLANG >= 900))
-
-#if FLOWMAP_BFLOAT16_TILES
-#include <dnnl.h>
+#if HWY_ARCH_X86_64 && (HWY_COMPILER_GCC_ACTUAL >= 1000 || HWY_COMPILER_CLANG >= 900)
 #include <immintrin.h>
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
@@ -189,10 +187,7 @@ float dot(int64_t n, const BFloat16* g, const BFloat16* o, const float* mean) {
   return _mm512_reduce_add_ps(sum);
 }
 
-bool decide() {
-  constexpr int kWanted = dnnl_cpu_isa_avx512_core_bf16;
-  return __builtin_cpu_supports("avx512bf16") && (dnnl_get_effective_cpu_isa() & kWanted) == kWanted;
-}
+bool decide() { return __builtin_cpu_supports("avx512bf16") && multipliesBFloat16(); }
 
 }  // namespace
 

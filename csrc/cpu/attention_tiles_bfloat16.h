@@ -9,8 +9,7 @@
 
 namespace flowmap::cpu {
 
-// Whether the processor has the instructions and oneDNN, which has a say by ONEDNN_MAX_CPU_ISA, would use them as well:
-// one switch for all products of bfloat16.
+// Whether the processor has the instructions, and other products use them as well.
 bool hasBFloat16Tiles();
 
 // c [m, n] = a b, or += with `accumulate`. Terms p and p + 1 of row i of a (p even) lie side by side at
