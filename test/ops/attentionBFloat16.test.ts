@@ -80,7 +80,7 @@ describe('attention in bfloat16 on the CPU', () => {
       operands[i] = rounding('bfloat16')(operands[i]!.map(f));
     };
     change(0, (x) => 1 + 0.1 * x);
-    change(1, (x, at) => (ofLeader(at) ? 0.75 : 0.1 * x));
+    change(1, (x, at) => (ofLeader(at) ? 1.5 : 0.1 * x));
     change(4, (x, at) => (ofLeader(at) ? 60 : x));
     const { to } = errorsOf(operands, sizes);
     expect(to!.ours).toBeLessThan(room.value);
