@@ -6,10 +6,10 @@
 
 #include <cmath>
 #include <limits>
-#include <utility>
 
 #include "core/dispatch.h"
 #include "cpu/attention_arithmetic.h"
+#include "cpu/attention_backward_scratch.h"
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
@@ -25,6 +25,9 @@ class Backward {
   using C = typename Tiles::C;
   using E = typename Tiles::E;
   static constexpr int64_t kQueryTile = Tiles::kBackwardQueries;
+  using Scratch = BackwardScratch<Tiles>;
+  using Operand = typename Scratch::Operand;
+  using Weights = typename Scratch::Weights;
 
  public:
   Backward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& saved,
@@ -68,7 +71,7 @@ class Backward {
     const SequenceItems tasks(sequences_, [&](size_t i) { return g_.keyHeads * plans_[i].splits; });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     const int64_t threads = omp_get_max_threads();
-    const Room room(leftWidth_, width_, keyTile);
+    const typename Scratch::Room room(leftWidth_, width_, keyTile);
     // What tasks and tiles of keys add to the gradients of weights.
     const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
     const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
@@ -122,8 +125,7 @@ class Backward {
 
  private:
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
-
-  static constexpr int64_t kMeans = 4;  // of O, tO, K, tK
+  static constexpr int64_t kMeans = 4;    // of O, tO, K, tK
 
   // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are.
   struct Plan {
@@ -134,51 +136,6 @@ class Backward {
     int64_t sums() const { return kKeySums * natural; }
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
-  };
-
-  // What a thread's tiles take: sums, scores, and operands beside them. Unless rounded, rows are right operands as well
-  // and scores become weights in place.
-  struct Room {
-    int64_t sums, scores, left, right, rows, pairs;
-    Room(int64_t leftWidth, int64_t width, int64_t keyTile)
-        : sums(kQueryTile * width),
-          scores(kQueryTile * keyTile),
-          left(roomFor<C, E>(kQueryTile * leftWidth)),
-          right(Tiles::kRounded ? roomFor<C, E>(kQueryTile * width) : 0),
-          rows(Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0),
-          pairs(rows) {}
-    int64_t all() const { return 2 * sums + 4 * (scores + left + right + pairs) + 2 * rows; }
-  };
-  struct Operand {
-    E *left, *right;
-  };
-  struct Weights {
-    C* values;
-    E *rows, *columns;  // as left operands, and as those of the transpose
-  };
-  struct Scratch {
-    C *gq, *gtq;
-    Operand q, tq, g, h;
-    Weights s, t, d, r;
-    Scratch(C* at, const Room& room) {
-      const auto take = [&at](int64_t count) { return std::exchange(at, at + count); };
-      const auto operands = [&](int64_t count) { return reinterpret_cast<E*>(take(count)); };
-      gq = take(room.sums);
-      gtq = take(room.sums);
-      for (Operand* x : {&q, &tq, &g, &h}) {
-        x->left = operands(room.left);
-        x->right = Tiles::kRounded ? operands(room.right) : x->left;
-      }
-      for (Weights* x : {&s, &t, &d, &r}) {
-        x->values = take(room.scores);
-        if constexpr (Tiles::kRounded) {
-          x->rows = x == &d || x == &r ? operands(room.rows) : nullptr;
-          x->columns = operands(room.pairs);
-        } else {
-          x->rows = x->columns = x->values;
-        }
-      }
-    }
   };
 
   // Which gradients of what attention itself sees (normalised, if asked for) are needed for those of the operands.
@@ -360,10 +317,10 @@ class Backward {
           if (i % 2 == 0 && i + 1 < rows) continue;
           const int64_t from = i - i % 2;
           const bool alone = i % 2 == 0;
-          round(s, from, alone, keyTile);
-          if (moving_) round(t, from, alone, keyTile);
-          if (second_) round(d, from, alone, keyTile);
-          round(r, from, alone, keyTile);
+          s.round(from, alone, keyTile);
+          if (moving_) t.round(from, alone, keyTile);
+          if (second_) d.round(from, alone, keyTile);
+          r.round(from, alone, keyTile);
         }
       }
       // [rows, keys] times an operand as it is -> the queries' gradients
@@ -395,15 +352,6 @@ class Backward {
     }
     if (out_.gq) unpackRows(gq, scaleLeft(), rows, out_.gq.data<T>() + offset, stride);
     if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, out_.gtq.data<T>() + offset, stride);
-  }
-
-  // Two rows of weights, or an odd last one, as the products want them.
-  static void round(const Weights& x, int64_t row, bool alone, int64_t keyTile) {
-    const C *first = x.values + row * keyTile, *second = alone ? nullptr : first + keyTile;
-    pairRows(keyTile, first, second, x.columns + row * keyTile);
-    if (!x.rows) return;
-    roundRow(keyTile, 1, first, x.rows + row * keyTile);
-    if (second) roundRow(keyTile, 1, second, x.rows + (row + 1) * keyTile);
   }
 
   // Gradients of scores are to be multiplied by `scale`: before QKNorm's backward, or else on the way out.
