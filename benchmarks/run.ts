@@ -33,7 +33,7 @@ function show(args: readonly string[]): void {
 const onCpu = () => require('./cpu') as typeof import('./cpu');
 const onGpu = () => require('./gpu/measure') as typeof import('./gpu/measure');
 
-async function measureOnGpu(request: Request, args: readonly string[]) {
+function measureOnGpu(request: Request, args: readonly string[]) {
   const { dtype } = request;
   const { dtypes } = require('./gpu/group') as typeof import('./gpu/group');
   const known = dtypes.find((each) => each === dtype);

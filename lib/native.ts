@@ -52,7 +52,7 @@ function load(): NativeAddon {
   }
 }
 
-/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts` and `lib/device.ts` call it. */
+/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts`, `lib/device.ts` and `lib/timing.ts` call it. */
 export const native: NativeAddon = load();
 native.setErrorFactory(makeNativeError);
 // `process.exit` and uncaught errors end the process without ending its environment, so workers have to stop here: the

@@ -26,6 +26,7 @@ function columnsOf(ceilings: Ceilings): Column[] {
     { title: 'Work', cell: ({ name }) => name.trim() },
     { title: 'Median', cell: ({ seconds }) => formatTime(seconds.median) },
     { title: 'p10 – p90', cell: ({ seconds }) => `${formatTime(seconds.p10)} – ${formatTime(seconds.p90)}` },
+    { title: 'Launch', cell: ({ launchSeconds }) => launchSeconds && formatTime(launchSeconds) },
     { title: 'Operations', cell: ({ flops, seconds }) => flops && formatRate(flops / seconds.median, 'FLOP/s') },
     { title: 'Bytes', cell: ({ bytes, seconds }) => bytes && formatRate(bytes / seconds.median, 'B/s') },
     {
