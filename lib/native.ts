@@ -4,8 +4,7 @@ import { join, relative } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import type { NativeAddon } from '../typings/native';
 import { LoadError, makeNativeError } from './errors';
-
-const root = join(__dirname, '..');
+import { packageRoot as root } from './packageRoot';
 
 interface NodeGypBuild {
   /** The addon's path, by the platform, the C library and the rules shared by all packages with prebuilds. */

@@ -155,8 +155,11 @@ whenStale({
 
 whenStale({
   name: 'typescript',
-  inputs: ['lib', 'typings', 'tsconfig.json', 'tsconfig.build.json'],
-  output: join('dist', 'index.js'),
+  inputs: [
+    ...['lib', 'typings', 'benchmarks', join('examples', 'pageStyle.ts')],
+    ...['tsconfig.json', 'tsconfig.build.json', join('scripts', 'compile.mjs')],
+  ],
+  output: join('dist', 'lib', 'index.js'),
   refresh: () => {
     say('compiling TypeScript');
     must('npm', ['run', '--silent', 'build:ts']);

@@ -79,8 +79,9 @@ export interface EventOptions extends MeasureOptions {
 
 // No more than this at once, as more would wait for room in the queue.
 const mostQueued = 100;
-// The longest that queueing one run is taken to need.
+// The longest that launching one run is taken to need, and the least that one write is taken to last.
 const longestLaunch = 1e-3;
+const shortestWrite = 1e-6;
 
 /** Seconds that JavaScript needs to queue a run, without waiting for the device. */
 function launchSeconds(run: (turn: number) => unknown, count: number, device: string): number {
@@ -113,7 +114,7 @@ export function measureByEvents(subjects: readonly Rotated[], options: EventOpti
     secondsOfRuns(run, runs.length, device); // first touch of memory, what is made once
     const peakBytes = peakMemory(run, device);
     const wall = Math.max(secondsOfRuns(run, 1, device), 1e-7);
-    const writes = Math.max(1, Math.ceil(Math.min(wall, longestLaunch) / cold.seconds));
+    const writes = Math.max(1, Math.ceil(Math.min(wall, longestLaunch) / Math.max(cold.seconds, shortestWrite)));
     const count = Math.min(mostQueued, Math.max(1, Math.ceil(atLeast / (wall + writes * cold.seconds))));
     return { subject, run, error, peakBytes, writes, count, times: [] as number[], launches: [] as number[] };
   });

@@ -2,11 +2,11 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeNote } from '../../../benchmarks/support/source';
 import { build, root } from '../../support/build';
 import { cudartFolder } from '../support/cudart';
 import { carriedRuntime, nvcc } from '../support/programs';
 import { travels, whatIsMissing } from './needs';
-import { writeNote } from './source';
 
 function buildCuda(): void {
   const cache = readFileSync(join(root, 'build', 'CMakeCache.txt'), 'utf8');
