@@ -58,7 +58,7 @@ export async function bench(args: readonly string[], program = 'flowmap bench'):
 }
 
 async function measure(args: readonly string[], program: string): Promise<void> {
-  const request = readRequest(args);
+  const request = readRequest(args.map((each) => (each === '-h' ? '--help' : each)));
   if (!request) {
     const { benches } = onCpu();
     const families = { cpu: benches('ops'), peers: benches('peers'), cuda: onGpu().gpuFamilies() };
