@@ -1,5 +1,6 @@
-// The package's folder: that of the clone or of the installation, from the sources as from what they are compiled to.
-import { existsSync } from 'node:fs';
+// The package's folder, that of the clone or of the installation, from the sources as from what they are compiled to; and what
+// its manifest says.
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 function find(folder: string): string {
@@ -11,3 +12,8 @@ function find(folder: string): string {
 
 /** @internal */
 export const packageRoot = find(__dirname);
+
+/** @internal */
+export function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
+}

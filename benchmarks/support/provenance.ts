@@ -1,9 +1,7 @@
 // Where and by what a run was measured: what a reader needs in order to judge its figures or to compare them with others.
-import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { join } from 'node:path';
 import { cublasFeatures, features } from '../../lib';
-import { packageRoot } from '../../lib/packageRoot';
+import { packageVersion } from '../../lib/packageRoot';
 import { commit } from './source';
 
 export interface Machine {
@@ -29,11 +27,6 @@ export interface Provenance {
   versions: Record<string, string>;
 }
 
-function version(): string {
-  const manifest = readFileSync(join(packageRoot, 'package.json'), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
-}
-
 export function provenance(args: readonly string[], gpu?: string): Provenance {
   const { oneDnn, highway, simd, threads } = features();
   const cublas = gpu === undefined ? undefined : cublasFeatures().version;
@@ -49,7 +42,7 @@ export function provenance(args: readonly string[], gpu?: string): Provenance {
       ...(gpu === undefined ? {} : { gpu }),
     },
     versions: {
-      flowmap: version(),
+      flowmap: packageVersion(),
       node: process.version,
       oneDNN: oneDnn,
       Highway: highway,

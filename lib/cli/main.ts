@@ -1,10 +1,8 @@
 #!/usr/bin/env node
 // The program `flowmap`: finds the command, runs it, and says what went wrong in one line. The command's code, and the
 // native addon with it, is loaded late: that it cannot be loaded must be said like everything else.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { nearestName } from '../nearestName';
-import { packageRoot } from '../packageRoot';
+import { packageVersion } from '../packageRoot';
 import { type Command, helpOf, parseOptions, UsageError } from './options';
 
 /** A command's options are read here, or by its own `main`, which gives the exit code. */
@@ -61,8 +59,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (name === '--version') {
-    const manifest = readFileSync(join(packageRoot, 'package.json'), 'utf8');
-    console.log((JSON.parse(manifest) as { version: string }).version);
+    console.log(packageVersion());
     return 0;
   }
   if (name === undefined) throw new UsageError("a command is missing; 'flowmap --help' lists them");

@@ -122,6 +122,17 @@ describe('the packed package', () => {
     expect(stdout).toBe('');
   });
 
+  it('has the program `flowmap`, which finds its addon and knows its version', () => {
+    const flowmap = (...args: string[]) =>
+      execFileSync(join(home, 'node_modules', '.bin', 'flowmap'), args, { cwd: home, env, encoding: 'utf8' }).trim();
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    expect(flowmap('--version')).toBe(version);
+    const report = JSON.parse(flowmap('doctor', '--json'));
+    expect([report.flowmap, report.devices[0]]).toEqual([version, { name: 'cpu', available: true }]);
+    for (const command of ['train', 'sample', 'import'])
+      expect(flowmap(command, '--help')).toContain(`flowmap ${command}`);
+  });
+
   describe('measures with `flowmap bench`', () => {
     const bench = (...args: string[]) =>
       execFileSync(join(home, 'node_modules', '.bin', 'flowmap'), ['bench', ...args], {
