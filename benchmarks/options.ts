@@ -94,5 +94,9 @@ export function helpText(families: {
     '',
     'Presets are sizes by name (benchmarks/presets.ts says where they come from). What is too large for a CPU is capped there,',
     "and 'n of m' in a title says how much of it was left.",
+    '',
+    "A row's peak is the most memory one run takes above what was held before it: results, what is made on the way, workspaces.",
+    "It is counted in blocks of flowmap's allocator (up to an eighth larger than asked for), without what that keeps for reuse and",
+    'what libraries take for themselves.',
   ].join('\n');
 }

@@ -3,7 +3,7 @@
 import type { Row } from '../support/measure';
 import type { Provenance } from '../support/provenance';
 import type { Scaling } from '../support/runFile';
-import { formatTime } from '../support/table';
+import { formatBytes, formatTime } from '../support/table';
 
 export interface GpuFigure {
   family: string;
@@ -17,6 +17,8 @@ export interface GpuFigure {
   /** Of that rate. */
   shareOfCopy?: number;
   tflops?: number;
+  /** See peakMemory in support/measure. */
+  peakBytes?: number;
   scaling?: Scaling;
 }
 
@@ -41,7 +43,7 @@ export interface GpuFigures extends Partial<Provenance> {
 }
 
 export function figureOf(family: string, row: Row, copyRate: number): GpuFigure {
-  const { group, name, median, p10, p90, bytes, flops, scaling } = row;
+  const { group, name, median, p10, p90, bytes, flops, peakBytes, scaling } = row;
   return {
     family,
     group: group!,
@@ -55,12 +57,13 @@ export function figureOf(family: string, row: Row, copyRate: number): GpuFigure 
           shareOfCopy: bytes / copyRate / median,
         }),
     ...(flops === undefined ? {} : { tflops: flops / median / 1e12 }),
+    ...(peakBytes === undefined ? {} : { peakBytes }),
     ...(scaling === undefined ? {} : { scaling }),
   };
 }
 
 export function printFigures(title: string, figures: readonly GpuFigure[]): void {
-  const cells = figures.map(({ name, seconds, floorSeconds, shareOfCopy, gbytes, tflops }) => {
+  const cells = figures.map(({ name, seconds, floorSeconds, shareOfCopy, gbytes, tflops, peakBytes }) => {
     const { median, p10, p90 } = seconds!;
     const rates = [];
     if (floorSeconds !== undefined) {
@@ -68,6 +71,7 @@ export function printFigures(title: string, figures: readonly GpuFigure[]): void
       rates.push(`${(100 * shareOfCopy!).toFixed(0)} % of copy`);
     }
     if (tflops !== undefined) rates.push(`${tflops.toFixed(1)} TFLOP/s`);
+    if (peakBytes !== undefined) rates.push(`peak ${formatBytes(peakBytes)}`);
     return [name, formatTime(median), `${formatTime(p10)} – ${formatTime(p90)}`, rates.join(', ')];
   });
   const widths = [0, 1, 2].map((i) => Math.max(...cells.map((cell) => cell[i]!.length)));

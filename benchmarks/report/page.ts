@@ -191,7 +191,7 @@ export function pageOf(run: Run): string {
 <ul class="facts">${facts.map(([value, label]) => `<li><b>${escapeHtml(value)}</b><span>${escapeHtml(label)}</span></li>`).join('')}</ul>
 <dl>${head.join('')}</dl>
 ${tables.map((family) => section(family, run)).join('\n')}
-<footer>A row's operations and bytes follow its benchmark's convention: the operations the mathematics needs, and every input read once and every output written once. Where a row has both, its ceiling is the one it comes nearer to. More than all of a copy's rate is possible: the copy is far larger than the caches, and some work fits into them. Errors are relative L2 distances from the same work in float64.</footer>
+<footer>A row's operations and bytes follow its benchmark's convention: the operations the mathematics needs, and every input read once and every output written once. Where a row has both, its ceiling is the one it comes nearer to. More than all of a copy's rate is possible: the copy is far larger than the caches, and some work fits into them. Peak memory is what one run takes above what was held before, at most: results, what is made on the way, workspaces, in blocks of the allocator, without what it keeps for reuse and what libraries take for themselves. Errors are relative L2 distances from the same work in float64.</footer>
 </body></html>
 `;
 }

@@ -1,6 +1,6 @@
 // The figures of a run as rows of text, for the page and for Markdown alike.
 import type { Figure, Run } from '../support/runFile';
-import { type Ceilings, formatShare, formatTime, shareOf } from '../support/table';
+import { type Ceilings, formatBytes, formatShare, formatTime, shareOf } from '../support/table';
 
 export interface FamilyTable {
   family: string;
@@ -35,6 +35,7 @@ function columnsOf(ceilings: Ceilings): Column[] {
         return reached && formatShare(reached);
       },
     },
+    { title: 'Peak memory', cell: ({ peakBytes }) => (peakBytes === undefined ? undefined : formatBytes(peakBytes)) },
     { title: 'Error against float64', cell: ({ error }) => error?.toExponential(1) },
     { title: 'Time over flowmap’s', cell: ({ timesFlowmap }) => timesFlowmap && `${timesFlowmap.toFixed(2)} ×` },
     { title: 'Differs by', cell: ({ difference }) => difference?.toExponential(1) },

@@ -1,7 +1,7 @@
 // Times work on the device's stream. What is compared runs alternately, so that both meet the same machine; the median
 // of the rounds counts.
 import { setTimeout } from 'node:timers/promises';
-import { synchronizeSync, tidy } from '../../lib';
+import { memory, resetPeakMemory, synchronizeSync, tidy } from '../../lib';
 import type { Scaling } from './runFile';
 
 export interface Subject {
@@ -28,6 +28,8 @@ export interface Row extends Subject {
   scaling?: Scaling;
   /** What `error` said. */
   float64Error?: number;
+  /** See {@link peakMemory}; a peer's is not known. */
+  peakBytes?: number;
   /** Seconds of one run. */
   median: number;
   p10: number;
@@ -60,7 +62,25 @@ async function time(subject: Subject, repeats: number, device: string): Promise<
   return Number(process.hrtime.bigint() - start) / 1e9 / repeats;
 }
 
-function quantile(sorted: readonly number[], q: number): number {
+/**
+ * Bytes that one run takes above what was held before it, at most: its results, all that it makes on the way, and the
+ * workspaces of its kernels. Nothing made in the run's scope goes before all of it was computed, so that the figure does not
+ * depend on how far JavaScript runs ahead of the device. Blocks are counted, which are up to an eighth larger than what was
+ * asked for; those kept for reuse are not, whoever they served, so what the system shows for the process is more. What
+ * libraries take for themselves (oneDNN) is not seen.
+ */
+export function peakMemory(run: () => unknown, device: string): number {
+  synchronizeSync(device);
+  const before = memory(device).bytes;
+  resetPeakMemory(device);
+  tidy(() => {
+    run();
+    synchronizeSync(device);
+  });
+  return memory(device).peakBytes - before;
+}
+
+export function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
 }
 
@@ -69,8 +89,10 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   const { rounds = 9, atLeast = 0.02, device = 'cpu' } = options;
   const errors = subjects.map((subject) => subject.error?.());
   const repeats: number[] = [];
+  const peaks: (number | undefined)[] = [];
   for (const subject of subjects) {
-    await time(subject, 1, device); // first touch of memory, first compilation
+    await time(subject, 1, device); // first touch of memory, first compilation, what is made once
+    peaks.push(subject.run && peakMemory(subject.run, device));
     repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1, device), 1e-7))));
   }
   const times: number[][] = subjects.map(() => []);
@@ -87,6 +109,13 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);
     const [median, p10, p90] = [quantile(sorted, 0.5), quantile(sorted, 0.1), quantile(sorted, 0.9)];
-    return { ...subject, ...(errors[i] === undefined ? {} : { float64Error: errors[i] }), median, p10, p90 };
+    return {
+      ...subject,
+      ...(errors[i] === undefined ? {} : { float64Error: errors[i] }),
+      ...(peaks[i] === undefined ? {} : { peakBytes: peaks[i] }),
+      median,
+      p10,
+      p90,
+    };
   });
 }

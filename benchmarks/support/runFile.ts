@@ -23,6 +23,8 @@ export interface Figure {
   bytes?: number;
   /** Relative L2 distance from the same in float64. */
   error?: number;
+  /** Of the device's memory, one run, above what was held before it: see peakMemory. */
+  peakBytes?: number;
   scaling?: Scaling;
   /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
   peerOf?: string;
@@ -43,12 +45,13 @@ export type StoredFigure = Figure & { gflops?: number; gbytes?: number };
 
 export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] {
   return rows.map((row) => {
-    const { group, name, median, p10, p90, flops, bytes, scaling, peerOf, difference, float64Error } = row;
+    const { group, name, median, p10, p90, flops, bytes, scaling, peerOf, difference, float64Error, peakBytes } = row;
     const optional = {
       flops,
       bytes,
       ...ratesOf(row),
       error: float64Error,
+      peakBytes,
       scaling,
       ...(peerOf === undefined ? {} : { peerOf, timesFlowmap: timesFlowmap(row, rows), difference }),
     };
@@ -119,7 +122,8 @@ export function runOf(json: unknown, path: string): Run {
 }
 
 function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly StoredFigure[], at: number): Figure {
-  const { family, group, name, seconds, gflops, gbytes, tflops, error, scaling, timesFlowmap, difference } = stored;
+  const { family, group, name, seconds, gflops, gbytes, tflops, timesFlowmap } = stored;
+  const { error, peakBytes, scaling, difference } = stored;
   const rate = gflops === undefined ? tflops && 1e12 * tflops : 1e9 * gflops;
   const flops = stored.flops ?? (rate && rate * seconds.median);
   const bytes = stored.bytes ?? (gbytes && 1e9 * gbytes * seconds.median);
@@ -127,7 +131,7 @@ function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly St
   const peerOf =
     stored.peerOf ??
     (timesFlowmap === undefined ? undefined : all.slice(0, at).findLast((row) => row.timesFlowmap === undefined)?.name);
-  const optional = { group, flops, bytes, error, scaling, peerOf, timesFlowmap, difference };
+  const optional = { group, flops, bytes, error, peakBytes, scaling, peerOf, timesFlowmap, difference };
   const present = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { family, name, seconds, ...Object.fromEntries(present) };
 }

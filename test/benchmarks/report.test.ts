@@ -8,7 +8,7 @@ import { markdownOf } from '../../benchmarks/report/markdown';
 import { pageOf } from '../../benchmarks/report/page';
 import { formatRate } from '../../benchmarks/report/tables';
 import type { Run } from '../../benchmarks/support/runFile';
-import { formatTime, shareOf } from '../../benchmarks/support/table';
+import { formatBytes, formatTime, shareOf } from '../../benchmarks/support/table';
 import { figure, run, stored } from './support';
 
 const grows = (value: number) => ({ scaling: { series: 'H 4, D 64', variable: 'tokens', value } });
@@ -24,7 +24,7 @@ const whole = run(
       timesFlowmap: 5.03,
       difference: 3e-7,
     }),
-    figure('norm', '512 × 96', 'rmsNorm', 4.21e-5, { bytes: 393216 }),
+    figure('norm', '512 × 96', 'rmsNorm', 4.21e-5, { bytes: 393216, peakBytes: 196608 }),
   ],
   { peers: ['PyTorch 9.9, 4 threads'] },
 );
@@ -77,6 +77,7 @@ describe('a page', () => {
         ...(row.flops ? [formatRate(row.flops / median, 'FLOP/s')] : []),
         ...(row.bytes ? [formatRate(row.bytes / median, 'B/s')] : []),
         ...(reached ? [`${(100 * reached.share).toFixed(0)} % of ${reached.of}`] : []),
+        ...(row.peakBytes ? [formatBytes(row.peakBytes)] : []),
         ...(row.error ? [row.error.toExponential(1)] : []),
         ...(row.timesFlowmap ? [`${row.timesFlowmap.toFixed(2)} ×`, row.difference!.toExponential(1)] : []),
       ];
