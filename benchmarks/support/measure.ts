@@ -14,6 +14,8 @@ export interface Subject {
   flops?: number;
   /** Bytes one run must move at least: every input read once, every output written once. */
   bytes?: number;
+  /** Training steps of one run. */
+  steps?: number;
   /** A peer's: the subject of the same group it does the same work as. */
   peerOf?: string;
   /** A peer's: relative L2 distance of its results from flowmap's. */
