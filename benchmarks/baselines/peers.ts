@@ -22,6 +22,8 @@ export function difference(ours: ReadonlyMap<string, Tensor>, theirs: Outputs): 
 }
 
 export class Peers {
+  /** Lines of peers that one family looked for itself. */
+  readonly others: string[] = [];
   private readonly cleanups: (() => Promise<void>)[] = [];
 
   private constructor(
@@ -39,6 +41,7 @@ export class Peers {
     return [
       this.pytorch ? `PyTorch ${this.pytorch.version}, ${this.threads} threads` : 'PyTorch: absent',
       this.onnx ? `onnxruntime-node ${this.onnx.version}, ${this.threads} threads` : 'onnxruntime-node: absent',
+      ...this.others,
     ];
   }
 

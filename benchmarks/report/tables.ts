@@ -28,6 +28,8 @@ function columnsOf(ceilings: Ceilings, figures: readonly Figure[]): Column[] {
     { title: 'Work', cell: ({ name }) => name.trim() },
     { title: 'Median', cell: ({ seconds }) => formatTime(seconds.median) },
     { title: 'p10 – p90', cell: ({ seconds }) => `${formatTime(seconds.p10)} – ${formatTime(seconds.p90)}` },
+    { title: 'Growth of time', cell: (figure) => growth.get(figure)?.law },
+    { title: 'Parallel efficiency', cell: (figure) => growth.get(figure)?.efficiency },
     { title: 'Operations', cell: ({ flops, seconds }) => flops && formatRate(flops / seconds.median, 'FLOP/s') },
     { title: 'Bytes', cell: ({ bytes, seconds }) => bytes && formatRate(bytes / seconds.median, 'B/s') },
     { title: 'Steps', cell: ({ steps, seconds }) => steps && formatStepRate(steps / seconds.median) },
@@ -38,8 +40,6 @@ function columnsOf(ceilings: Ceilings, figures: readonly Figure[]): Column[] {
         return reached && formatShare(reached);
       },
     },
-    { title: 'Growth of time', cell: (figure) => growth.get(figure)?.law },
-    { title: 'Parallel efficiency', cell: (figure) => growth.get(figure)?.efficiency },
     { title: 'Peak memory', cell: ({ peakBytes }) => (peakBytes === undefined ? undefined : formatBytes(peakBytes)) },
     { title: 'Error against float64', cell: ({ error }) => error?.toExponential(1) },
     { title: 'Time over flowmap’s', cell: ({ timesFlowmap }) => timesFlowmap && `${timesFlowmap.toFixed(2)} ×` },

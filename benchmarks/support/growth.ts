@@ -38,7 +38,9 @@ export function growthOf(figures: readonly Figure[]): GrowthLine[] {
 export function formatLaw({ variable, law, figures }: GrowthLine): string {
   const last = fitPower(figures.slice(-2).map((figure) => [sizeOf(figure), figure.seconds.median] as const));
   const fitted = `∝ ${variable}^${law.exponent.toFixed(2)}`;
-  return figures.length > 2 && last ? `${fitted}, at the end ^${last.exponent.toFixed(2)}` : fitted;
+  return figures.length > 3 && variable !== threadsVariable && last
+    ? `${fitted}, at the end ^${last.exponent.toFixed(2)}`
+    : fitted;
 }
 
 export const formatEfficiency = (efficiency: number): string => `${(100 * efficiency).toFixed(0)} %`;
