@@ -111,5 +111,12 @@ export async function measureCpu({ families, peers: withPeers, setting, args }: 
     printGrowth(results.filter((figure) => figure.family === family));
   }
   await peers?.stop();
-  return { ...provenance(args), ...(peers ? { peers: peers.found } : {}), ceilings, results };
+  const { versions, ...head } = provenance(args);
+  return {
+    ...head,
+    versions: { ...versions, ...peers?.versions },
+    ...(peers ? { peers: peers.found } : {}),
+    ceilings,
+    results,
+  };
 }
