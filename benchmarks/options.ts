@@ -1,4 +1,4 @@
-// What `npm run bench` can be asked for, and what its help says.
+// What `flowmap bench` can be asked for, and what its help says.
 import { type PresetName, presetNames } from './presets';
 import { describeOptions, type Line, type OptionSpec, readLine, UsageError } from './support/commandLine';
 import { dtypes, type Setting } from './support/setting';
@@ -74,16 +74,20 @@ export function readRequest(args: readonly string[]): Request | null {
   };
 }
 
-export function helpText(families: {
+export interface Families {
   cpu: readonly string[];
   peers: readonly string[];
   cuda: readonly string[];
-}): string {
+}
+
+export function helpText(families: Families, program: string): string {
+  const uses = [
+    ['[family ...] [options]', 'measures'],
+    ['diff a.json b.json', 'compares two runs row by row'],
+    ['report run.json [--report file.html] [--markdown file.md]', 'shows a run measured before'],
+  ] as const;
   return [
-    'Usage: npm run bench -- [family ...] [options]     measures',
-    '       npm run bench -- diff a.json b.json         compares two runs row by row',
-    '       npm run bench -- report run.json [--report file.html] [--markdown file.md]',
-    '                                                   shows a run measured before',
+    ...uses.map(([use, what], i) => `${i === 0 ? 'Usage: ' : '       '}${program} ${use}\n         ${what}`),
     '',
     ...describeOptions(options),
     '',

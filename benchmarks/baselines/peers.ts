@@ -88,7 +88,7 @@ export class Peers {
       if (typeof server === 'string' || (compile && server.facts.notCompiled)) continue;
       const title = how ? `${peer}, ${how}` : peer;
       const made = await server.make(name, inputs, { ...options, compile });
-      if (typeof made === 'string') this.leaveOut(`${title}: no row beside '${work.peerOf}' (${made})`);
+      if (typeof made === 'string') this.note(`${title}: no row beside '${work.peerOf}' (${made})`);
       else subjects.push(await this.subject(work, title, made, ours));
     }
     return subjects;
@@ -116,8 +116,8 @@ export class Peers {
     for (const peer of [this.peers.pytorch, this.peers.jax]) if (typeof peer !== 'string') await peer.stop();
   }
 
-  /** Says what cannot be beside flowmap's rows, and why. */
-  leaveOut(line: string): void {
+  /** Says and keeps a line: of a peer that only some families look for, or of what cannot be beside flowmap's rows. */
+  note(line: string): void {
     if (this.leftOut.includes(line)) return;
     this.leftOut.push(line);
     console.log(line);

@@ -91,8 +91,8 @@ function jaxSubjects({ jax, device }: JaxJs, x: Tensor, b: Tensor): Map<string, 
 
 export async function* groups(peers: Peers): AsyncIterable<Group> {
   const jaxJs = await findJaxJs();
-  if (!jaxJs) peers.leaveOut('jax-js: absent');
-  peers.leaveOut(nodeMlx());
+  peers.note(jaxJs ? `jax-js ${jaxJs.version}, ${jaxJs.device}` : 'jax-js: absent');
+  peers.note(nodeMlx());
   for (const size of operandSizes) {
     const [a, b] = [randn([size]), randn([size])];
     const beside = jaxJs ? jaxSubjects(jaxJs, a, b) : new Map<string, Subject[]>();

@@ -30,6 +30,7 @@ function columnsOf(ceilings: Ceilings, figures: readonly Figure[]): Column[] {
     { title: 'p10 – p90', cell: ({ seconds }) => `${formatTime(seconds.p10)} – ${formatTime(seconds.p90)}` },
     { title: 'Growth of time', cell: (figure) => growth.get(figure)?.law },
     { title: 'Parallel efficiency', cell: (figure) => growth.get(figure)?.efficiency },
+    { title: 'Launch', cell: ({ launchSeconds }) => launchSeconds && formatTime(launchSeconds) },
     { title: 'Operations', cell: ({ flops, seconds }) => flops && formatRate(flops / seconds.median, 'FLOP/s') },
     { title: 'Bytes', cell: ({ bytes, seconds }) => bytes && formatRate(bytes / seconds.median, 'B/s') },
     { title: 'Steps', cell: ({ steps, seconds }) => steps && formatStepRate(steps / seconds.median) },

@@ -59,7 +59,15 @@ export function diff(a: Run, b: Run): Diff {
 }
 
 /** What the head says of a run, in lines that stand side by side. */
-export function headOf({ machine, versions, date, commit, command, peers }: Run): [label: string, value: string][] {
+export function headOf({
+  machine,
+  versions,
+  date,
+  commit,
+  command,
+  peers,
+  timing,
+}: Run): [label: string, value: string][] {
   const { cpu, cores, threads, memoryBytes, gpu, node } = machine;
   const software = Object.entries(versions ?? (node ? { node } : {})).map(([name, version]) => `${name} ${version}`);
   const facts: [string, string | undefined][] = [
@@ -70,6 +78,7 @@ export function headOf({ machine, versions, date, commit, command, peers }: Run)
     ['commit', commit],
     ['date', date],
     ['command', command],
+    ['timing', timing],
     ['versions', software.join(', ') || undefined],
     ['peers', peers?.join('; ')],
   ].map(([label, value]) => [label as string, value ? String(value) : undefined]);

@@ -1,5 +1,5 @@
-// Times work on the device's stream. What is compared runs alternately, so that both meet the same machine; the median
-// of the rounds counts.
+// Times work on the device's stream by the host's clock. What is compared runs alternately, so that both meet the same
+// machine; the median of the rounds counts. CUDA devices are timed on their own clock: gpu/events.ts.
 import { setTimeout } from 'node:timers/promises';
 import { memory, resetPeakMemory, synchronizeSync, tidy } from '../../lib';
 import type { Scaling } from './runFile';
@@ -32,6 +32,10 @@ export interface Row extends Subject {
   float64Error?: number;
   /** See {@link peakMemory}; a peer's is not known. */
   peakBytes?: number;
+  /** Seconds that JavaScript needed to queue one run; absent where that was not told apart. */
+  launchSeconds?: number;
+  /** How many inputs of the same kind the runs took in turn; absent where it was one. */
+  inputs?: number;
   /** Seconds of one run. */
   median: number;
   p10: number;
@@ -51,8 +55,11 @@ export interface MeasureOptions {
 const restMilliseconds = 100;
 
 async function time(subject: Subject, repeats: number, device: string): Promise<number> {
-  if (subject.time) return subject.time(repeats);
-  const run = subject.run!;
+  return subject.time ? subject.time(repeats) : secondsOfRuns(subject.run!, repeats, device);
+}
+
+/** Seconds of one of so many runs, from the first one's queueing to the last one's end. */
+export function secondsOfRuns(run: () => unknown, repeats: number, device: string): number {
   synchronizeSync(device);
   const start = process.hrtime.bigint();
   for (let i = 0; i < repeats; i++) {
@@ -86,6 +93,23 @@ export function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
 }
 
+interface Found {
+  error?: number | undefined;
+  peakBytes?: number | undefined;
+}
+
+export function rowOf(subject: Subject, sortedTimes: readonly number[], { error, peakBytes }: Found): Row {
+  const [median, p10, p90] = [0.5, 0.1, 0.9].map((q) => quantile(sortedTimes, q)) as [number, number, number];
+  return {
+    ...subject,
+    ...(error === undefined ? {} : { float64Error: error }),
+    ...(peakBytes === undefined ? {} : { peakBytes }),
+    median,
+    p10,
+    p90,
+  };
+}
+
 /** Measures the subjects side by side. Beside a peer, each is given quiet cores and one run to warm them. */
 export async function measure(subjects: readonly Subject[], options: MeasureOptions = {}): Promise<Row[]> {
   const { rounds = 9, atLeast = 0.02, device = 'cpu' } = options;
@@ -110,14 +134,6 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   }
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);
-    const [median, p10, p90] = [quantile(sorted, 0.5), quantile(sorted, 0.1), quantile(sorted, 0.9)];
-    return {
-      ...subject,
-      ...(errors[i] === undefined ? {} : { float64Error: errors[i] }),
-      ...(peaks[i] === undefined ? {} : { peakBytes: peaks[i] }),
-      median,
-      p10,
-      p90,
-    };
+    return rowOf(subject, sorted, { error: errors[i], peakBytes: peaks[i] });
   });
 }

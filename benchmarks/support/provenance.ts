@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { cublasFeatures, features } from '../../lib';
-import { commit } from '../../test/cuda/gpuCheck/source';
+import { packageRoot } from '../../lib/packageRoot';
+import { commit } from './source';
 
 export interface Machine {
   cpu?: string;
@@ -20,16 +21,16 @@ export interface Machine {
 export interface Provenance {
   /** ISO 8601. */
   date: string;
-  /** Ends in '-modified' where the tree differed from it. */
+  /** Ends in '-modified' where the tree differed from it; of an installed package, 'unknown'. */
   commit: string;
-  /** The command line behind `npm run bench --`. */
+  /** The command line behind `npm run bench --` or `flowmap bench`. */
   command: string;
   machine: Machine;
   versions: Record<string, string>;
 }
 
 function version(): string {
-  const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
+  const manifest = readFileSync(join(packageRoot, 'package.json'), 'utf8');
   return (JSON.parse(manifest) as { version: string }).version;
 }
 
