@@ -1,5 +1,5 @@
-// The network of the digits and what one step of it is given: apart from the recipe, for the benchmarks.
-import type { TrainConfig } from 'flowmap';
+// The network of the digits and what one step of it is given: apart from the recipe, for the benchmarks, which are compiled
+// before there is a package to import from.
 
 /** Images of a step. */
 export const batch = 32;
@@ -7,7 +7,7 @@ export const batch = 32;
 /** What Terminal Velocity Matching trains in. */
 export const guidance = 2;
 
-export const network: TrainConfig['model'] = {
+export const network = {
   imageSize: 28,
   patchSize: 7,
   channels: 1,
@@ -15,9 +15,9 @@ export const network: TrainConfig['model'] = {
   depth: 4,
   heads: 4,
   classes: 10,
-  init: 'xavier',
+  init: 'xavier' as const,
   labelStd: 1,
   timeStd: 0.1,
   timeFrequencies: 64,
-  timeRange: [10, 0.1],
+  timeRange: [10, 0.1] as [number, number],
 };
