@@ -23,5 +23,7 @@ export function difference(peer: string, ours: ReadonlyMap<string, Tensor>, thei
   }
   const relative = Math.sqrt(distance / size);
   if (relative <= tolerance) return relative;
-  throw new Error(`bench: the results of ${peer} differ by ${relative.toExponential(1)}, expected at most ${tolerance}`);
+  throw new Error(
+    `bench: the results of ${peer} differ by ${relative.toExponential(1)}, expected at most ${tolerance}`,
+  );
 }

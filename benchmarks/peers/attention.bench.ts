@@ -28,7 +28,8 @@ function workOf(f: (...x: Tensor[]) => Tensor[], names: readonly string[], outpu
     const [, pull] = vjp(f, leaves) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
     return pull(cotangents);
   };
-  const named = (tensors: readonly Tensor[], as: readonly string[]) => new Map(as.map((name, i) => [name, tensors[i]!]));
+  const named = (tensors: readonly Tensor[], as: readonly string[]) =>
+    new Map(as.map((name, i) => [name, tensors[i]!]));
   return {
     forward,
     both,

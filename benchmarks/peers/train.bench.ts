@@ -82,7 +82,10 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
         ...Object.entries(given).map(([name, x]) => [`batch.${name}`, x] as const),
       ]);
     const teacher = new Ema(net.namedParameters(), 0.99);
-    const [optimizer, ema] = [new AdamW(net.namedParameters(), { lr: idleRate, betas: [0.9, 0.95] }), new Ema(params, 0.999)];
+    const [optimizer, ema] = [
+      new AdamW(net.namedParameters(), { lr: idleRate, betas: [0.9, 0.95] }),
+      new Ema(params, 0.999),
+    ];
     const objectives = {
       fm: {
         name: 'flow matching step',
@@ -115,10 +118,7 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
       const settings = { network: options, objective, lr: idleRate, particles, mapping: mapping.options };
       const rows = [...inPyTorch('step', settings), inJax('step', settings)];
-      subjects.push(
-        { name, run: step },
-        ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)),
-      );
+      subjects.push({ name, run: step }, ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
     }
     yield { title, subjects, done: () => peers.clear() };
   }
