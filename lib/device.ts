@@ -8,14 +8,16 @@ export interface Features {
   highway: string;
   /** SIMD level in use, by Highway's name: 'AVX3' is AVX-512. */
   simd: string;
+  /** Whether the cores multiply matrices of bfloat16 as they are, at up to twice the rate of float32; else they are widened. */
+  bfloat16: boolean;
   /** Threads of the CPU kernels. */
   threads: number;
 }
 
 /** What this build was made with, and what it uses on this machine. */
 export function features(): Features {
-  const [oneDnn, highway, simd] = native.features();
-  return { oneDnn, highway, simd, threads: threads() };
+  const [oneDnn, highway, simd, bfloat16] = native.features();
+  return { oneDnn, highway, simd, bfloat16, threads: threads() };
 }
 
 export interface CudaDevice {

@@ -28,7 +28,7 @@ export interface NativeAddon {
   share(x: Handle): Handle;
 
   // features
-  features(): [oneDnn: string, highway: string, simd: string];
+  features(): [oneDnn: string, highway: string, simd: string, bfloat16: boolean];
   cuda(): CudaReport;
   cublas(): [path: string, version: string, reason: string];
   stopDevicesForExit(): void;

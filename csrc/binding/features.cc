@@ -6,6 +6,7 @@
 #include "binding/bind.h"
 #include "core/cuda_library.h"
 #include "core/stream.h"
+#include "cpu/onednn_product.h"
 #include "cpu/threads.h"
 
 namespace flowmap::binding {
@@ -18,10 +19,12 @@ std::string dotted(const Parts&... parts) {
   return text;
 }
 
-// -> [oneDNN, Highway, SIMD level]. Of Highway only headers count, so its version is that of the build.
-std::tuple<std::string, std::string, std::string> features() {
+// -> [oneDNN, Highway, SIMD level, multiplies bfloat16]. Of Highway only headers count, so its version is that of the
+// build.
+std::tuple<std::string, std::string, std::string, bool> features() {
   const dnnl_version_t* dnnl = dnnl_version();
-  return {dotted(dnnl->major, dnnl->minor, dnnl->patch), dotted(HWY_MAJOR, HWY_MINOR, HWY_PATCH), cpu::simdLevel()};
+  return {dotted(dnnl->major, dnnl->minor, dnnl->patch), dotted(HWY_MAJOR, HWY_MINOR, HWY_PATCH), cpu::simdLevel(),
+          cpu::multipliesBFloat16()};
 }
 
 // {path, reason, emulated, targets, toolkit, driver, why, devices: [{name, memoryBytes, major, minor}]}. Opens the CUDA

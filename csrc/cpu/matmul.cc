@@ -8,9 +8,13 @@
 
 #include "core/dispatch.h"
 #include "cpu/backend.h"
+#include "cpu/broadcast_offset.h"
 #include "cpu/convert.h"
 #include "cpu/gemm.h"
+#include "cpu/matmul_bfloat16.h"
+#include "cpu/onednn_product.h"
 #include "cpu/parallel.h"
+#include "cpu/row_sums.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -99,13 +103,47 @@ void rowProducts(const RowProducts<C>& job, int64_t begin, int64_t end, int64_t 
   if (!written) std::fill_n(result, rows * n, C(0));
 }
 
+// gemm packs all of a transposed `right` before it multiplies, and keeps it nowhere: for few rows that takes longer
+// than the products do, and oneDNN's matmul, which packs what it is about to use, takes half the time. From 192 rows on
+// they are even.
+bool packsInPassing(int64_t rows, int64_t n, int64_t k, bool transposeRight) {
+  return transposeRight && rows >= 16 && rows < 192 && n * k >= 1 << 18;
+}
+
+void fewRowProducts(Device& device, const RowProducts<float>& job, int64_t rows, int64_t n, int64_t k) {
+  OneDnnProduct product{};
+  product.transposeB = true;
+  product.m = rows, product.n = n, product.k = k;
+  product.in = product.out = DType::Float32;
+  product.c = job.result;
+  for (const auto& [left, right] : job.products) {
+    product.a = left, product.b = right;
+    product.offset = product.accumulate ? nullptr : job.offset;
+    oneDnnProduct(device, product);
+    product.accumulate = true;
+  }
+}
+
 // Value and tangent, or the gradients by both, as one parallel region in which every thread has rows of its own: waking
 // the team once, and offsets written where they are used, is worth a third of the time of a small layer.
 template <class C>
-void rowProducts(const std::vector<RowProducts<C>>& jobs, int64_t rows, int64_t n, int64_t k, bool transposeRight) {
+void rowProducts(Device& device, const std::vector<RowProducts<C>>& jobs, int64_t rows, int64_t n, int64_t k,
+                 bool transposeRight) {
   constexpr int64_t kLeastRows = 64;  // of a thread: each packs all of `right` for itself
   const int64_t all = rows * static_cast<int64_t>(jobs.size());
   const bool split = std::is_same_v<C, float> && all >= kLeastRows * omp_get_max_threads() && all * n * k >= 1 << 20;
+  if constexpr (std::is_same_v<C, float>) {
+    if (packsInPassing(rows, n, k, transposeRight)) {
+      for (const RowProducts<C>& job : jobs) {
+        if (job.products.empty()) {
+          rowProducts(job, 0, rows, n, k, transposeRight);
+        } else {
+          fewRowProducts(device, job, rows, n, k);
+        }
+      }
+      return;
+    }
+  }
   std::exception_ptr error;
   const auto range = [&](int64_t begin, int64_t end) {
     for (size_t job = 0; job < jobs.size(); ++job) {
@@ -126,30 +164,7 @@ void rowProducts(const std::vector<RowProducts<C>>& jobs, int64_t rows, int64_t 
   if (error) std::rethrow_exception(error);
 }
 
-// Column sums in chunks of rows that do not depend on the number of threads; chunks are added in order.
-template <class C>
-void sumRows(C* out, const C* x, int64_t rows, int64_t columns) {
-  constexpr int64_t kChunk = 64;
-  const int64_t chunks = (rows + kChunk - 1) / kChunk;
-  std::unique_ptr<C[]> partial(new C[static_cast<size_t>(std::max<int64_t>(chunks, 1) * columns)]());
-  parallelFor(chunks, rows * columns >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk) {
-      C* sum = partial.get() + chunk * columns;
-      for (int64_t r = chunk * kChunk; r < std::min(rows, (chunk + 1) * kChunk); ++r) {
-        for (int64_t c = 0; c < columns; ++c) sum[c] += x[r * columns + c];
-      }
-    }
-  });
-  // Pairwise over chunks: the error grows with the logarithm of their number.
-  for (int64_t stride = 1; stride < chunks; stride *= 2) {
-    for (int64_t chunk = 0; chunk + stride < chunks; chunk += 2 * stride) {
-      C* into = partial.get() + chunk * columns;
-      const C* from = partial.get() + (chunk + stride) * columns;
-      for (int64_t c = 0; c < columns; ++c) into[c] += from[c];
-    }
-  }
-  std::copy_n(partial.get(), columns, out);
-}
+bool asBFloat16(const Tensor& x) { return x.dtype() == DType::BFloat16 && multipliesBFloat16(); }
 
 int64_t rowsOf(const Tensor& x) { return x.shape().product(0, x.rank() - 1); }
 
@@ -158,32 +173,25 @@ int64_t rowsOf(const Tensor& x) { return x.shape().product(0, x.rank() - 1); }
 void CpuBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b, bool transposeA, bool transposeB) {
   const Shape& shape = out.shape();
   const int64_t m = shape[-2], n = shape[-1], k = a.shape()[transposeA ? -2 : -1];
-  const int batchRank = out.rank() - 2;
-  const int64_t batches = shape.product(0, batchRank);
+  const int64_t batches = shape.product(0, out.rank() - 2);
   if (out.numel() == 0) return;
+  if (asBFloat16(out)) return matmulBFloat16(out, a, b, transposeA, transposeB);
   dispatchFloating(out.dtype(), [&]<class T>() {
     const Operand<T> left(a), right(b);
     const Result<T> result(out);
     // One b for all of a: one product with more rows.
     if (!transposeA && b.shape().product(0, b.rank() - 2) == 1 && a.shape().product(0, a.rank() - 2) == batches) {
+      if constexpr (std::is_same_v<T, float>) {
+        if (packsInPassing(batches * m, n, k, transposeB)) {
+          return fewRowProducts(out.device(), {result.get(), nullptr, {{left.get(), right.get()}}}, batches * m, n, k);
+        }
+      }
       gemm(false, transposeB, batches * m, n, k, left.get(), right.get(), Compute<T>(0), result.get());
       return;
     }
-    const auto offsetOf = [&](const Tensor& x, int64_t batch) {
-      int64_t offset = 0, stride = 1;
-      for (int axis = batchRank - 1; axis >= 0; --axis) {
-        const int64_t index = batch % shape[axis];
-        batch /= shape[axis];
-        const int at = axis - (out.rank() - x.rank());
-        if (at < 0) continue;
-        if (x.shape()[at] != 1) offset += index * stride;
-        stride *= x.shape()[at];
-      }
-      return offset;
-    };
     const auto one = [&](int64_t batch) {
-      gemm(transposeA, transposeB, m, n, k, left.get() + offsetOf(a, batch) * m * k,
-           right.get() + offsetOf(b, batch) * k * n, Compute<T>(0), result.get() + batch * m * n);
+      gemm(transposeA, transposeB, m, n, k, left.get() + broadcastOffset(shape, a.shape(), batch) * m * k,
+           right.get() + broadcastOffset(shape, b.shape(), batch) * k * n, Compute<T>(0), result.get() + batch * m * n);
     };
     // Many small products: a thread each. Errors of oneDNN cannot leave a parallel region, so they are kept.
     if (batches >= 2 * omp_get_max_threads() && m * n * k < int64_t{1} << 21) {
@@ -206,6 +214,7 @@ void CpuBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b, boo
 
 void CpuBackend::linearJvp(const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& weight, const Tensor& bias,
                            const Tensor& tx, const Tensor& tweight, const Tensor& tbias) {
+  if (asBFloat16(x)) return linearJvpBFloat16(y, ty, x, weight, bias, tx, tweight, tbias);
   const int64_t rows = rowsOf(x), in = weight.shape()[1], out = weight.shape()[0];
   dispatchFloating(x.dtype(), [&]<class T>() {
     using C = Compute<T>;
@@ -217,13 +226,16 @@ void CpuBackend::linearJvp(const Tensor& y, const Tensor& ty, const Tensor& x, c
       if (txs) jobs[1].products.emplace_back(txs.get(), w.get());
       if (tw) jobs[1].products.emplace_back(xs.get(), tw.get());
     }
-    rowProducts(jobs, rows, out, in, true);
+    rowProducts(x.device(), jobs, rows, out, in, true);
   });
 }
 
 void CpuBackend::linearJvpVjp(const Tensor& gx, const Tensor& gweight, const Tensor& gbias, const Tensor& gtx,
                               const Tensor& gtweight, const Tensor& gtbias, const Tensor& x, const Tensor& weight,
                               const Tensor& tx, const Tensor& tweight, const Tensor& g, const Tensor& h) {
+  if (asBFloat16(x)) {
+    return linearJvpVjpBFloat16(gx, gweight, gbias, gtx, gtweight, gtbias, x, weight, tx, tweight, g, h);
+  }
   const int64_t rows = rowsOf(x), in = weight.shape()[1], out = weight.shape()[0];
   dispatchFloating(x.dtype(), [&]<class T>() {
     using C = Compute<T>;
@@ -260,7 +272,7 @@ void CpuBackend::linearJvpVjp(const Tensor& gx, const Tensor& gweight, const Ten
       jobs.push_back({gtxs.get(), nullptr, {}});
       if (hs) jobs.back().products.emplace_back(hs.get(), w.get());
     }
-    rowProducts(jobs, rows, in, out, false);
+    rowProducts(x.device(), jobs, rows, in, out, false);
     sum(gweight, std::pair{&gs, &xs}, std::pair{&hs, &txs});
     sum(gtweight, std::pair{&hs, &xs});
     columns(gbias, gs);

@@ -23,6 +23,7 @@ interface Report {
   oneDnn: string;
   highway: string;
   simd: string;
+  bfloat16: boolean;
   threads: number;
   memory: { totalBytes: number; limitBytes: number };
   cuda: CudaFeatures;
@@ -93,6 +94,7 @@ function lines(report: Report): string[] {
     ['oneDNN', report.oneDnn],
     ['Highway', report.highway],
     ['SIMD level', spoken[simd] ? `${spoken[simd]} (Highway's ${simd})` : simd],
+    ['bfloat16', report.bfloat16 ? 'matrix products by instructions of its own' : 'matrix products through float32'],
     ['threads', String(report.threads)],
     ['memory', `${gigabytes(report.memory.totalBytes)}; tensors may use ${limitText(report.memory)}`],
     ...cudaText(report.cuda),

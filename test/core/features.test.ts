@@ -24,6 +24,7 @@ describe('features', () => {
     expect(found.oneDnn).toMatch(/^\d+\.\d+\.\d+$/);
     expect(found.highway).toMatch(/^\d+\.\d+\.\d+$/);
     expect(found.simd).toMatch(/^[A-Z][A-Za-z0-9_]+$/);
+    expect(typeof found.bfloat16).toBe('boolean');
     expect(found.threads).toBe(threads());
   });
 });

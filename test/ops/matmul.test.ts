@@ -283,7 +283,7 @@ function layer([rows, inputs, outputs]: readonly [number, number, number]) {
 
 describeOnDevices('a linear layer with its tangent', (device) => {
   const { tensor } = on(device);
-  const layers: [number, number, number][] = [
+  const layers: (readonly [number, number, number])[] = [
     [1, 1, 1],
     [7, 72, 100],
     [1, 100, 7],
@@ -292,6 +292,8 @@ describeOnDevices('a linear layer with its tangent', (device) => {
     [0, 3, 2],
     [3, 0, 2],
     [3, 2, 0],
+    // Few rows against a large matrix take another way on the CPU; an emulator has no time for them.
+    ...(device === 'cpu' ? ([[20, 505, 520]] as const) : []),
   ];
 
   /** The tensors of samples, null where absent, and what their dtype stores. */
