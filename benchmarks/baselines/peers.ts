@@ -3,6 +3,7 @@
 import type { Tensor } from '../../lib';
 import type { Subject } from '../support/measure';
 import { difference, type Outputs } from './difference';
+import { findJaxJs, JaxJsCase, type JaxJsWork } from './jaxJs';
 import { findOnnxRuntime, OnnxRuntimeCase } from './onnxruntime';
 import { PythonPeer } from './pythonPeer';
 
@@ -28,7 +29,11 @@ interface Found {
   pytorch: PythonPeer | string;
   jax: PythonPeer | string;
   onnx: ReturnType<typeof findOnnxRuntime>;
+  jaxJs: Awaited<ReturnType<typeof findJaxJs>>;
 }
+
+/** A run of more floating-point operations than this takes many seconds on one thread of WebAssembly. */
+const jaxJsFlops = 2e10;
 
 type Timed = { time(repeats: number): Promise<number>; outputs(): Promise<Outputs>; drop(): Promise<void> };
 
@@ -44,12 +49,12 @@ export class Peers {
   static async find(threads: number): Promise<Peers> {
     const pytorch = await PythonPeer.start('pytorch.py', threads);
     const jax = await PythonPeer.start('jaxPeer.py', threads);
-    return new Peers(threads, { pytorch, jax, onnx: findOnnxRuntime() });
+    return new Peers(threads, { pytorch, jax, onnx: findOnnxRuntime(), jaxJs: await findJaxJs() });
   }
 
   /** A line per peer, and one for each row left out so far. */
   get found(): string[] {
-    const { pytorch, jax, onnx } = this.peers;
+    const { pytorch, jax, onnx, jaxJs } = this.peers;
     const python = (name: string, peer: PythonPeer | string) =>
       typeof peer === 'string'
         ? `${name}: absent (${peer})`
@@ -60,17 +65,21 @@ export class Peers {
       notCompiled ? `PyTorch compiled: absent (${notCompiled})` : 'PyTorch compiled: torch.compile of the same',
       python('JAX', jax),
       onnx ? `onnxruntime-node ${onnx.version}, ${this.threads} threads` : 'onnxruntime-node: absent',
+      typeof jaxJs === 'string'
+        ? `jax-js: absent (${jaxJs})`
+        : `jax-js ${jaxJs.version}, WebAssembly, ${jaxJs.threads}`,
       ...this.leftOut,
     ];
   }
 
   /** Of all that were found. */
   get versions(): Record<string, string> {
-    const { pytorch, jax, onnx } = this.peers;
+    const { pytorch, jax, onnx, jaxJs } = this.peers;
     return {
       ...(typeof pytorch === 'string' ? {} : pytorch.facts.versions),
       ...(typeof jax === 'string' ? {} : jax.facts.versions),
       ...(onnx ? { 'onnxruntime-node': onnx.version } : {}),
+      ...(typeof jaxJs === 'string' ? {} : { 'jax-js': jaxJs.version }),
     };
   }
 
@@ -104,6 +113,22 @@ export class Peers {
     if (!this.peers.onnx) return [];
     const made = await OnnxRuntimeCase.create(this.peers.onnx.ort, model(), inputs, this.threads);
     return [await this.subject(work, 'onnxruntime, hand-written graph', made, ours)];
+  }
+
+  /** A case of jax-js likewise, where it would not take too long. */
+  async jaxJs(
+    work: Work,
+    made: JaxJsWork,
+    inputs: ReadonlyMap<string, Tensor>,
+    ours: ReadonlyMap<string, Tensor>,
+  ): Promise<Subject[]> {
+    const { jaxJs } = this.peers;
+    if (typeof jaxJs === 'string') return [];
+    if ((work.flops ?? 0) > jaxJsFlops) {
+      this.note(`jax-js: no row beside '${work.peerOf}' of more than ${jaxJsFlops / 1e9} GFLOP (too slow)`);
+      return [];
+    }
+    return [await this.subject(work, 'jax-js', JaxJsCase.create(jaxJs.jax, made, inputs), ours)];
   }
 
   /** Frees the cases made since the last call. */

@@ -17,13 +17,17 @@ export interface Facts {
 }
 
 export class PythonPeer {
+  private readonly exited: Promise<void>;
+
   private constructor(
     private readonly child: ChildProcess,
     private readonly replies: AsyncIterator<string>,
     private readonly folder: string,
     private readonly script: string,
     readonly facts: Facts,
-  ) {}
+  ) {
+    this.exited = new Promise((resolve) => child.once('exit', () => resolve()));
+  }
 
   /** Starts a server on `threads` threads; where the library cannot be had, the reason. */
   static async start(script: string, threads: number, args: readonly string[] = []): Promise<PythonPeer | string> {
@@ -60,17 +64,23 @@ export class PythonPeer {
   async ask(request: object): Promise<Reply> {
     this.child.stdin!.write(`${JSON.stringify(request)}\n`);
     const line = await this.replies.next();
-    if (line.done) throw new Error(`${this.script}: the process ended before it answered`);
+    if (line.done) {
+      await this.exited;
+      const how = this.child.signalCode ?? this.child.exitCode;
+      throw new Error(`${this.script}: the process ended (${how}) before it answered`);
+    }
     const reply = JSON.parse(line.value) as Reply;
     if (reply.error !== undefined) throw new Error(`${this.script}: ${String(reply.error)}`);
     return reply;
   }
 
+  get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
   async stop(): Promise<void> {
-    const { child } = this;
-    const ended = child.exitCode === null && new Promise((resolve) => child.once('exit', resolve));
-    child.stdin!.end();
-    await ended;
+    this.child.stdin!.end();
+    await this.exited;
     await rm(this.folder, { recursive: true });
   }
 }
@@ -93,6 +103,6 @@ export class PythonCase {
   }
 
   async drop(): Promise<void> {
-    await this.server.ask({ drop: this.id });
+    if (this.server.running) await this.server.ask({ drop: this.id });
   }
 }

@@ -4,7 +4,7 @@ import math
 import torch
 import torch.nn.functional as functional
 
-from pytorch_ops import attention, compiled, dual, rms_norm
+from pytorch_ops import attention, compiled, dual, dual_by_reverse, rms_norm
 
 
 def scalar_embedding(p, name, t, frequencies):
@@ -83,10 +83,12 @@ def block_case(tensors, options):
     backward = options.get("backward", False)
     leaves = {n: t.requires_grad_(backward) for n, t in tensors.items() if n not in ("g", "h")}
 
+    tangent_of = dual_by_reverse if options.get("compile", False) else dual
+
     def with_tangent(leaves):
         p = {name: leaves[name] for name in block_weights}
         along = lambda x, c: block(p, options["heads"], x, c)
-        return dual(along, [leaves["x"], leaves["c"]], [leaves["tx"], leaves["tc"]])
+        return tangent_of(along, [leaves["x"], leaves["c"]], [leaves["tx"], leaves["tc"]])
 
     function = compiled(with_tangent, options)
 

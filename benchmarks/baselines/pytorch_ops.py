@@ -24,6 +24,13 @@ def dual(function, primals, tangents):
         return tuple(forward_ad.unpack_dual(outputs))
 
 
+def dual_by_reverse(function, primals, tangents):
+    """The same by reverse mode twice. By jvp, torch.compile multiplies the zero tangents of weights too, and may then crash."""
+    output, pull = torch.func.vjp(function, *primals)
+    _, along = torch.func.vjp(pull, torch.zeros_like(output))
+    return output, along(tuple(tangents))[0]
+
+
 def softmax(x):
     # Before 2.0 the gradient of softmax's own tangent fails with an error, so it is spelled out there.
     if has_func or not x.requires_grad or forward_ad.unpack_dual(x).tangent is None:

@@ -2,7 +2,7 @@
 import torch
 
 from pytorch_network import dit
-from pytorch_ops import compiled, dual, mmd
+from pytorch_ops import compiled, dual, dual_by_reverse, mmd
 
 
 # Inductive Moment Matching on the path (1 − t) x + t n of unit deviation, times in double: η = t / (1 − t), λ = −2 ln η.
@@ -34,6 +34,8 @@ def step_case(tensors, options):
     x, noise, labels = batch["x"], batch["noise"], batch["labels"].long()
     t, s, s_prime, beta = batch["t"], batch["s"], batch.get("sPrime"), batch.get("beta")
 
+    tangent_of = dual_by_reverse if options.get("compile", False) else dual
+
     def column(v):
         return v[:, None, None, None]
 
@@ -49,7 +51,7 @@ def step_case(tensors, options):
 
     def terminal_velocity():
         xt, xs, step, w = interpolate(t), interpolate(s_prime), column(s - t), column(1 / beta)
-        f, df = dual(lambda at: network(p, xt, t, at, labels), [s], [torch.ones_like(s)])
+        f, df = tangent_of(lambda at: network(p, xt, t, at, labels), [s], [torch.ones_like(s)])
         with torch.no_grad():
             both = network(
                 teacher,

@@ -1,6 +1,6 @@
 // Attention, alone and followed by its backward; with its tangent, and followed by the backward of both. Beside PyTorch (its
-// flash kernel where there is no tangent; forward mode over the plain composition, and the same composed by hand), JAX and a
-// hand-written graph in onnxruntime.
+// flash kernel where there is no tangent; forward mode over the plain composition, and the same composed by hand), JAX, jax-js
+// and a hand-written graph in onnxruntime.
 import { jvp, attention as op, randn, type Tensor, vjp } from '../../lib';
 import { type AttentionShape, attentionGraph } from '../baselines/onnxAttention';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
@@ -62,7 +62,13 @@ async function plainSubjects(peers: Peers, inputs: Inputs, product: number): Pro
 }
 
 async function tangentSubjects(peers: Peers, inputs: Inputs, product: number, shape: AttentionShape) {
-  const ours = workOf(withTangent, ['q', 'k', 'v', 'tq', 'tk', 'tv'], ['o', 'to'], inputs);
+  const [leaves, outputs] = [
+    ['q', 'k', 'v', 'tq', 'tk', 'tv'],
+    ['o', 'to'],
+  ];
+  const ours = workOf(withTangent, leaves, outputs, inputs);
+  const inJaxJs = { case: 'attention', leaves, outputs } as const;
+  const cotangents = ['g', 'h'];
   const rows = (options: object) => [
     ...inPyTorch('attention', options, 'forward mode'),
     ...inPyTorch('attention', { ...options, byHand: true }, 'by hand'),
@@ -77,9 +83,11 @@ async function tangentSubjects(peers: Peers, inputs: Inputs, product: number, sh
     { name: alone, run: ours.forward, flops: f.flops },
     ...(await peers.python(f, rows({}), ours.inputs, ours.outputs)),
     ...(await peers.onnx(f, () => attentionGraph(shape, false), ours.inputs, ours.outputs)),
+    ...(await peers.jaxJs(f, inJaxJs, ours.inputs, ours.outputs)),
     { name: followed, run: ours.both, flops: b.flops },
     ...(await peers.python(b, rows(backward), inputs, ours.gradients)),
     ...(await peers.onnx(b, () => attentionGraph(shape, true), inputs, ours.gradients)),
+    ...(await peers.jaxJs(b, { ...inJaxJs, cotangents }, inputs, ours.gradients)),
   ];
 }
 

@@ -1,4 +1,5 @@
-// RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch and JAX.
+// RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch, JAX
+// and jax-js.
 import { jvp, randn, rmsNorm, type Tensor, vjp } from '../../lib';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
@@ -27,20 +28,22 @@ export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group
     const [gx, gtx] = both() as [Tensor, Tensor];
     const [alone, followed] = ['with tangent', 'with tangent, then backward of both'];
     const bytes = 4 * rows * width;
-    const beside = (peerOf: string, times: number, options: object, ours: Record<string, Tensor>) =>
-      peers.python(
-        { peerOf, bytes: times * bytes },
-        [...inPyTorch('norm', options), inJax('norm', options)],
-        inputs,
-        new Map(Object.entries(ours)),
-      );
+    const jaxJs = { case: 'norm', leaves: ['x', 'tx'], outputs: ['y', 'ty'] } as const;
+    const beside = async (peerOf: string, times: number, backward: boolean, results: Record<string, Tensor>) => {
+      const [work, ours] = [{ peerOf, bytes: times * bytes }, new Map(Object.entries(results))];
+      const options = { backward };
+      return [
+        ...(await peers.python(work, [...inPyTorch('norm', options), inJax('norm', options)], inputs, ours)),
+        ...(await peers.jaxJs(work, { ...jaxJs, ...(backward ? { cotangents: ['g', 'h'] } : {}) }, inputs, ours)),
+      ];
+    };
     yield {
       title: `rmsNorm ${rows} × ${width}`,
       subjects: [
         { name: alone, run: forward, bytes: 4 * bytes },
-        ...(await beside(alone, 4, {}, { y, ty })),
+        ...(await beside(alone, 4, false, { y, ty })),
         { name: followed, run: both, bytes: 10 * bytes },
-        ...(await beside(followed, 10, { backward: true }, { gx, gtx })),
+        ...(await beside(followed, 10, true, { gx, gtx })),
       ],
       done: () => peers.clear(),
     };

@@ -1,13 +1,31 @@
 // The cost of one tiny operation, called from JavaScript, beside jax-js, which keeps expressions until they are read (as lazy
 // graphs do), and onnxruntime-node, which runs a session over a graph made before.
 import { randn, type Tensor, tidy } from '../../lib';
-import { findJaxJs, type JaxArray, type JaxJs } from '../baselines/jaxjs';
+import { type FoundJaxJs, findJaxJs } from '../baselines/jaxJs';
 import { nodeMlx } from '../baselines/nodeMlx';
 import { OnnxGraph } from '../baselines/onnxModel';
 import type { Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
 import { chain, chainLength, names, operandSizes, overheadSubjects, perOperation } from '../growth/overhead';
 import type { Subject } from '../support/measure';
+
+/** An operation consumes its arguments; `ref` lends one out once more. */
+interface JaxArray {
+  readonly ref: JaxArray;
+  dispose(): void;
+  dataSync(): Float32Array;
+  sum(): JaxArray;
+}
+
+type JaxFunction = (...x: JaxArray[]) => JaxArray;
+
+/** What of jax-js is measured here. */
+interface Jax {
+  jit(f: JaxFunction): JaxFunction;
+  grad(f: JaxFunction): JaxFunction;
+  jvp(f: JaxFunction, primals: JaxArray[], tangents: JaxArray[]): [JaxArray, JaxArray];
+  numpy: { array(values: Float32Array): JaxArray; add(a: JaxArray, b: JaxArray): JaxArray };
+}
 
 function chainGraph(size: number, length: number): Buffer {
   const graph = new OnnxGraph();
@@ -42,39 +60,39 @@ function distance(ours: Tensor, theirs: Float32Array): number {
 }
 
 /** By the row they stand beside. */
-function jaxSubjects({ jax, device }: JaxJs, x: Tensor, b: Tensor): Map<string, Subject[]> {
-  const { numpy, jit, grad, jvp } = jax;
+function jaxSubjects({ jax }: FoundJaxJs, x: Tensor, b: Tensor): Map<string, Subject[]> {
+  const { numpy, jit, grad, jvp } = jax as unknown as Jax;
   const [jx, jb] = [x, b].map((t) => numpy.array(t.dataSync() as Float32Array)) as [JaxArray, JaxArray];
   const added = (from: JaxArray, other: JaxArray) => {
     let sum = from;
-    for (let i = 0; i < chainLength; i++) sum = numpy.add!(sum, other.ref);
+    for (let i = 0; i < chainLength; i++) sum = numpy.add(sum, other.ref);
     return sum;
   };
-  const compiled = jit((from: JaxArray, other: JaxArray) => {
-    const sum = added(from, other);
-    other.dispose();
+  const compiled = jit((from, other) => {
+    const sum = added(from!, other!);
+    other!.dispose();
     return sum;
   });
-  const gradient = grad((from: JaxArray) => added(from, jb).sum());
-  const alongB = () => jvp((from: JaxArray) => added(from, jb), [jx.ref], [jb.ref]) as [JaxArray, JaxArray];
+  const gradient = grad((from) => added(from!, jb).sum());
+  const alongB = () => jvp((from) => added(from!, jb), [jx.ref], [jb.ref]);
   const read = (array: JaxArray) => array.dataSync(); // which consumes it
   const one = (work: () => unknown) => () => {
     for (let i = 0; i < chainLength; i++) work();
   };
   const subject = (peerOf: string, how: string, block: () => unknown, difference: number) =>
-    perOperation(`  jax-js, ${device}${how}`, chainLength, block, { peerOf, difference });
+    perOperation(`  jax-js${how}`, chainLength, block, { peerOf, difference });
   const [single, whole] = [sumsOf(x, b, 1).get('sum')!, sumsOf(x, b, chainLength).get('sum')!];
   const byName = new Map<string, Subject[]>();
-  const readOne = () => read(numpy.add!(jx.ref, jb.ref));
+  const readOne = () => read(numpy.add(jx.ref, jb.ref));
   const readChain = () => read(added(jx.ref, jb));
-  const readCompiled = () => read(compiled(jx.ref, jb.ref) as JaxArray);
-  const readGradient = () => read(gradient(jx.ref) as JaxArray);
+  const readCompiled = () => read(compiled(jx.ref, jb.ref));
+  const readGradient = () => read(gradient(jx.ref));
   const readTangent = () => {
     const [value, tangent] = alongB();
     value.dispose();
     return read(tangent);
   };
-  const onlyQueued = () => numpy.add!(jx.ref, jb.ref).dispose();
+  const onlyQueued = () => numpy.add(jx.ref, jb.ref).dispose();
   const ones = tidy(() => b.mul(0).add(1));
   byName.set(names.queued, [subject(names.queued, '', one(onlyQueued), distance(single, readOne()))]);
   byName.set(names.read, [subject(names.read, '', one(readOne), distance(single, readOne()))]);
@@ -91,11 +109,10 @@ function jaxSubjects({ jax, device }: JaxJs, x: Tensor, b: Tensor): Map<string, 
 
 export async function* groups(peers: Peers): AsyncIterable<Group> {
   const jaxJs = await findJaxJs();
-  peers.note(jaxJs ? `jax-js ${jaxJs.version}, ${jaxJs.device}` : 'jax-js: absent');
   peers.note(nodeMlx());
   for (const size of operandSizes) {
     const [a, b] = [randn([size]), randn([size])];
-    const beside = jaxJs ? jaxSubjects(jaxJs, a, b) : new Map<string, Subject[]>();
+    const beside = typeof jaxJs === 'string' ? new Map<string, Subject[]>() : jaxSubjects(jaxJs, a, b);
     const subjects: Subject[] = [];
     for (const ours of overheadSubjects(a, b)) {
       subjects.push(ours, ...(beside.get(ours.name) ?? []));
