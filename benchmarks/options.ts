@@ -13,7 +13,7 @@ const options: Record<string, OptionSpec> = {
   threads: { value: 'n', help: 'threads of the CPU kernels and of the peers, for the whole run' },
   dtype: { value: 'name', help: `${dtypes.join(', ')}; of families that can choose (default on the CPU: float32)` },
   shapes: { value: 'preset', help: `${presetNames.join(', ')}: in place of the families' own sizes` },
-  peers: { help: 'beside PyTorch and onnxruntime-node, where they are installed; CPU, float32, own sizes' },
+  peers: { help: 'beside PyTorch, JAX, onnxruntime-node and jax-js, where installed; CPU, float32, own sizes' },
   only: { value: 'pattern', help: "cuda: groups whose 'family: title' matches" },
   short: { help: 'cuda: fewer groups, timed less often' },
   json: { value: 'file.json', help: 'writes the figures, and by what they were measured' },

@@ -14,6 +14,8 @@ export interface Subject {
   flops?: number;
   /** Bytes one run must move at least: every input read once, every output written once. */
   bytes?: number;
+  /** Training steps of one run. */
+  steps?: number;
   /** A peer's: the subject of the same group it does the same work as. */
   peerOf?: string;
   /** A peer's: relative L2 distance of its results from flowmap's. */
@@ -120,7 +122,7 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
     repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1, device), 1e-7))));
   }
   const times: number[][] = subjects.map(() => []);
-  const besidePeers = subjects.some((subject) => subject.time);
+  const besidePeers = subjects.some((subject) => subject.peerOf !== undefined);
   for (let round = 0; round < rounds; round++) {
     for (const [i, subject] of subjects.entries()) {
       if (besidePeers) {

@@ -21,6 +21,8 @@ export interface Figure {
   /** Of one run, by the benchmark's convention. */
   flops?: number;
   bytes?: number;
+  /** Training steps of one run. */
+  steps?: number;
   /** Relative L2 distance from the same in float64. */
   error?: number;
   /** Of the device's memory, one run, above what was held before it: see peakMemory. */
@@ -53,6 +55,7 @@ export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] 
     const optional = {
       flops,
       bytes,
+      steps: row.steps,
       ...ratesOf(row),
       error: float64Error,
       peakBytes,
@@ -128,7 +131,7 @@ export function runOf(json: unknown, path: string): Run {
 
 function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly StoredFigure[], at: number): Figure {
   const { family, group, name, seconds, gflops, gbytes, tflops, timesFlowmap } = stored;
-  const { error, peakBytes, launchSeconds, scaling, difference } = stored;
+  const { steps, error, peakBytes, launchSeconds, scaling, difference } = stored;
   const rate = gflops === undefined ? tflops && 1e12 * tflops : 1e9 * gflops;
   const flops = stored.flops ?? (rate && rate * seconds.median);
   const bytes = stored.bytes ?? (gbytes && 1e9 * gbytes * seconds.median);
@@ -136,7 +139,7 @@ function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly St
   const peerOf =
     stored.peerOf ??
     (timesFlowmap === undefined ? undefined : all.slice(0, at).findLast((row) => row.timesFlowmap === undefined)?.name);
-  const measured = { flops, bytes, error, peakBytes, launchSeconds };
+  const measured = { flops, bytes, steps, error, peakBytes, launchSeconds };
   const optional = { group, ...measured, scaling, peerOf, timesFlowmap, difference };
   const present = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { family, name, seconds, ...Object.fromEntries(present) };

@@ -44,6 +44,8 @@ export function formatTime(seconds: number): string {
   return seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(2)} ms` : `${(seconds * 1e6).toFixed(1)} µs`;
 }
 
+export const formatStepRate = (rate: number): string => `${rate.toPrecision(3)} steps/s`;
+
 /** Decimal: 12.3 MB is 12.3 million bytes. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
@@ -69,6 +71,7 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
     const shares: string[] = [];
     if (gflops !== undefined) shares.push(`${gflops.toFixed(1)} GFLOP/s`);
     if (gbytes !== undefined) shares.push(`${gbytes.toFixed(1)} GB/s`);
+    if (row.steps !== undefined) shares.push(formatStepRate(row.steps / row.median));
     const reached = shareOf(row, row.median, ceilings);
     if (reached) shares.push(formatShare(reached));
     if (row.float64Error !== undefined) shares.push(`error ${row.float64Error.toExponential(1)}`);

@@ -7,6 +7,7 @@ import { fitPower } from '../../benchmarks/report/fit';
 import { markdownOf } from '../../benchmarks/report/markdown';
 import { pageOf } from '../../benchmarks/report/page';
 import { formatRate } from '../../benchmarks/report/tables';
+import { formatLaw, growthOf } from '../../benchmarks/support/growth';
 import type { Run } from '../../benchmarks/support/runFile';
 import { formatBytes, formatTime, shareOf } from '../../benchmarks/support/table';
 import { figure, run, stored } from './support';
@@ -82,7 +83,9 @@ describe('a page', () => {
         ...(row.timesFlowmap ? [`${row.timesFlowmap.toFixed(2)} ×`, row.difference!.toExponential(1)] : []),
       ];
     });
-    expect(cells.filter((text) => text !== '').sort()).toEqual(expected.sort());
+    const laws = growthOf(whole.results).map(formatLaw);
+    expect(laws).toEqual([expect.stringMatching(/^∝ tokens\^1\.\d\d$/)]);
+    expect(cells.filter((text) => text !== '').sort()).toEqual([...expected, ...laws].sort());
   });
 
   it('draws the roofline, the growth with its exponent, shares, and peers', () => {
