@@ -18,6 +18,10 @@ export interface GpuFigure {
   shareOfCopy?: number;
   tflops?: number;
   scaling?: Scaling;
+  /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
+  peerOf?: string;
+  timesFlowmap?: number;
+  difference?: number;
 }
 
 export interface Ceiling {
@@ -30,6 +34,8 @@ export interface Ceiling {
 export interface GpuFigures extends Partial<Provenance> {
   emulated: boolean;
   device: string;
+  /** A line for each checkout of Triton kernels that was asked for. */
+  peers?: string[];
   /** CUDA's own copy (read and write) and its launch of an empty kernel. */
   ceiling?: Ceiling;
   /** The rate of a product of 8192³, where all groups are of one dtype. */
