@@ -17,7 +17,7 @@ const modules = {
     'class JVPAttn:\n    @staticmethod\n    def fwd_dual(q, k, v):\n        return plain(q, k, v)\n',
   ],
   rcm: [
-    'rcm/utils/flash_attention_jvp_triton_peer.py',
+    'rcm/utils/flash_attention_jvp_triton.py',
     'def attention(q, k, v, tq, tk, tv):\n    return torch.func.jvp(plain, (q, k, v), (tq, tk, tv))\n',
   ],
 } as const;
