@@ -10,7 +10,7 @@ import { UsageError } from './support/commandLine';
 import { measure, type Row, type Subject } from './support/measure';
 import { provenance } from './support/provenance';
 import { figuresOf, type Scaling, type StoredFigure } from './support/runFile';
-import type { Setting, Takes } from './support/setting';
+import { dtypes, type Setting, type Takes } from './support/setting';
 import { type Ceilings, printTable } from './support/table';
 
 /** What a `benchmarks/ops/<family>.bench` file exports: groups of subjects to be measured together. */
@@ -61,7 +61,8 @@ const benchOf = (family: string) => require(join(__dirname, 'ops', `${family}.be
 /** Why a family cannot be measured at a setting; undefined where it can. */
 function refusal(family: string, { dtype, shapes }: Setting): string | undefined {
   const takes = benchOf(family).takes ?? { dtype: false, shapes: [] };
-  if (dtype !== 'float32' && !takes.dtype) return `'${family}' is measured in float32 only`;
+  const known = takes.dtype === true ? dtypes : takes.dtype || (['float32'] as const);
+  if (!known.includes(dtype)) return `'${family}' is measured in ${known.join(' and ')} only`;
   if (shapes && takes.shapes.length === 0) return `'${family}' is measured at its own sizes only`;
   if (shapes && !takes.shapes.includes(shapes)) {
     return `'${family}' has no sizes of '${shapes}', expected one of ${takes.shapes.join(', ')}`;

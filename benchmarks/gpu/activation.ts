@@ -1,9 +1,10 @@
 // Activations between the two layers of DiT-XL/2's perceptron.
 import { gelu, jvp, silu, type Tensor } from '../../lib';
-import { bytesOf, dtypes, type Group, maker, type Scale } from './group';
+import { bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
 
-export function activation({ device, toy }: Scale): Group[] {
-  const [tokens, width] = toy ? [9, 40] : [65536, 4608];
+export function activation(scale: Scale): Group[] {
+  const { device, toy } = scale;
+  const [tokens, width] = toy ? [9, 40] : [tokensOf(scale), 4608];
   return dtypes.map((dtype) => {
     const tensor = bytesOf[dtype] * tokens * width;
     return {

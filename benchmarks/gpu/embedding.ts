@@ -1,11 +1,12 @@
 // Rows of a table by number: classes, of which each is asked for often, and a vocabulary as large as the batch.
 import { embedding as rowsOf, tensor } from '../../lib';
 import { takeVjp } from '../../lib/ops/gather';
-import { bytesOf, dtypes, type Group, maker, type Scale } from './group';
+import { bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
 
-export function embedding({ device, toy }: Scale): Group[] {
-  const [count, width] = toy ? [9, 40] : [65536, 1152];
-  const tables = toy ? [4] : [1001, 65536];
+export function embedding(scale: Scale): Group[] {
+  const { device, toy } = scale;
+  const [count, width] = toy ? [9, 40] : [tokensOf(scale), 1152];
+  const tables = toy ? [4] : [1001, count];
   return dtypes.flatMap((dtype) =>
     tables.map((rows) => {
       const [table, taken, ids] = [bytesOf[dtype] * rows * width, bytesOf[dtype] * count * width, 4 * count];

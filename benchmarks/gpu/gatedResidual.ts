@@ -1,6 +1,6 @@
 // The gated residual at the sizes of DiT-XL/2: many samples, and one whose tokens blocks must share.
 import { gatedResidual as gated, jvp, type Tensor } from '../../lib';
-import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale } from './group';
+import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
 
 type Size = readonly [samples: number, tokens: number, width: number];
 
@@ -43,8 +43,8 @@ export const gatedResidual = (scale: Scale): Group[] => {
         [1, 300, 8],
       ]
     : [
-        [256, 256, 1152],
-        [1, 65536, 1152],
+        [tokensOf(scale) / 256, 256, 1152],
+        [1, tokensOf(scale), 1152],
       ];
   return dtypes.flatMap((dtype) => sizes.map((size) => group(scale, dtype, size)));
 };

@@ -8,6 +8,8 @@ export interface Scale {
   device: string;
   /** Sizes that an emulator runs in no time. */
   toy: boolean;
+  /** Fewer rows, for a CPU. */
+  fewer?: boolean;
   /** In place of a family's own sizes, where these are not toys. */
   shapes?: PresetName;
 }
@@ -30,6 +32,9 @@ export interface Group {
 export interface Disposable {
   dispose(): void;
 }
+
+/** Tokens of a batch of DiT-XL/2, or a sixteenth of them. */
+export const tokensOf = ({ fewer }: Scale): number => (fewer ? 4096 : 65536);
 
 export const dtypes = ['float32', 'bfloat16'] as const satisfies readonly DType[];
 export type BenchmarkDType = (typeof dtypes)[number];

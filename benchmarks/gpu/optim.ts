@@ -1,14 +1,15 @@
-// Steps of the optimisers over all parameters of DiT-XL/2.
+// Steps of the optimisers over all parameters of DiT-XL/2, on a CPU of DiT-B/2.
 import { AdamW, clipByGlobalNorm, Ema, globalNorm, nn, RAdam, type Tensor } from '../../lib';
 import { bytesOf, dtypes, type Group, maker, type Scale } from './group';
 
-const sizes = (toy: boolean): nn.DiTOptions =>
+const sizes = ({ toy, fewer }: Scale): nn.DiTOptions =>
   toy
     ? { imageSize: 4, patchSize: 2, channels: 2, width: 24, depth: 1, heads: 3, classes: 4 }
-    : { imageSize: 32, channels: 4, classes: 1000, ...nn.ditPresets['XL/2'] };
+    : { imageSize: 32, channels: 4, classes: 1000, ...nn.ditPresets[fewer ? 'B/2' : 'XL/2'] };
 
-export function optim({ device, toy }: Scale): Group[] {
-  const shapes = nn.ditShapes(sizes(toy));
+export function optim(scale: Scale): Group[] {
+  const { device } = scale;
+  const shapes = nn.ditShapes(sizes(scale));
   const count = [...shapes.values()].reduce((n, shape) => n + shape.reduce((a, b) => a * b, 1), 0);
   return dtypes.map((dtype) => {
     const each = bytesOf[dtype];

@@ -1,6 +1,6 @@
 // Images to patches and back, as transformers take them, and the embedding of latents of DiT-XL/2.
 import { add, linear, permute, reshape, type Tensor } from '../../lib';
-import { bytesOf, dtypes, type Group, maker, type Scale } from './group';
+import { bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
 
 function apart(images: Tensor, p: number): Tensor {
   const [batch, channels, height, width] = images.shape as [number, number, number, number];
@@ -15,10 +15,12 @@ function together(patches: Tensor, side: number, p: number): Tensor {
   return reshape(permute(split, [0, 5, 1, 3, 2, 4]), [batch, channels, side * p, side * p]);
 }
 
-export function patches({ device, toy }: Scale): Group[] {
+export function patches(scale: Scale): Group[] {
+  const { device, toy } = scale;
+  const samples = tokensOf(scale) / 256;
   const copies = dtypes.flatMap((dtype) =>
     [2, 8].map((p) => {
-      const [batch, channels, size] = toy ? [2, 3, 16] : [256, 4, 256];
+      const [batch, channels, size] = toy ? [2, 3, 16] : [samples, 4, 256];
       const tensor = bytesOf[dtype] * batch * channels * size * size;
       return {
         family: 'patches',
@@ -39,7 +41,7 @@ export function patches({ device, toy }: Scale): Group[] {
     }),
   );
   const embeddings = dtypes.map((dtype) => {
-    const [batch, channels, size, p, features] = toy ? [2, 4, 8, 2, 24] : [256, 4, 32, 2, 1152];
+    const [batch, channels, size, p, features] = toy ? [2, 4, 8, 2, 24] : [samples, 4, 32, 2, 1152];
     const tokens = (size / p) ** 2;
     const each = bytesOf[dtype];
     const latents = each * batch * channels * size * size;

@@ -1,15 +1,11 @@
 // Softmax over rows that a few threads, a block, and several blocks share.
 import { softmax as overRows } from '../../lib';
-import { bytesOf, dtypes, type Group, maker, type Scale } from './group';
+import { bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
 
-export function softmax({ device, toy }: Scale): Group[] {
-  const sizes = toy
-    ? [[5, 33] as const]
-    : ([
-        [2 ** 18, 256],
-        [2 ** 16, 1024],
-        [2 ** 9, 131072],
-      ] as const);
+export function softmax(scale: Scale): Group[] {
+  const { device, toy } = scale;
+  const elements = 1024 * tokensOf(scale);
+  const sizes = toy ? [[5, 33] as const] : [256, 1024, 131072].map((width) => [elements / width, width] as const);
   return dtypes.flatMap((dtype) =>
     sizes.map(([rows, width]) => {
       const tensor = bytesOf[dtype] * rows * width;

@@ -12,6 +12,7 @@ export interface Setting {
 
 /** What a family makes of a setting. */
 export interface Takes {
-  dtype: boolean;
+  /** All, float32 alone, or these. */
+  dtype: boolean | readonly Setting['dtype'][];
   shapes: readonly PresetName[];
 }

@@ -6,12 +6,13 @@
 #include "core/optim_formulas.h"
 #include "cpu/backend.h"
 #include "cpu/convert.h"
+#include "cpu/optim_runs.h"
 #include "cpu/parallel.h"
 
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kChunk = 8192;
+constexpr int64_t kChunk = 8192, kRun = 1024;
 
 struct Chunk {
   size_t tensor;
@@ -35,32 +36,53 @@ void forChunks(const std::vector<Chunk>& chunks, Body body) {
   });
 }
 
-template <bool kAdaptive, bool kCoupled>
+// A run of a tensor in the type C: its own elements, or a converted copy of them, which store() writes back.
+template <class C>
+class Widened {
+ public:
+  Widened(const Tensor& x, int64_t begin, int64_t n) : dtype_(x.dtype()), n_(n) {
+    source_ = x.data<char>() + begin * itemSize(dtype_);
+    if (dtype_ != DTypeOf<C>::value) convertRun(DTypeOf<C>::value, copy_, dtype_, source_, n);
+  }
+  C* get() { return dtype_ == DTypeOf<C>::value ? reinterpret_cast<C*>(source_) : copy_; }
+  void store() const {
+    if (dtype_ != DTypeOf<C>::value) convertRun(dtype_, source_, DTypeOf<C>::value, copy_, n_);
+  }
+
+ private:
+  DType dtype_;
+  int64_t n_;
+  char* source_;
+  C copy_[kRun];
+};
+
+// body(begin, n) on runs short enough for a Widened each.
+template <class Body>
+void forRuns(const Chunk& chunk, Body body) {
+  for (int64_t begin = chunk.begin; begin < chunk.end; begin += kRun) body(begin, std::min(kRun, chunk.end - begin));
+}
+
 void momentStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& m,
                 const std::vector<Tensor>& v, const std::vector<Tensor>& masters, const Tensor& gradScale,
                 const MomentStep& with) {
   const double scale = gradScale ? static_cast<double>(*gradScale.data<float>()) : 1.0;
   forChunks(chunksOf(params), [&](const Chunk& chunk, int64_t) {
     const size_t i = chunk.tensor;
-    dispatchFloating(params[i].dtype(), [&]<class T>() {
-      using C = Compute<T>;
+    const auto step = [&]<class C>(C) {
       const MomentNumbers<C> numbers(with);
-      const C factor = static_cast<C>(scale);
-      T* p = params[i].data<T>();
-      const T* g = grads[i].data<T>();
-      C* first = m[i].data<C>();
-      C* second = v[i].data<C>();
-      C* master = masters.empty() ? nullptr : masters[i].data<C>();
-      for (int64_t j = chunk.begin; j < chunk.end; ++j) {
-        const C old = master ? master[j] : static_cast<C>(p[j]);
-        const Moments<C> next = momentUpdate(numbers, kAdaptive, kCoupled, Moments<C>{old, first[j], second[j]},
-                                             static_cast<C>(g[j]) * factor);
-        first[j] = next.m;
-        second[j] = next.v;
-        if (master) master[j] = next.value;
-        p[j] = static_cast<T>(next.value);
-      }
-    });
+      forRuns(chunk, [&](int64_t begin, int64_t n) {
+        Widened<C> gradient(grads[i], begin, n), value(params[i], begin, n);
+        C* updated = masters.empty() ? value.get() : masters[i].data<C>() + begin;
+        momentRun(numbers, with.adaptive, with.coupled(),
+                  {n, updated, m[i].data<C>() + begin, v[i].data<C>() + begin, gradient.get(), static_cast<C>(scale)});
+        if (updated != value.get()) std::copy_n(updated, n, value.get());
+        value.store();
+      });
+    };
+    if (params[i].dtype() == DType::Float64)
+      step(0.0);
+    else
+      step(0.0f);
   });
 }
 
@@ -70,8 +92,7 @@ void CpuBackend::adamwStep(const std::vector<Tensor>& params, const std::vector<
                            const std::vector<Tensor>& m, const std::vector<Tensor>& v,
                            const std::vector<Tensor>& masters, const Tensor& gradScale, double learningRate,
                            double beta1, double beta2, double eps, double weightDecay, int64_t step) {
-  momentStep<true, false>(params, grads, m, v, masters, gradScale,
-                          adamwNumbers(learningRate, beta1, beta2, eps, weightDecay, step));
+  momentStep(params, grads, m, v, masters, gradScale, adamwNumbers(learningRate, beta1, beta2, eps, weightDecay, step));
 }
 
 void CpuBackend::radamStep(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
@@ -79,27 +100,23 @@ void CpuBackend::radamStep(const std::vector<Tensor>& params, const std::vector<
                            const std::vector<Tensor>& masters, const Tensor& gradScale, double learningRate,
                            double beta1, double beta2, double eps, double weightDecay, bool decoupled, int64_t step) {
   const MomentStep with = radamNumbers(learningRate, beta1, beta2, eps, weightDecay, decoupled, step);
-  const bool coupled = with.coupled();
-  const auto run = with.adaptive ? (coupled ? momentStep<true, true> : momentStep<true, false>)
-                                 : (coupled ? momentStep<false, true> : momentStep<false, false>);
-  run(params, grads, m, v, masters, gradScale, with);
+  momentStep(params, grads, m, v, masters, gradScale, with);
 }
 
 void CpuBackend::emaUpdate(const std::vector<Tensor>& averages, const std::vector<Tensor>& params, double decay) {
   forChunks(chunksOf(params), [&](const Chunk& chunk, int64_t) {
     const size_t i = chunk.tensor;
-    dispatchFloating(params[i].dtype(), [&]<class T>() {
-      dispatchFloating(averages[i].dtype(), [&]<class A>() {
-        using C = Compute<A>;
-        const C keep = static_cast<C>(decay), take = static_cast<C>(1 - decay);
-        A* average = averages[i].data<A>();
-        const T* p = params[i].data<T>();
-        for (int64_t j = chunk.begin; j < chunk.end; ++j) {
-          const C value = static_cast<C>(static_cast<Compute<T>>(p[j]));
-          average[j] = static_cast<A>(averageUpdate(keep, static_cast<C>(average[j]), take, value));
-        }
+    const auto average = [&]<class C>(C) {
+      forRuns(chunk, [&](int64_t begin, int64_t n) {
+        Widened<C> target(averages[i], begin, n), value(params[i], begin, n);
+        averageRun(n, static_cast<C>(decay), target.get(), static_cast<C>(1 - decay), value.get());
+        target.store();
       });
-    });
+    };
+    if (averages[i].dtype() == DType::Float64)
+      average(0.0);
+    else
+      average(0.0f);
   });
 }
 
@@ -107,15 +124,13 @@ void CpuBackend::globalNorm(const Tensor& out, const std::vector<Tensor>& tensor
   const std::vector<Chunk> chunks = chunksOf(tensors);
   std::vector<double> partial(chunks.size());
   forChunks(chunks, [&](const Chunk& chunk, int64_t index) {
-    dispatchFloating(tensors[chunk.tensor].dtype(), [&]<class T>() {
-      const T* x = tensors[chunk.tensor].data<T>();
-      double sum[8] = {};
-      for (int64_t j = chunk.begin; j < chunk.end; ++j) {
-        const double value = static_cast<double>(static_cast<Compute<T>>(x[j]));
-        sum[j % 8] += value * value;
-      }
-      for (double s : sum) partial[index] += s;
-    });
+    const Tensor& x = tensors[chunk.tensor];
+    if (x.dtype() == DType::Float64) {
+      partial[index] = squaresRun(chunk.end - chunk.begin, x.data<double>() + chunk.begin);
+    } else {
+      forRuns(chunk,
+              [&](int64_t begin, int64_t n) { partial[index] += squaresRun(n, Widened<float>(x, begin, n).get()); });
+    }
   });
   double total = 0;
   for (double s : partial) total += s;

@@ -1,5 +1,7 @@
 // One kernel moves elements between any two orders: permute, slice, concat, pad, broadcast and flip are views of it.
+#include <array>
 #include <cstring>
+#include <tuple>
 
 #include "core/copy_walk.h"
 #include "core/dispatch.h"
@@ -13,7 +15,8 @@ constexpr int64_t kTile = 32;  // a transposed tile of 4-byte elements is 4 KiB 
 
 template <class T>
 void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
-  if (outStride == 1 && inStride == 1) {
+  constexpr int64_t kShort = 16;  // elements that a loop has moved before memcpy has begun
+  if (outStride == 1 && inStride == 1 && n > kShort) {
     std::memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
   } else if (outStride == 1 && inStride == 0) {
     std::fill_n(y, n, *x);
@@ -21,6 +24,35 @@ void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
     for (int64_t i = 0; i < n; ++i) y[i * outStride] = x[i * inStride];
   }
 }
+
+// Where a row begins on both sides, from row to row without divisions.
+class RowOffsets {
+ public:
+  RowOffsets(const CopyWalk& walk, int64_t row) : walk_(walk), axes_(walk.rank - 1) {
+    std::tie(out, in) = walk.offsets(row, axes_);
+    for (int axis = axes_ - 1; axis >= 0; --axis) {
+      at_[axis] = row % walk.sizes[axis];
+      row /= walk.sizes[axis];
+    }
+  }
+  int64_t out, in;
+
+  void next() {
+    for (int axis = axes_ - 1; axis >= 0; --axis) {
+      out += walk_.out[axis];
+      in += walk_.in[axis];
+      if (++at_[axis] < walk_.sizes[axis]) return;
+      at_[axis] = 0;
+      out -= walk_.sizes[axis] * walk_.out[axis];
+      in -= walk_.sizes[axis] * walk_.in[axis];
+    }
+  }
+
+ private:
+  const CopyWalk& walk_;
+  const int axes_;
+  std::array<int64_t, kMaxRank> at_{};
+};
 
 template <class T>
 void copyRows(const CopyWalk& walk, T* y, const T* x) {
@@ -33,14 +65,9 @@ void copyRows(const CopyWalk& walk, T* y, const T* x) {
     });
   }
   parallelFor(rows, rows * n >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end;) {
-      auto [o, i] = walk.offsets(row, outer);
-      // Along the second innermost axis without divisions.
-      const int64_t length = walk.sizes[outer - 1];
-      const int64_t stop = std::min(end, row - row % length + length);
-      for (; row < stop; ++row, o += walk.out[outer - 1], i += walk.in[outer - 1]) {
-        copyRow(y + o, x + i, n, walk.out[outer], walk.in[outer]);
-      }
+    RowOffsets at(walk, begin);
+    for (int64_t row = begin; row < end; ++row, at.next()) {
+      copyRow(y + at.out, x + at.in, n, walk.out[outer], walk.in[outer]);
     }
   });
 }

@@ -64,14 +64,18 @@ describe('families', () => {
     expect(familiesFor([], { dtype: 'float32' })).toEqual(
       expect.arrayContaining(['attention', 'elementwise', 'train']),
     );
-    expect(familiesFor([], { dtype: 'bfloat16' })).toEqual(['attention', 'matmul', 'mmd', 'norm']);
+    expect(familiesFor([], { dtype: 'float64' })).toEqual(['attention', 'matmul', 'mmd', 'norm']);
+    expect(familiesFor([], { dtype: 'bfloat16' })).toEqual(
+      'activation attention embedding gatedResidual matmul mmd norm optim patches softmax'.split(' '),
+    );
     expect(familiesFor([], { dtype: 'float32', shapes: 'tvm-table' })).toEqual(['attention']);
     expect(familiesFor(['norm'], { dtype: 'float16', shapes: 'wan' })).toEqual(['norm']);
   });
 
   it('that cannot are refused by name', () => {
-    expect(() => familiesFor(['normal'], { dtype: 'float32' })).toThrow(/unknown family 'normal', expected one of att/);
+    expect(() => familiesFor(['normal'], { dtype: 'float32' })).toThrow(/unknown family 'normal', expected one of act/);
     expect(() => familiesFor(['reduce'], { dtype: 'float16' })).toThrow(/'reduce' is measured in float32 only/);
+    expect(() => familiesFor(['optim'], { dtype: 'float64' })).toThrow(/is measured in float32 and bfloat16 only/);
     expect(() => familiesFor(['mmd'], { dtype: 'float32', shapes: 'wan' })).toThrow(
       /'mmd' is measured at its own sizes/,
     );
