@@ -7,6 +7,7 @@ import { Peers } from './baselines/peers';
 import { isCapped } from './presets';
 import { copyCeiling, gemmCeiling } from './support/ceilings';
 import { UsageError } from './support/commandLine';
+import { printGrowth } from './support/growth';
 import { measure, type Row, type Subject } from './support/measure';
 import { provenance } from './support/provenance';
 import { figuresOf, type Scaling, type StoredFigure } from './support/runFile';
@@ -108,6 +109,7 @@ export async function measureCpu({ families, peers: withPeers, setting, args }: 
       results.push(...figuresOf(family, rows));
       await done?.();
     }
+    printGrowth(results.filter((figure) => figure.family === family));
   }
   await peers?.stop();
   const { versions, ...head } = provenance(args);

@@ -1,4 +1,4 @@
-// What `npm run bench` can be asked for, and what its help says.
+// What `flowmap bench` can be asked for, and what its help says.
 import { type PresetName, presetNames } from './presets';
 import { describeOptions, type Line, type OptionSpec, readLine, UsageError } from './support/commandLine';
 import { dtypes, type Setting } from './support/setting';
@@ -94,16 +94,20 @@ export function readRequest(args: readonly string[]): Request | null {
   };
 }
 
-export function helpText(families: {
+export interface Families {
   cpu: readonly string[];
   peers: readonly string[];
   cuda: readonly string[];
-}): string {
+}
+
+export function helpText(families: Families, program: string): string {
+  const uses = [
+    ['[family ...] [options]', 'measures'],
+    ['diff a.json b.json', 'compares two runs row by row'],
+    ['report run.json [--report file.html] [--markdown file.md]', 'shows a run measured before'],
+  ] as const;
   return [
-    'Usage: npm run bench -- [family ...] [options]     measures',
-    '       npm run bench -- diff a.json b.json         compares two runs row by row',
-    '       npm run bench -- report run.json [--report file.html] [--markdown file.md]',
-    '                                                   shows a run measured before',
+    ...uses.map(([use, what], i) => `${i === 0 ? 'Usage: ' : '       '}${program} ${use}\n         ${what}`),
     '',
     ...describeOptions(options),
     '',
@@ -114,5 +118,9 @@ export function helpText(families: {
     '',
     'Presets are sizes by name (benchmarks/presets.ts says where they come from). What is too large for a CPU is capped there,',
     "and 'n of m' in a title says how much of it was left.",
+    '',
+    "A row's peak is the most memory one run takes above what was held before it: results, what is made on the way, workspaces.",
+    "It is counted in blocks of flowmap's allocator (up to an eighth larger than asked for), without what that keeps for reuse and",
+    'what libraries take for themselves.',
   ].join('\n');
 }

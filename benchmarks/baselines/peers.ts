@@ -97,7 +97,7 @@ export class Peers {
       if (typeof server === 'string' || (compile && server.facts.notCompiled)) continue;
       const title = how ? `${peer}, ${how}` : peer;
       const made = await server.make(name, inputs, { ...options, compile });
-      if (typeof made === 'string') this.leaveOut(`${title}: no row beside '${work.peerOf}' (${made})`);
+      if (typeof made === 'string') this.note(`${title}: no row beside '${work.peerOf}' (${made})`);
       else subjects.push(await this.subject(work, title, made, ours));
     }
     return subjects;
@@ -125,7 +125,7 @@ export class Peers {
     const { jaxJs } = this.peers;
     if (typeof jaxJs === 'string') return [];
     if ((work.flops ?? 0) > jaxJsFlops) {
-      this.leaveOut(`jax-js: no row beside '${work.peerOf}' of more than ${jaxJsFlops / 1e9} GFLOP (too slow)`);
+      this.note(`jax-js: no row beside '${work.peerOf}' of more than ${jaxJsFlops / 1e9} GFLOP (too slow)`);
       return [];
     }
     return [await this.subject(work, 'jax-js', JaxJsCase.create(jaxJs.jax, made, inputs), ours)];
@@ -141,17 +141,18 @@ export class Peers {
     for (const peer of [this.peers.pytorch, this.peers.jax]) if (typeof peer !== 'string') await peer.stop();
   }
 
+  /** Says and keeps a line: of a peer that only some families look for, or of what cannot be beside flowmap's rows. */
+  note(line: string): void {
+    if (this.leftOut.includes(line)) return;
+    this.leftOut.push(line);
+    console.log(line);
+  }
+
   private async subject(work: Work, title: string, made: Timed, ours: ReadonlyMap<string, Tensor>): Promise<Subject> {
     this.cleanups.push(() => made.drop());
     const outputs = await made.outputs();
     const distance = difference(title, ours, outputs);
     for (const x of outputs.values()) if (!(x instanceof Float32Array)) x.dispose();
     return { ...work, name: `  ${title}`, difference: distance, time: (repeats) => made.time(repeats) };
-  }
-
-  private leaveOut(line: string): void {
-    if (this.leftOut.includes(line)) return;
-    this.leftOut.push(line);
-    console.log(line);
   }
 }

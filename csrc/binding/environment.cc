@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 
+#include "binding/events.h"
 #include "core/device.h"
 
 namespace flowmap::binding {
@@ -137,6 +138,17 @@ void Environment::eraseRecording(double number) {
   recordings_.erase(found);
   if (Recording::ofThread() == recording.get()) recording->abandon();
   recording->dispose();
+}
+
+double Environment::insert(std::shared_ptr<Event> event) {
+  events_.emplace(nextEvent_, std::move(event));
+  return nextEvent_++;
+}
+
+std::shared_ptr<Event> Environment::event(double number) const {
+  const auto found = number >= 1 ? events_.find(number) : events_.end();  // NaN has no place in an order
+  if (found == events_.end()) fail(ErrorCode::Disposed, "elapsedSeconds", "the event has been used up");
+  return found->second;
 }
 
 // Tells V8 how much its small wrappers hold, in steps, so that its collector runs often enough to be a safety net.

@@ -52,8 +52,18 @@ describe('the command line', () => {
   });
 
   it('help names every option, preset and family', () => {
-    const text = helpText({ cpu: ['ofCpu'], peers: ['ofPeers'], cuda: ['ofCuda'] });
-    for (const word of ['ofCpu', 'ofPeers', 'ofCuda', 'diff', 'report', '--device', '--json', ...presetNames]) {
+    const text = helpText({ cpu: ['ofCpu'], peers: ['ofPeers'], cuda: ['ofCuda'] }, 'the program');
+    for (const word of [
+      'the program diff',
+      'ofCpu',
+      'ofPeers',
+      'ofCuda',
+      'diff',
+      'report',
+      '--device',
+      '--json',
+      ...presetNames,
+    ]) {
       expect(text).toContain(word);
     }
   });

@@ -21,7 +21,6 @@ const built: readonly string[] = [
   'build/Release/libflowmap_cuda.so',
   'build/cuda-checks/conformance',
   'build/cuda-checks/conformance_cluster',
-  'build/cuda-checks/deviceCopy',
   'build/cuda-emulated/libcudart.so.13',
 ];
 
