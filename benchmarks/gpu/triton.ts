@@ -1,10 +1,11 @@
 // Attention with its tangent beside Triton kernels that others publish, from checkouts the user has, on the same inputs and by
 // CUDA's events on their side. What a checkout cannot do is named, with the reason.
 import { existsSync } from 'node:fs';
-import { attention, dispose, jvp, randn, type Tensor, tidy, vjp } from '../../lib';
+import { attention, dispose, jvp, randn, type Tensor, tidy } from '../../lib';
 import { difference } from '../baselines/difference';
 import { PythonPeer } from '../baselines/pythonPeer';
 import type { PresetName } from '../presets';
+import { gradientsBehind } from '../support/gradients';
 import { measure, type Row, type Subject } from '../support/measure';
 import { printTable, timesFlowmap } from '../support/table';
 import { type Size, sizesOf } from './attention';
@@ -53,10 +54,7 @@ interface Pass {
 function passesOf({ batch, heads, tokens, dim }: Size, inputs: ReadonlyMap<string, Tensor>): Pass[] {
   const leaves = names.map((name) => inputs.get(name)!);
   const product = 2 * batch * heads * tokens * tokens * dim;
-  const both = () => {
-    const [, pull] = vjp(withTangent, leaves) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
-    return pull([inputs.get('g')!, inputs.get('h')!]);
-  };
+  const both = () => gradientsBehind(withTangent, leaves, [inputs.get('g')!, inputs.get('h')!]);
   return [
     {
       name: 'value with tangent',

@@ -1,9 +1,10 @@
 // A transformer block with adaLN-zero and its tangent along tokens and condition, alone and followed by the backward of both to
 // inputs, tangents and weights; beside PyTorch, JAX and a graph of ONNX.
-import { functionalCall, jvp, nn, randn, type Tensor, vjp } from '../../lib';
+import { functionalCall, jvp, nn, randn, type Tensor } from '../../lib';
 import { blockGraph } from '../baselines/onnxBlock';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
 
 interface Size {
   batch: number;
@@ -48,10 +49,7 @@ export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group
       ) as Tensor[];
     };
     const forward = () => withTangent(...leaves.values());
-    const both = () => {
-      const [, pull] = vjp(withTangent, [...leaves.values()]) as unknown as [Tensor[], (g: Tensor[]) => Tensor[]];
-      return pull([g, h]);
-    };
+    const both = () => gradientsBehind(withTangent, [...leaves.values()], [g, h]);
     const [y, ty] = forward() as [Tensor, Tensor];
     const gradients = both();
     const flops = flopsOf(size);
