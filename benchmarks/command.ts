@@ -33,12 +33,17 @@ function show(args: readonly string[]): void {
 const onCpu = () => require('./cpu') as typeof import('./cpu');
 const onGpu = () => require('./gpu/measure') as typeof import('./gpu/measure');
 
-function measureOnGpu(request: Request, args: readonly string[]) {
+async function measureOnGpu(request: Request, args: readonly string[]) {
   const { dtype } = request;
   const { dtypes } = require('./gpu/group') as typeof import('./gpu/group');
   const known = dtypes.find((each) => each === dtype);
   if (dtype && !known) throw new UsageError(`--dtype must be one of ${dtypes.join(', ')} on cuda, got '${dtype}'`);
-  return onGpu().measureGpu({ ...request, dtype: known, args });
+  const figures = await onGpu().measureGpu({ ...request, dtype: known, args });
+  if (request.triton) {
+    const { addTriton } = require('./gpu/triton') as typeof import('./gpu/triton');
+    await addTriton(figures, request.triton, request.shapes);
+  }
+  return figures;
 }
 
 async function measureOnCpu({ families, peers, dtype = 'float32', shapes, threads }: Request, args: readonly string[]) {

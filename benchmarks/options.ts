@@ -3,6 +3,9 @@ import { type PresetName, presetNames } from './presets';
 import { describeOptions, type Line, type OptionSpec, readLine, UsageError } from './support/commandLine';
 import { dtypes, type Setting } from './support/setting';
 
+/** Whose Triton kernels baselines/triton_peer.py knows how to call. */
+export const tritonNames = ['tvm', 'jvp_flash_attention', 'rcm'] as const;
+
 export const reports: Record<string, OptionSpec> = {
   report: { value: 'file.html', help: 'writes a page with tables and charts, which loads nothing' },
   markdown: { value: 'file.md', help: 'writes the tables' },
@@ -14,6 +17,10 @@ const options: Record<string, OptionSpec> = {
   dtype: { value: 'name', help: `${dtypes.join(', ')}; of families that can choose (default on the CPU: float32)` },
   shapes: { value: 'preset', help: `${presetNames.join(', ')}: in place of the families' own sizes` },
   peers: { help: 'beside PyTorch, JAX, onnxruntime-node and jax-js, where installed; CPU, float32, own sizes' },
+  triton: {
+    value: 'name=folder,…',
+    help: `cuda: attention beside the Triton kernels of checkouts: ${tritonNames.join(', ')}`,
+  },
   only: { value: 'pattern', help: "cuda: groups whose 'family: title' matches" },
   short: { help: 'cuda: fewer groups, timed less often' },
   json: { value: 'file.json', help: 'writes the figures, and by what they were measured' },
@@ -29,6 +36,8 @@ export interface Request {
   dtype?: Setting['dtype'];
   shapes?: PresetName;
   peers: boolean;
+  /** Folders of checkouts, by name. */
+  triton?: Record<string, string>;
   only?: string;
   short: boolean;
   json?: string;
@@ -39,6 +48,16 @@ function oneOf<T extends string>(line: Line, name: string, known: readonly T[]):
   const value = line.text(name);
   if (value === undefined || known.includes(value as T)) return value as T | undefined;
   throw new UsageError(`--${name} must be one of ${known.join(', ')}, got '${value}'`);
+}
+
+function checkoutsOf(text: string): Record<string, string> {
+  const pairs = text.split(',').map((pair) => /^([^=]+)=(.+)$/.exec(pair));
+  const names = pairs.map((pair) => pair?.[1]);
+  const known: readonly (string | undefined)[] = tritonNames;
+  if (names.some((name) => !known.includes(name)) || new Set(names).size < names.length) {
+    throw new UsageError(`--triton takes name=folder,… with names among ${tritonNames.join(', ')}, got '${text}'`);
+  }
+  return Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2]!]));
 }
 
 /** What is to be measured; null where help is asked for. @throws UsageError */
@@ -57,7 +76,7 @@ export function readRequest(args: readonly string[]): Request | null {
     if (given) throw new UsageError(`--${given} ${why}`);
   };
   if (device === 'cuda') refuse(['threads', 'peers'], 'is for the CPU and has no meaning with --device cuda');
-  else refuse(['only', 'short'], 'needs --device cuda');
+  else refuse(['only', 'short', 'triton'], 'needs --device cuda');
   if (line.flag('peers'))
     refuse(['dtype', 'shapes'], 'cannot be chosen with --peers, which measures float32 at sizes of its own');
   return {
@@ -67,6 +86,7 @@ export function readRequest(args: readonly string[]): Request | null {
     ...(dtype ? { dtype } : {}),
     ...(shapes ? { shapes } : {}),
     peers: line.flag('peers'),
+    ...(line.text('triton') === undefined ? {} : { triton: checkoutsOf(line.text('triton')!) }),
     ...(line.text('only') === undefined ? {} : { only: line.text('only')! }),
     short: line.flag('short'),
     ...(line.text('json') === undefined ? {} : { json: line.text('json')! }),

@@ -4,10 +4,15 @@ import type { Tensor } from '../../lib';
 export type Outputs = ReadonlyMap<string, Tensor | Float32Array>;
 
 /** An order above what float32 leaves where distances of near particles cancel, and far below any mistake. */
-const tolerance = 3e-4;
+const float32Tolerance = 3e-4;
 
 /** Relative L2 distance over the names of ours. @throws Error where one is missing or the results are not the same */
-export function difference(peer: string, ours: ReadonlyMap<string, Tensor>, theirs: Outputs): number {
+export function difference(
+  peer: string,
+  ours: ReadonlyMap<string, Tensor>,
+  theirs: Outputs,
+  tolerance = float32Tolerance,
+): number {
   let [distance, size] = [0, 0];
   for (const [name, x] of ours) {
     const other = theirs.get(name);

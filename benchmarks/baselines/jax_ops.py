@@ -1,4 +1,4 @@
-"""Operations as one would write them in JAX, and the cases of jaxPeer.py that measure them alone."""
+"""Operations as one would write them in JAX, and the cases of jax_peer.py that measure them alone."""
 import math
 
 import jax

@@ -10,7 +10,7 @@ import { PythonPeer } from './pythonPeer';
 /** What a peer's rows are beside: flowmap's row, by its name, and its work. */
 export type Work = Pick<Subject, 'flops' | 'bytes'> & { peerOf: string };
 
-/** A case of a Python peer, by its name in pytorch.py or jaxPeer.py. */
+/** A case of a Python peer, by its name in pytorch.py or jax_peer.py. */
 export interface PythonRow {
   peer: 'PyTorch' | 'PyTorch compiled' | 'JAX jit';
   case: string;
@@ -48,7 +48,7 @@ export class Peers {
 
   static async find(threads: number): Promise<Peers> {
     const pytorch = await PythonPeer.start('pytorch.py', threads);
-    const jax = await PythonPeer.start('jaxPeer.py', threads);
+    const jax = await PythonPeer.start('jax_peer.py', threads);
     return new Peers(threads, { pytorch, jax, onnx: findOnnxRuntime(), jaxJs: await findJaxJs() });
   }
 

@@ -24,6 +24,10 @@ export interface GpuFigure {
   /** How many inputs the runs took in turn. */
   inputs?: number;
   scaling?: Scaling;
+  /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
+  peerOf?: string;
+  timesFlowmap?: number;
+  difference?: number;
 }
 
 export interface Ceiling {
@@ -43,6 +47,8 @@ export const timingOf = ({ l2Bytes, writtenBytes }: Ceiling): string =>
 export interface GpuFigures extends Partial<Provenance> {
   emulated: boolean;
   device: string;
+  /** A line for each checkout of Triton kernels that was asked for. */
+  peers?: string[];
   timing?: string;
   /** CUDA's own copy (read and write), on the same clock. */
   ceiling?: Ceiling;

@@ -1,9 +1,10 @@
 // Attention with its tangent, and the backward of both, by the convention of attentionPasses.ts. Packed sequences beside a
 // padded batch of them, and QKNorm inside attention beside QKNorm before it.
-import { attention, jvp, randn, rmsNorm, type Tensor, tensor, vjp } from '../../lib';
+import { attention, jvp, randn, rmsNorm, type Tensor, tensor } from '../../lib';
 import { itemSize } from '../../lib/dtype';
 import type { Group } from '../cpu';
 import { type AttentionSize, attentionOnCpu, presetNames } from '../presets';
+import { gradientsBehind } from '../support/gradients';
 import type { Subject } from '../support/measure';
 import type { Setting, Takes } from '../support/setting';
 import { attentionSubjects } from './attentionPasses';
@@ -43,11 +44,7 @@ function taped(
   const tensors = Array.from({ length: 8 }, () => randn(shape, { dtype }));
   const [inputs, cotangents] = [tensors.slice(0, 6), tensors.slice(6)];
   const both = (...[a, b, c, ta, tb, tc]: Tensor[]) => jvp(attend, [a!, b!, c!], [ta, tb, tc]);
-  const all = () => {
-    const [, pullback] = vjp(both, inputs);
-    pullback(cotangents as [Tensor, Tensor]);
-    pullback.dispose();
-  };
+  const all = () => gradientsBehind(both, inputs, cotangents);
   const bytes = itemSize[dtype] * inputs[0]!.size;
   return [
     { name: `${name}, with tangent`, run: () => both(...inputs), flops: 6 * product, bytes: 8 * bytes },

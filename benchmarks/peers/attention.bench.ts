@@ -1,10 +1,11 @@
 // Attention, alone and followed by its backward; with its tangent, and followed by the backward of both. Beside PyTorch (its
 // flash kernel where there is no tangent; forward mode over the plain composition, and the same composed by hand), JAX, jax-js
 // and a hand-written graph in onnxruntime.
-import { jvp, attention as op, randn, type Tensor, vjp } from '../../lib';
+import { jvp, attention as op, randn, type Tensor } from '../../lib';
 import { type AttentionShape, attentionGraph } from '../baselines/onnxAttention';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
 import type { Subject } from '../support/measure';
 
 const shapes: Record<string, AttentionShape> = {
@@ -24,10 +25,7 @@ function workOf(f: (...x: Tensor[]) => Tensor[], names: readonly string[], outpu
   const leaves = names.map((name) => inputs.get(name)!);
   const cotangents = ['g', 'h'].slice(0, outputs.length).map((name) => inputs.get(name)!);
   const forward = () => f(...leaves);
-  const both = () => {
-    const [, pull] = vjp(f, leaves) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
-    return pull(cotangents);
-  };
+  const both = () => gradientsBehind(f, leaves, cotangents);
   const named = (tensors: readonly Tensor[], as: readonly string[]) =>
     new Map(as.map((name, i) => [name, tensors[i]!]));
   return {

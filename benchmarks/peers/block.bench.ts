@@ -1,8 +1,10 @@
 // A transformer block with adaLN-zero and its tangent along tokens and condition, alone and followed by the backward of both to
-// inputs, tangents and weights; beside PyTorch and JAX.
-import { functionalCall, jvp, nn, randn, type Tensor, vjp } from '../../lib';
+// inputs, tangents and weights; beside PyTorch, JAX and a graph of ONNX.
+import { functionalCall, jvp, nn, randn, type Tensor } from '../../lib';
+import { blockGraph } from '../baselines/onnxBlock';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
 
 interface Size {
   batch: number;
@@ -47,10 +49,7 @@ export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group
       ) as Tensor[];
     };
     const forward = () => withTangent(...leaves.values());
-    const both = () => {
-      const [, pull] = vjp(withTangent, [...leaves.values()]) as unknown as [Tensor[], (g: Tensor[]) => Tensor[]];
-      return pull([g, h]);
-    };
+    const both = () => gradientsBehind(withTangent, [...leaves.values()], [g, h]);
     const [y, ty] = forward() as [Tensor, Tensor];
     const gradients = both();
     const flops = flopsOf(size);
@@ -59,23 +58,23 @@ export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group
       ...inPyTorch('block', { heads, backward }),
       inJax('block', { heads, backward }),
     ];
+    const graph = (backward: boolean) => () =>
+      blockGraph(size, new Map([...weights].map(([name, p]) => [name, p.shape])), backward);
+    const values = new Map(Object.entries({ y, ty }));
+    const named = new Map(names.map((name, i) => [`g${name}`, gradients[i]!]));
+    const [f, b] = [
+      { peerOf: alone, flops: flops.forward },
+      { peerOf: followed, flops: flops.both },
+    ];
     yield {
       title: `adaLN block, width ${width}, ${heads} heads, S ${tokens}, batch ${batch}`,
       subjects: [
-        { name: alone, run: forward, flops: flops.forward },
-        ...(await peers.python(
-          { peerOf: alone, flops: flops.forward },
-          rows(false),
-          leaves,
-          new Map(Object.entries({ y, ty })),
-        )),
-        { name: followed, run: both, flops: flops.both },
-        ...(await peers.python(
-          { peerOf: followed, flops: flops.both },
-          rows(true),
-          inputs,
-          new Map(names.map((name, i) => [`g${name}`, gradients[i]!])),
-        )),
+        { name: alone, run: forward, flops: f.flops },
+        ...(await peers.python(f, rows(false), leaves, values)),
+        ...(await peers.onnx(f, graph(false), leaves, values)),
+        { name: followed, run: both, flops: b.flops },
+        ...(await peers.python(b, rows(true), inputs, named)),
+        ...(await peers.onnx(b, graph(true), inputs, named)),
       ],
       done: () => peers.clear(),
     };

@@ -1,8 +1,9 @@
 // RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch, JAX
 // and jax-js.
-import { jvp, randn, rmsNorm, type Tensor, vjp } from '../../lib';
+import { jvp, randn, rmsNorm, type Tensor } from '../../lib';
 import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
 
 const sizes: readonly (readonly [rows: number, width: number])[] = [
   [16384, 1152],
@@ -20,10 +21,7 @@ export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group
     const inputs = new Map(['x', 'tx', 'g', 'h'].map((name) => [name, randn([rows, width])]));
     const [x, tx, g, h] = [...inputs.values()] as [Tensor, Tensor, Tensor, Tensor];
     const forward = () => withTangent(x, tx);
-    const both = () => {
-      const [, pull] = vjp(withTangent, [x, tx]) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
-      return pull([g, h]);
-    };
+    const both = () => gradientsBehind((a, ta) => withTangent(a!, ta!), [x, tx], [g, h]);
     const [y, ty] = forward() as [Tensor, Tensor];
     const [gx, gtx] = both() as [Tensor, Tensor];
     const [alone, followed] = ['with tangent', 'with tangent, then backward of both'];

@@ -10,7 +10,7 @@ const script = `#!${process.execPath}
 const { copyFileSync } = require('node:fs');
 const library = process.argv[3].split('/').at(-1);
 const answers = (line) => {
-  if (line.threads && library === 'jaxPeer.py') return { absent: "No module named 'jax'" };
+  if (line.threads && library === 'jax_peer.py') return { absent: "No module named 'jax'" };
   if (line.threads) return { versions: { PyTorch: '9.8.7' }, notCompiled: NOT_COMPILED };
   if (line.make === 'broken') return { error: 'RuntimeError: broken' };
   if (line.make === 'hard' && line.options.compile) return { refused: 'Unsupported: too hard' };
