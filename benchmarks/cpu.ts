@@ -7,6 +7,7 @@ import { Peers } from './baselines/peers';
 import { isCapped } from './presets';
 import { copyCeiling, gemmCeiling } from './support/ceilings';
 import { UsageError } from './support/commandLine';
+import { printGrowth } from './support/growth';
 import { measure, type Row, type Subject } from './support/measure';
 import { provenance } from './support/provenance';
 import { figuresOf, type Scaling, type StoredFigure } from './support/runFile';
@@ -108,7 +109,15 @@ export async function measureCpu({ families, peers: withPeers, setting, args }: 
       results.push(...figuresOf(family, rows));
       await done?.();
     }
+    printGrowth(results.filter((figure) => figure.family === family));
   }
   await peers?.stop();
-  return { ...provenance(args), ...(peers ? { peers: peers.found } : {}), ceilings, results };
+  const { versions, ...head } = provenance(args);
+  return {
+    ...head,
+    versions: { ...versions, ...peers?.versions },
+    ...(peers ? { peers: peers.found } : {}),
+    ceilings,
+    results,
+  };
 }

@@ -9,7 +9,7 @@ async function main(args: readonly string[]): Promise<void> {
     { json: { value: 'file', help: '' }, only: { value: 'pattern', help: '' }, short: { help: '' } },
     args,
   );
-  const figures = await measureGpu({
+  const figures = measureGpu({
     families: line.positionals,
     only: line.text('only'),
     short: line.flag('short'),

@@ -1,7 +1,10 @@
-// What `npm run bench` can be asked for, and what its help says.
+// What `flowmap bench` can be asked for, and what its help says.
 import { type PresetName, presetNames } from './presets';
 import { describeOptions, type Line, type OptionSpec, readLine, UsageError } from './support/commandLine';
 import { dtypes, type Setting } from './support/setting';
+
+/** Whose Triton kernels baselines/triton_peer.py knows how to call. */
+export const tritonNames = ['tvm', 'jvp_flash_attention', 'rcm'] as const;
 
 export const reports: Record<string, OptionSpec> = {
   report: { value: 'file.html', help: 'writes a page with tables and charts, which loads nothing' },
@@ -13,7 +16,11 @@ const options: Record<string, OptionSpec> = {
   threads: { value: 'n', help: 'threads of the CPU kernels and of the peers, for the whole run' },
   dtype: { value: 'name', help: `${dtypes.join(', ')}; of families that can choose (default on the CPU: float32)` },
   shapes: { value: 'preset', help: `${presetNames.join(', ')}: in place of the families' own sizes` },
-  peers: { help: 'beside PyTorch and onnxruntime-node, where they are installed; CPU, float32, own sizes' },
+  peers: { help: 'beside PyTorch, JAX, onnxruntime-node and jax-js, where installed; CPU, float32, own sizes' },
+  triton: {
+    value: 'name=folder,…',
+    help: `cuda: attention beside the Triton kernels of checkouts: ${tritonNames.join(', ')}`,
+  },
   only: { value: 'pattern', help: "cuda: groups whose 'family: title' matches" },
   short: { help: 'cuda: fewer groups, timed less often' },
   json: { value: 'file.json', help: 'writes the figures, and by what they were measured' },
@@ -29,6 +36,8 @@ export interface Request {
   dtype?: Setting['dtype'];
   shapes?: PresetName;
   peers: boolean;
+  /** Folders of checkouts, by name. */
+  triton?: Record<string, string>;
   only?: string;
   short: boolean;
   json?: string;
@@ -39,6 +48,16 @@ function oneOf<T extends string>(line: Line, name: string, known: readonly T[]):
   const value = line.text(name);
   if (value === undefined || known.includes(value as T)) return value as T | undefined;
   throw new UsageError(`--${name} must be one of ${known.join(', ')}, got '${value}'`);
+}
+
+function checkoutsOf(text: string): Record<string, string> {
+  const pairs = text.split(',').map((pair) => /^([^=]+)=(.+)$/.exec(pair));
+  const names = pairs.map((pair) => pair?.[1]);
+  const known: readonly (string | undefined)[] = tritonNames;
+  if (names.some((name) => !known.includes(name)) || new Set(names).size < names.length) {
+    throw new UsageError(`--triton takes name=folder,… with names among ${tritonNames.join(', ')}, got '${text}'`);
+  }
+  return Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2]!]));
 }
 
 /** What is to be measured; null where help is asked for. @throws UsageError */
@@ -57,7 +76,7 @@ export function readRequest(args: readonly string[]): Request | null {
     if (given) throw new UsageError(`--${given} ${why}`);
   };
   if (device === 'cuda') refuse(['threads', 'peers'], 'is for the CPU and has no meaning with --device cuda');
-  else refuse(['only', 'short'], 'needs --device cuda');
+  else refuse(['only', 'short', 'triton'], 'needs --device cuda');
   if (line.flag('peers'))
     refuse(['dtype', 'shapes'], 'cannot be chosen with --peers, which measures float32 at sizes of its own');
   return {
@@ -67,6 +86,7 @@ export function readRequest(args: readonly string[]): Request | null {
     ...(dtype ? { dtype } : {}),
     ...(shapes ? { shapes } : {}),
     peers: line.flag('peers'),
+    ...(line.text('triton') === undefined ? {} : { triton: checkoutsOf(line.text('triton')!) }),
     ...(line.text('only') === undefined ? {} : { only: line.text('only')! }),
     short: line.flag('short'),
     ...(line.text('json') === undefined ? {} : { json: line.text('json')! }),
@@ -74,16 +94,20 @@ export function readRequest(args: readonly string[]): Request | null {
   };
 }
 
-export function helpText(families: {
+export interface Families {
   cpu: readonly string[];
   peers: readonly string[];
   cuda: readonly string[];
-}): string {
+}
+
+export function helpText(families: Families, program: string): string {
+  const uses = [
+    ['[family ...] [options]', 'measures'],
+    ['diff a.json b.json', 'compares two runs row by row'],
+    ['report run.json [--report file.html] [--markdown file.md]', 'shows a run measured before'],
+  ] as const;
   return [
-    'Usage: npm run bench -- [family ...] [options]     measures',
-    '       npm run bench -- diff a.json b.json         compares two runs row by row',
-    '       npm run bench -- report run.json [--report file.html] [--markdown file.md]',
-    '                                                   shows a run measured before',
+    ...uses.map(([use, what], i) => `${i === 0 ? 'Usage: ' : '       '}${program} ${use}\n         ${what}`),
     '',
     ...describeOptions(options),
     '',
@@ -94,5 +118,9 @@ export function helpText(families: {
     '',
     'Presets are sizes by name (benchmarks/presets.ts says where they come from). What is too large for a CPU is capped there,',
     "and 'n of m' in a title says how much of it was left.",
+    '',
+    "A row's peak is the most memory one run takes above what was held before it: results, what is made on the way, workspaces.",
+    "It is counted in blocks of flowmap's allocator (up to an eighth larger than asked for), without what that keeps for reuse and",
+    'what libraries take for themselves.',
   ].join('\n');
 }

@@ -1,67 +1,14 @@
-// `npm run bench`: measures families of operations, compares two runs, or shows one. `npm run bench -- --help` says what there is.
-import { writeFileSync } from 'node:fs';
-import { helpText, type Request, readRequest, reports } from './options';
-import { markdownOf } from './report/markdown';
-import { pageOf } from './report/page';
-import { type Line, readLine, UsageError } from './support/commandLine';
-import { formatDiff } from './support/diff';
-import { type Run, readRun, runOf, writeRun } from './support/runFile';
+// `npm run bench`: the benchmarks of this clone, without a build of dist. `npm run bench -- --help` says what there is.
+import { bench } from './command';
+import { UsageError } from './support/commandLine';
 
-function compare(args: readonly string[]): void {
-  const { positionals } = readLine({}, args);
-  const [a, b] = positionals;
-  if (positionals.length !== 2) throw new UsageError(`diff takes two files, got ${positionals.length}`);
-  console.log(formatDiff(readRun(a!), readRun(b!)));
-}
-
-function writeReports(run: Run, line: Line): void {
-  const [page, markdown] = [line.text('report'), line.text('markdown')];
-  if (page) writeFileSync(page, pageOf(run));
-  if (markdown) writeFileSync(markdown, markdownOf(run));
-}
-
-function show(args: readonly string[]): void {
-  const line = readLine(reports, args);
-  if (line.positionals.length !== 1) throw new UsageError(`report takes one file, got ${line.positionals.length}`);
-  if (!line.text('report') && !line.text('markdown')) {
-    throw new UsageError('report needs --report <file.html>, --markdown <file.md> or both');
-  }
-  writeReports(readRun(line.positionals[0]!), line);
-}
-
-// What measures comes late: comparing and showing do without the addon.
-const onCpu = () => require('./cpu') as typeof import('./cpu');
-const onGpu = () => require('./gpu/measure') as typeof import('./gpu/measure');
-
-async function measureOnGpu(request: Request, args: readonly string[]) {
-  const { dtype } = request;
-  const { dtypes } = require('./gpu/group') as typeof import('./gpu/group');
-  const known = dtypes.find((each) => each === dtype);
-  if (dtype && !known) throw new UsageError(`--dtype must be one of ${dtypes.join(', ')} on cuda, got '${dtype}'`);
-  return onGpu().measureGpu({ ...request, dtype: known, args });
-}
-
-async function measureOnCpu({ families, peers, dtype = 'float32', shapes, threads }: Request, args: readonly string[]) {
-  if (threads !== undefined) (require('../lib') as typeof import('../lib')).setThreads(threads);
-  return onCpu().measureCpu({ families, peers, setting: { dtype, ...(shapes ? { shapes } : {}) }, args });
-}
-
-async function main(args: readonly string[]): Promise<void> {
-  if (args[0] === 'diff') return compare(args.slice(1));
-  if (args[0] === 'report') return show(args.slice(1));
-  const request = readRequest(args);
-  if (!request) {
-    const { benches } = onCpu();
-    return console.log(helpText({ cpu: benches('ops'), peers: benches('peers'), cuda: onGpu().gpuFamilies() }));
-  }
-  const run = await (request.device === 'cuda' ? measureOnGpu(request, args) : measureOnCpu(request, args));
-  if (request.json) writeRun(request.json, run);
-  if (request.line.text('report') || request.line.text('markdown')) writeReports(runOf(run, 'this run'), request.line);
-  if ('failed' in run && run.failed.length > 0) throw new Error(`${run.failed.length} subjects or groups failed`);
-}
-
-main(process.argv.slice(2)).catch((error: unknown) => {
-  const expected = error instanceof UsageError || (error instanceof Error && error.constructor === Error);
-  console.error(expected ? `bench: ${(error as Error).message}` : error);
-  process.exit(error instanceof UsageError ? 2 : 1);
-});
+bench(process.argv.slice(2), 'npm run bench --').then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    const expected = error instanceof UsageError || (error instanceof Error && error.constructor === Error);
+    console.error(expected ? `bench: ${(error as Error).message}` : error);
+    process.exit(error instanceof UsageError ? 2 : 1);
+  },
+);

@@ -26,6 +26,8 @@ export interface CudaDevice {
   /** The model, as the driver names it. */
   name: string;
   memoryBytes: number;
+  /** Of its second-level cache. */
+  l2Bytes: number;
   /** Compute capability: '9.0'. */
   capability: string;
 }
@@ -61,10 +63,11 @@ export function cudaFeatures(): CudaFeatures {
     targets: targets?.split(' ') ?? [],
     ...(toolkit ? { toolkit: cudaVersion(toolkit) } : {}),
     ...(driver ? { driver: cudaVersion(driver) } : {}),
-    devices: devices.map(({ name, memoryBytes, major, minor }, i) => ({
+    devices: devices.map(({ name, memoryBytes, l2Bytes, major, minor }, i) => ({
       device: `cuda:${i}`,
       name,
       memoryBytes,
+      l2Bytes,
       capability: `${major}.${minor}`,
     })),
   };

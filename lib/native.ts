@@ -4,8 +4,7 @@ import { join, relative } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import type { NativeAddon } from '../typings/native';
 import { LoadError, makeNativeError } from './errors';
-
-const root = join(__dirname, '..');
+import { packageRoot as root } from './packageRoot';
 
 interface NodeGypBuild {
   /** The addon's path, by the platform, the C library and the rules shared by all packages with prebuilds. */
@@ -52,7 +51,7 @@ function load(): NativeAddon {
   }
 }
 
-/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts` and `lib/device.ts` call it. */
+/** @internal The addon. Only `lib/ops`, `lib/tensor.ts`, `lib/memory.ts`, `lib/device.ts` and `lib/timing.ts` call it. */
 export const native: NativeAddon = load();
 native.setErrorFactory(makeNativeError);
 // `process.exit` and uncaught errors end the process without ending its environment, so workers have to stop here: the

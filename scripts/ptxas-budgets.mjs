@@ -90,8 +90,11 @@ async function measureAll() {
     .filter((name) => name.endsWith('.cu') && new RegExp(options.only).test(name))
     .sort()
     .map((name) => join(root, 'csrc/cuda', name));
-  // Clusters are of 9.0 and later (cmake/cuda.cmake): there are no such kernels for older targets.
-  const has = (source, target) => !source.endsWith('_cluster.cu') || Number(/\d+/.exec(target)[0]) >= 90;
+  // Clusters are of 9.0 and later, what is for Hopper of 9.0 alone (cmake/cuda.cmake): no such kernels for other targets.
+  const has = (source, target) =>
+    source.endsWith('_hopper.cu')
+      ? target === 'sm_90a'
+      : !source.endsWith('_cluster.cu') || Number(/\d+/.exec(target)[0]) >= 90;
   const jobs = targets.flatMap((target) =>
     sources.filter((source) => has(source, target)).map((source) => ({ source, target })),
   );

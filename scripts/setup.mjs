@@ -155,8 +155,12 @@ whenStale({
 
 whenStale({
   name: 'typescript',
-  inputs: ['lib', 'typings', 'tsconfig.json', 'tsconfig.build.json'],
-  output: join('dist', 'index.js'),
+  // Of the examples, what the benchmarks share with them.
+  inputs: [
+    ...['lib', 'typings', 'benchmarks', 'examples'],
+    ...['tsconfig.json', 'tsconfig.build.json', join('scripts', 'compile.mjs')],
+  ],
+  output: join('dist', 'lib', 'index.js'),
   refresh: () => {
     say('compiling TypeScript');
     must('npm', ['run', '--silent', 'build:ts']);

@@ -13,7 +13,7 @@ export interface CudaReport {
   toolkit?: number;
   driver?: number;
   why?: string;
-  devices: { name: string; memoryBytes: number; major: number; minor: number }[];
+  devices: { name: string; memoryBytes: number; l2Bytes: number; major: number; minor: number }[];
 }
 
 export interface NativeAddon {
@@ -42,6 +42,11 @@ export interface NativeAddon {
   emptyCache(device: string): void;
   resetPeakMemory(device: string): void;
   setMemoryLimit(device: string, bytes: number): void;
+
+  // events, by number; `elapsedSeconds` waits for them and uses them up
+  recordEvent(device: string): number;
+  elapsedSeconds(from: readonly number[], to: readonly number[]): number[];
+  vendorCopy(x: Handle): Handle;
 
   checkFinite(x: Handle, what: string): Handle;
 

@@ -64,7 +64,7 @@ export class OnnxGraph {
 
   /** Sum over the last axis, which stays with size 1. */
   rowSum(value: string): string {
-    return this.node('ReduceSum', [value, this.lastAxis()], { keepdims: 1 });
+    return this.node('ReduceSum', [value, this.integers([-1])], { keepdims: 1 });
   }
 
   build(): Buffer {
@@ -72,11 +72,12 @@ export class OnnxGraph {
     return Buffer.concat([integer(1, 8), graph, message(8, text(1, ''), integer(2, 17))]);
   }
 
-  private lastAxis(): string {
+  /** A constant of as many int64. */
+  integers(values: readonly number[]): string {
     const name = this.fresh();
-    const raw = Buffer.alloc(8);
-    raw.writeBigInt64LE(-1n);
-    this.declared.push(message(5, integer(1, 1), integer(2, int64), text(8, name), bytes(9, raw)));
+    const raw = Buffer.alloc(8 * values.length);
+    for (const [i, value] of values.entries()) raw.writeBigInt64LE(BigInt(value), 8 * i);
+    this.declared.push(message(5, integer(1, values.length), integer(2, int64), text(8, name), bytes(9, raw)));
     return name;
   }
 

@@ -59,7 +59,7 @@ export class OnnxRuntimeCase {
     return new Map(Object.entries(await this.session.run(this.feeds)).map(([name, value]) => [name, value.data]));
   }
 
-  release(): Promise<void> {
+  drop(): Promise<void> {
     return this.session.release();
   }
 }

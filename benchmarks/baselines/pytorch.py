@@ -1,87 +1,62 @@
-"""PyTorch eager as a peer: a server that reads one JSON request a line on stdin and answers with one line on stdout.
-
-{"make": <name below>, "inputs": <safetensors>, "options": {...}} -> {"id": n}: prepares a case;
-{"time": n, "repeats": r}                                         -> {"seconds": of one run};
-{"save": n, "to": <path>}                                         -> {"saved": path}: the outputs of a run, by name.
-"""
-import json
-import os
-import struct
-import sys
-import time
-
-import numpy as np
-import torch
-
-from pytorch_ops import attention_case, mmd_case, norm_case
-from pytorch_step import step_case
-
-numpy_dtypes = {"F32": np.float32, "F64": np.float64, "I32": np.int32}
-names_of_dtypes = {torch.float32: "F32", torch.float64: "F64", torch.int32: "I32"}
+"""PyTorch as a peer, eager and by torch.compile: the server that pythonPeer.ts drives."""
+from protocol import Library, Refused, serve
 
 
-def load(path):
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        data = file.read()
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        array = np.frombuffer(data[begin:end], numpy_dtypes[entry["dtype"]]).reshape(entry["shape"])
-        tensors[name] = torch.from_numpy(array.copy())
-    return tensors
+def why_not_compiled(torch):
+    """Why torch.compile is not to be had here; None where it is."""
+    if not hasattr(torch, "compile"):
+        return f"torch.compile came with 2.0, this is {torch.__version__}"
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(3))
+        return None
+    except Exception as error:  # no compiler, no headers, a Python it does not know …
+        return first_line(error)
 
 
-def save(path, tensors):
-    header, offset = {}, 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": names_of_dtypes[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    encoded = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for tensor in tensors.values():
-            file.write(tensor.detach().contiguous().numpy().tobytes())
+def first_line(error):
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
 
 
-makers = {"attention": attention_case, "mmd": mmd_case, "norm": norm_case, "step": step_case}
+def compiled_here(make, torch):
+    """`make`, whose case runs once at once, so that what the compiler refuses is told apart from mistakes."""
+
+    def checked(tensors, options):
+        run = make(tensors, options)
+        if options.get("compile", False):
+            try:
+                run()
+            except Exception as error:
+                if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise Refused(first_line(error)) from error
+                raise
+        return run
+
+    return checked
 
 
-def main():
-    cases = []
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if "threads" in request:
-                torch.set_num_threads(request["threads"])
-                reply = {"version": torch.__version__, "threads": torch.get_num_threads()}
-            elif "make" in request:
-                cases.append(makers[request["make"]](load(request["inputs"]), request.get("options", {})))
-                reply = {"id": len(cases) - 1}
-            elif "time" in request:
-                run, start = cases[request["time"]], time.perf_counter()
-                for _ in range(request["repeats"]):
-                    run()
-                reply = {"seconds": (time.perf_counter() - start) / request["repeats"]}
-            elif "save" in request:
-                save(request["to"], cases[request["save"]]())
-                reply = {"saved": request["to"]}
-            elif "drop" in request:
-                cases[request["drop"]] = None
-                reply = {"dropped": request["drop"]}
-            else:
-                reply = {"error": f"unknown request {line.strip()}"}
-        except Exception as error:  # the other side says what failed, with the message
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), flush=True)
+def start(threads):
+    import torch
+
+    from pytorch_network import block_case
+    from pytorch_ops import attention_case, mmd_case, norm_case, plain_attention_case
+    from pytorch_step import step_case
+
+    torch.set_num_threads(threads)
+    makers = {
+        "attention": attention_case,
+        "block": block_case,
+        "mmd": mmd_case,
+        "norm": norm_case,
+        "plainAttention": plain_attention_case,
+        "step": step_case,
+    }
+    return Library(
+        versions={"PyTorch": torch.__version__},
+        cases={name: compiled_here(make, torch) for name, make in makers.items()},
+        from_numpy=torch.from_numpy,
+        to_numpy=lambda tensor: tensor.detach().contiguous().numpy(),
+        facts={"notCompiled": why_not_compiled(torch)},
+    )
 
 
-main()
-os._exit(0)  # not by way of the interpreter's shutdown, which can wait for autograd's threads for ever
+serve(start)

@@ -4,18 +4,36 @@ import math
 import torch
 import torch.autograd.forward_ad as forward_ad
 
+from protocol import Refused
+
+has_func = hasattr(torch, "func")
+
+
+def compiled(function, options):
+    """`function` by torch.compile where the case asks for it; all of it in one graph, or not at all."""
+    return torch.compile(function, dynamic=False, fullgraph=True) if options.get("compile", False) else function
+
 
 def dual(function, primals, tangents):
-    """What torch.func.jvp does, in a form that also releases before 2.0 have."""
+    """torch.func.jvp, and the same by its parts in releases before 2.0."""
+    if has_func:
+        return torch.func.jvp(function, tuple(primals), tuple(tangents))
     with forward_ad.dual_level():
-        inputs = [p if t is None else forward_ad.make_dual(p, t) for p, t in zip(primals, tangents)]
-        out = forward_ad.unpack_dual(function(*inputs))
-        return out.primal, out.tangent
+        inputs = [forward_ad.make_dual(p, t) for p, t in zip(primals, tangents)]
+        outputs = function(*inputs)
+        return tuple(forward_ad.unpack_dual(outputs))
+
+
+def dual_by_reverse(function, primals, tangents):
+    """The same by reverse mode twice. By jvp, torch.compile multiplies the zero tangents of weights too, and may then crash."""
+    output, pull = torch.func.vjp(function, *primals)
+    _, along = torch.func.vjp(pull, torch.zeros_like(output))
+    return output, along(tuple(tangents))[0]
 
 
 def softmax(x):
     # Before 2.0 the gradient of softmax's own tangent fails with an error, so it is spelled out there.
-    if torch.__version__ >= "2" or not x.requires_grad or forward_ad.unpack_dual(x).tangent is None:
+    if has_func or not x.requires_grad or forward_ad.unpack_dual(x).tangent is None:
         return torch.softmax(x, -1)
     e = torch.exp(x - x.detach().amax(-1, keepdim=True))
     return e / e.sum(-1, keepdim=True)
@@ -61,16 +79,18 @@ def mmd(x, y, weight, distance=distances):
 
 
 def attention_case(tensors, options):
+    backward = options.get("backward", False)
     names = ["q", "k", "v", "tq", "tk", "tv"]
-    leaves = [tensors[name].requires_grad_(options.get("backward", False)) for name in names]
-    by_hand = options.get("byHand", False)
+    leaves = [tensors[name].requires_grad_(backward) for name in names]
+
+    def by_forward_mode(*inputs):
+        return dual(attention, inputs[:3], inputs[3:])
+
+    function = compiled(attention_by_hand if options.get("byHand", False) else by_forward_mode, options)
 
     def run():
-        if by_hand:
-            o, to = attention_by_hand(*leaves)
-        else:
-            o, to = dual(attention, leaves[:3], leaves[3:])
-        if not options.get("backward", False):
+        o, to = function(*leaves)
+        if not backward:
             return {"o": o, "to": to}
         gradients = torch.autograd.grad((o, to), leaves, (tensors["g"], tensors["h"]))
         return {"g" + name: gradient for name, gradient in zip(names, gradients)}
@@ -78,12 +98,32 @@ def attention_case(tensors, options):
     return run
 
 
-def norm_case(tensors, options):
-    x, tx = tensors["x"].requires_grad_(), tensors["tx"].requires_grad_()
+def plain_attention_case(tensors, options):
+    """Attention without a tangent by PyTorch's own flash kernel."""
+    if not hasattr(torch.nn, "attention"):
+        raise Refused(f"the choice of scaled_dot_product_attention's kernel came with 2.3, this is {torch.__version__}")
+    backward = options.get("backward", False)
+    q, k, v = [tensors[name].requires_grad_(backward) for name in ["q", "k", "v"]]
 
     def run():
-        y, ty = dual(rms_norm, [x], [tx])
-        if not options.get("backward", False):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+            o = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        if not backward:
+            return {"o": o}
+        gradients = torch.autograd.grad(o, (q, k, v), tensors["g"])
+        return dict(zip(["gq", "gk", "gv"], gradients))
+
+    return run
+
+
+def norm_case(tensors, options):
+    backward = options.get("backward", False)
+    x, tx = tensors["x"].requires_grad_(backward), tensors["tx"].requires_grad_(backward)
+    function = compiled(lambda x, tx: dual(rms_norm, [x], [tx]), options)
+
+    def run():
+        y, ty = function(x, tx)
+        if not backward:
             return {"y": y, "ty": ty}
         gx, gtx = torch.autograd.grad((y, ty), (x, tx), (tensors["g"], tensors["h"]))
         return {"gx": gx, "gtx": gtx}
@@ -94,9 +134,10 @@ def norm_case(tensors, options):
 def mmd_case(tensors, options):
     x, y, weight = tensors["x"].requires_grad_(), tensors["y"], tensors["weight"]
     distance = distances_by_hand if options.get("byHand", False) else distances
+    function = compiled(lambda x, y, weight: mmd(x, y, weight, distance), options)
 
     def run():
-        value = mmd(x, y, weight, distance)
+        value = function(x, y, weight)
         return {"value": value, "gx": torch.autograd.grad(value.sum(), x)[0]}
 
     return run

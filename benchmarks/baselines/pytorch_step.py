@@ -2,7 +2,7 @@
 import torch
 
 from pytorch_network import dit
-from pytorch_ops import dual, mmd
+from pytorch_ops import compiled, dual, dual_by_reverse, mmd
 
 
 # Inductive Moment Matching on the path (1 − t) x + t n of unit deviation, times in double: η = t / (1 − t), λ = −2 ln η.
@@ -30,9 +30,11 @@ def step_case(tensors, options):
     p_list = list(p.values())
     teacher = {name: t.detach().clone() for name, t in p.items()}
     averages = [[t.detach().clone() for t in p_list]] + ([] if objective == "imm" else [list(teacher.values())])
-    optimizer = torch.optim.AdamW(p_list, lr=options.get("lr", 0.0), betas=(0.9, 0.95), weight_decay=0)
+    optimizer = torch.optim.AdamW(p_list, lr=options["lr"], betas=(0.9, 0.95), weight_decay=0)
     x, noise, labels = batch["x"], batch["noise"], batch["labels"].long()
     t, s, s_prime, beta = batch["t"], batch["s"], batch.get("sPrime"), batch.get("beta")
+
+    tangent_of = dual_by_reverse if options.get("compile", False) else dual
 
     def column(v):
         return v[:, None, None, None]
@@ -49,7 +51,7 @@ def step_case(tensors, options):
 
     def terminal_velocity():
         xt, xs, step, w = interpolate(t), interpolate(s_prime), column(s - t), column(1 / beta)
-        f, df = dual(lambda at: network(p, xt, t, at, labels), [s], [torch.ones_like(s)])
+        f, df = tangent_of(lambda at: network(p, xt, t, at, labels), [s], [torch.ones_like(s)])
         with torch.no_grad():
             both = network(
                 teacher,
@@ -83,16 +85,24 @@ def step_case(tensors, options):
 
     losses = {"fm": flow_matching, "tvm": terminal_velocity, "imm": moment_matching}
 
+    loss_of = compiled(losses[objective], options)
+
+    def advance():
+        optimizer.step()
+        for average, decay in zip(averages, (0.999, 0.99)):
+            torch._foreach_mul_(average, decay)
+            torch._foreach_add_(average, p_list, alpha=1 - decay)
+
+    # The optimiser decides in Python what to do, which is not for one graph.
+    update = torch.compile(advance, dynamic=False) if options.get("compile", False) else advance
+
     def run():
-        loss = losses[objective]()
+        loss = loss_of()
         gradients = torch.autograd.grad(loss, p_list)
         for parameter, gradient in zip(p_list, gradients):
             parameter.grad = gradient
-        optimizer.step()
         with torch.no_grad():
-            for average, decay in zip(averages, (0.999, 0.99)):
-                torch._foreach_mul_(average, decay)
-                torch._foreach_add_(average, p_list, alpha=1 - decay)
+            update()
         return {"loss": loss.detach().reshape(1), **dict(zip(p, gradients))}
 
     return run

@@ -2,10 +2,10 @@
 // value, 12 with the tangents of all, 8 with that of the queries alone; for their backward 10, 30 and 20. A causal mask
 // halves them.
 import { attention as attend, jvp, rmsNorm, type Tensor, tensor } from '../../lib';
-import { presets } from '../presets';
+import { type PresetName, presets } from '../presets';
 import { bytesOf, type Group, maker, type Scale } from './group';
 
-interface Size {
+export interface Size {
   batch: number;
   heads: number;
   tokens: number;
@@ -114,27 +114,24 @@ function packed({ device }: Scale, { lengths, heads, dim }: PackedSize): Group {
   };
 }
 
+/** The sizes of TVM's table, of DiT-XL/2 and of wider heads; or a preset's. */
+export function sizesOf(shapes?: PresetName): Size[] {
+  if (shapes) return presets[shapes].attention.map((size) => ({ ...size, short: true }));
+  return [
+    ...[4096, 8192, 16384, 32768].map((tokens) => ({ batch: 1, heads: 24, tokens, dim: 128, short: tokens === 8192 })),
+    { batch: 1, heads: 24, tokens: 8192, dim: 128, causal: true },
+    { batch: 256, heads: 18, tokens: 256, dim: 64, short: true },
+    { batch: 64, heads: 18, tokens: 1024, dim: 64, short: true },
+    { batch: 4, heads: 18, tokens: 8192, dim: 64 },
+    { batch: 256, heads: 16, tokens: 256, dim: 72 },
+    { batch: 64, heads: 16, tokens: 1024, dim: 72 },
+    { batch: 1, heads: 12, tokens: 8192, dim: 256 },
+  ];
+}
+
 export const attention = (scale: Scale): Group[] => {
-  if (scale.shapes && !scale.toy)
-    return presets[scale.shapes].attention.map((size) => group(scale, { ...size, short: true }));
-  const sizes: Size[] = scale.toy
-    ? [{ batch: 1, heads: 2, tokens: 40, dim: 24 }]
-    : [
-        ...[4096, 8192, 16384, 32768].map((tokens) => ({
-          batch: 1,
-          heads: 24,
-          tokens,
-          dim: 128,
-          short: tokens === 8192,
-        })),
-        { batch: 1, heads: 24, tokens: 8192, dim: 128, causal: true },
-        { batch: 256, heads: 18, tokens: 256, dim: 64, short: true },
-        { batch: 64, heads: 18, tokens: 1024, dim: 64, short: true },
-        { batch: 4, heads: 18, tokens: 8192, dim: 64 },
-        { batch: 256, heads: 16, tokens: 256, dim: 72 },
-        { batch: 64, heads: 16, tokens: 1024, dim: 72 },
-        { batch: 1, heads: 12, tokens: 8192, dim: 256 },
-      ];
+  if (scale.shapes && !scale.toy) return sizesOf(scale.shapes).map((size) => group(scale, size));
+  const sizes = scale.toy ? [{ batch: 1, heads: 2, tokens: 40, dim: 24 }] : sizesOf();
   // Each of another length, 64 to 1,016 tokens.
   const lengths = Array.from({ length: scale.toy ? 3 : 120 }, (_, i) => (scale.toy ? 5 + 9 * i : 64 + 8 * i));
   const few = scale.toy ? { heads: 2, dim: 24 } : { heads: 18, dim: 64 };

@@ -1,14 +1,14 @@
 // Measures groups of CUDA kernels beside CUDA's own copy and, where all are of one dtype, beside a product of matrices of it. On
-// the emulator everything runs once at toy sizes and no figure is given.
-import { execFileSync } from 'node:child_process';
-import { cudaFeatures, DeviceUnavailableError, emptyCache, synchronizeSync } from '../../lib';
-import { parseLines, program } from '../../test/cuda/support/programs';
+// the emulator everything runs once or twice at toy sizes and no figure is given.
+import { cudaFeatures, DeviceUnavailableError, emptyCache, OutOfMemoryError, synchronizeSync } from '../../lib';
 import type { PresetName } from '../presets';
-import { gemmCeiling } from '../support/ceilings';
 import { UsageError } from '../support/commandLine';
-import { type MeasureOptions, measure, type Subject } from '../support/measure';
+import type { Subject } from '../support/measure';
 import { provenance } from '../support/provenance';
-import { type Ceiling, figureOf, type GpuFigures, printFigures } from './figures';
+import { formatTime } from '../support/table';
+import { copyCeiling, productRate } from './ceilings';
+import { ColdCache, type EventOptions, measureByEvents, rotate } from './events';
+import { figureOf, type GpuFigures, printFigures, timingOf } from './figures';
 import { type BenchmarkDType, dtypeOf, type Group, runOnce } from './group';
 import { groupsOf } from './groups';
 
@@ -27,34 +27,52 @@ export interface GpuOptions {
   args: readonly string[];
 }
 
-function ceilingOf(emulated: boolean): Ceiling {
-  const { path, env } = program('deviceCopy', emulated ? 'emulated' : 'gpu');
-  const args = emulated ? ['4096', '2', '2'] : [String(2 ** 28), '50', '5000'];
-  return parseLines<Ceiling>(execFileSync(path, args, { encoding: 'utf8', env: { ...process.env, ...env } }))[0]!;
-}
-
-/** The rate of a product of matrices; null, with the reason told, where there is no library for it. */
-async function productRate(dtype: BenchmarkDType): Promise<number | null> {
-  try {
-    const [row] = await measure([gemmCeiling(dtype, device, 8192)], { device, rounds: 5, atLeast: 0.05 });
-    return row!.flops! / row!.p10;
-  } catch (error) {
-    console.log(`no ceiling for products: ${(error as Error).message}`);
-    return null;
-  }
-}
-
 const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+type Made = ReturnType<Group['make']>;
+
+function release({ held }: Made): void {
+  for (const each of held) each.dispose();
+}
+
+/** Inputs beyond these make no run colder: their addresses are what differs. */
+const mostInputs = 4;
+
+/** How many times a group's inputs are made, as far as they fit into so many bytes. */
+export const inputsFor = (group: Group, room: number, most = mostInputs): number =>
+  Math.max(1, Math.min(most, Math.floor(room / group.memory)));
+
+/**
+ * Makes a group's inputs anew until there are `count`; fewer where the device has no room for more, which shows when
+ * their subjects run.
+ */
+export function makeMore(first: Made, group: Group, names: readonly string[], count: number): Made[] {
+  const all = [first];
+  while (all.length < count) {
+    const made = group.make();
+    try {
+      for (const subject of made.subjects) if (names.includes(subject.name)) runOnce(subject);
+    } catch (error) {
+      release(made);
+      if (error instanceof OutOfMemoryError) break;
+      for (const other of all.slice(1)) release(other);
+      throw error;
+    }
+    all.push(made);
+  }
+  return all;
+}
 
 class Benchmarks {
   constructor(
     private readonly figures: GpuFigures,
     private readonly copyRate: number,
-    private readonly options: MeasureOptions,
+    private readonly room: number,
+    private readonly options: EventOptions,
   ) {}
 
   /** Measures a group, less what fails; what does is reported. */
-  async run(group: Group): Promise<void> {
+  run(group: Group): void {
     const { family, title } = group;
     const name = `${family}: ${title}`;
     const note = (error: unknown, subject?: string) => {
@@ -65,14 +83,15 @@ class Benchmarks {
       else this.figures.failed.push({ ...what, error: message });
       console.log(`${unavailable ? 'skipped' : 'FAILED'} ${[name, subject].filter(Boolean).join(', ')}: ${message}`);
     };
-    let made: ReturnType<Group['make']>;
+    let all: Made[];
     try {
-      made = group.make();
+      all = [group.make()];
     } catch (error) {
-      return note(error);
+      note(error);
+      return;
     }
     try {
-      const subjects: Subject[] = made.subjects.filter((subject) => {
+      const subjects: Subject[] = all[0]!.subjects.filter((subject) => {
         try {
           runOnce(subject);
           return true;
@@ -81,23 +100,33 @@ class Benchmarks {
           return false;
         }
       });
-      if (this.figures.emulated) {
-        this.figures.results.push(...subjects.map((subject) => ({ family, group: title, name: subject.name })));
-      } else if (subjects.length > 0) {
-        const shown = group.tiny ? subjects.map((subject) => ({ ...subject, bytes: undefined })) : subjects;
-        const rows = await measure(shown, this.options);
-        const results = rows.map((row) =>
-          figureOf(family, { ...row, group: title, scaling: group.scaling }, this.copyRate),
-        );
-        printFigures(name, results);
-        this.figures.results.push(...results);
-      }
+      const names = subjects.map((subject) => subject.name);
+      all = makeMore(all[0]!, group, names, inputsFor(group, this.room, this.figures.emulated ? 2 : mostInputs));
+      this.measure(
+        group,
+        all.map((made) => made.subjects.filter((subject) => names.includes(subject.name))),
+      );
     } catch (error) {
       note(error);
     } finally {
-      for (const held of made.held) held.dispose();
+      for (const made of all) release(made);
       emptyCache(device);
     }
+  }
+
+  private measure({ family, title, tiny, scaling }: Group, subjects: readonly (readonly Subject[])[]): void {
+    if (subjects[0]!.length === 0) return;
+    const rows = measureByEvents(rotate(subjects), this.options);
+    if (this.figures.emulated) {
+      const ran = rows.map((row) => ({ family, group: title, name: row.name, inputs: row.inputs! }));
+      this.figures.results.push(...ran);
+      return;
+    }
+    const results = rows.map(({ bytes, ...row }) =>
+      figureOf(family, { ...row, ...(tiny ? {} : { bytes }), group: title, scaling }, this.copyRate),
+    );
+    printFigures(`${family}: ${title}`, results);
+    this.figures.results.push(...results);
   }
 
   skip({ family, title }: Group, reason: string): void {
@@ -132,44 +161,47 @@ export function chosenGroups(options: GpuOptions, toy: boolean): Group[] {
 }
 
 /** Measures and prints what there is room for; failures are among the figures. */
-export async function measureGpu(options: GpuOptions): Promise<GpuFigures> {
+export function measureGpu(options: GpuOptions): GpuFigures {
   const { emulated, devices, reason } = cudaFeatures();
   const groups = chosenGroups(options, emulated);
-  if (!devices[0]) throw new Error(`benchmarks on 'cuda' need a CUDA device: ${reason}`);
-  const ceiling = ceilingOf(emulated);
+  const [gpu] = devices;
+  if (!gpu) throw new Error(`benchmarks on 'cuda' need a CUDA device: ${reason}`);
+  // Twice the cache, as what is written may lie in it unevenly.
+  const cold = new ColdCache(device, emulated ? 4096 : 2 * gpu.l2Bytes);
+  const events: EventOptions = { device, cold, ...(emulated ? { rounds: 1, atLeast: 0 } : {}) };
+  const ceiling = copyCeiling(events, gpu.l2Bytes, emulated ? 4096 : 2 ** 28);
   const copyRate = (2 * ceiling.bytes) / ceiling.copySeconds;
   const figures: GpuFigures = {
-    ...provenance(options.args, devices[0].name),
+    ...provenance(options.args, gpu.name),
     emulated,
-    device: devices[0].name,
-    ...(emulated ? {} : { ceiling }),
+    device: gpu.name,
+    ...(emulated ? {} : { timing: timingOf(ceiling), ceiling }),
     results: [],
     skipped: [],
     failed: [],
   };
   if (!emulated) {
-    const [rate, launch] = [(copyRate / 1e9).toFixed(0), (ceiling.launchSeconds * 1e6).toFixed(2)];
     console.log(
-      `copy within the device: ${rate} GB/s, L2 ${(ceiling.l2Bytes / 2 ** 20).toFixed(0)} MiB; an empty launch: ${launch} µs`,
+      `copy within the device: ${(copyRate / 1e9).toFixed(0)} GB/s; two events with nothing between them are ${formatTime(ceiling.eventSeconds)} apart; ${timingOf(ceiling)}`,
     );
     const [dtype, ...others] = new Set(groups.map(dtypeOf));
-    const flops = others.length === 0 ? await productRate(dtype!) : null;
+    const flops = others.length === 0 ? productRate(dtype!, events) : null;
     if (flops) {
       figures.product = { dtype: dtype!, flops };
       console.log(`product of 8192³ ${dtype}: ${(flops / 1e12).toFixed(1)} TFLOP/s`);
     }
   }
-  const benchmarks = new Benchmarks(figures, copyRate, {
-    device,
-    ...(options.short ? { rounds: 5, atLeast: 0.01 } : {}),
-  });
   // The driver keeps some, and blocks are a little larger than tensors.
-  const room = 0.9 * devices[0].memoryBytes;
+  const room = 0.9 * gpu.memoryBytes - cold.bytes;
+  const benchmarks = new Benchmarks(figures, copyRate, room, {
+    ...events,
+    ...(options.short && !emulated ? { rounds: 5, atLeast: 0.01 } : {}),
+  });
   for (const group of groups) {
     if (!emulated && group.memory > room) {
-      benchmarks.skip(group, `needs ${gigabytes(group.memory)}, the device has ${gigabytes(devices[0].memoryBytes)}`);
+      benchmarks.skip(group, `needs ${gigabytes(group.memory)}, the device has ${gigabytes(gpu.memoryBytes)}`);
     } else {
-      await benchmarks.run(group);
+      benchmarks.run(group);
     }
   }
   synchronizeSync(device);

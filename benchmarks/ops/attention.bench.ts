@@ -1,14 +1,13 @@
-// Attention with its tangent, and the backward of both. Convention: 12 · Sq · Sk · D · B · H operations forward (6
-// products), 30 backward (15); 4 and 10 for plain attention. Bytes: every tensor of tokens read or written once. Packed
-// sequences beside a padded batch of them, and QKNorm inside attention beside QKNorm before it.
-import { attention, jvp, randn, rmsNorm, slice, type Tensor, tensor, vjp } from '../../lib';
+// Attention with its tangent, and the backward of both, by the convention of attentionPasses.ts. Packed sequences beside a
+// padded batch of them, and QKNorm inside attention beside QKNorm before it.
+import { attention, jvp, randn, rmsNorm, type Tensor, tensor } from '../../lib';
 import { itemSize } from '../../lib/dtype';
 import type { Group } from '../cpu';
 import { type AttentionSize, attentionOnCpu, presetNames } from '../presets';
-import { errorBeside, toFloat64 } from '../support/error';
+import { gradientsBehind } from '../support/gradients';
 import type { Subject } from '../support/measure';
 import type { Setting, Takes } from '../support/setting';
-import { passesOf, passesOver } from './attentionPasses';
+import { attentionSubjects } from './attentionPasses';
 
 export const takes: Takes = { dtype: true, shapes: presetNames };
 
@@ -23,49 +22,12 @@ const sizes: AttentionSize[] = [
   { batch: 32, heads: 4, tokens: 16, dim: 24 },
 ];
 
-// One head in float64 takes seconds beyond this.
-const mostTokensChecked = 8192;
-
 function passGroup(title: string, size: AttentionSize, dtype: Setting['dtype']): Group {
   const { batch, heads, tokens, dim } = size;
-  const passes = passesOf(size, dtype);
-  const product = 2 * tokens * tokens * dim * batch * heads;
-  const bytes = itemSize[dtype] * batch * heads * tokens * dim;
-  // Heads do not know each other: the first one stands for all.
-  const firstHead = (x: Tensor) => slice(x, [0, 0, 0, 0], [1, 1, tokens, dim]);
-  const subject = (
-    name: string,
-    pass: 'value' | 'withTangent' | 'backward' | 'backwardOfBoth',
-    tensors: { products: number; moved: number; results: number },
-  ): Subject => ({
-    name,
-    run: passes[pass],
-    flops: tensors.products * product,
-    bytes: tensors.moved * bytes,
-    ...(tokens > mostTokensChecked
-      ? {}
-      : {
-          error: errorBeside(
-            () =>
-              passes[pass]()
-                .slice(0, tensors.results)
-                .map((x) => firstHead(x!)),
-            () =>
-              passesOver(passes.inputs.map((x) => toFloat64(firstHead(x))))
-                [pass]()
-                .slice(0, tensors.results),
-          ),
-        }),
-  });
   return {
     title,
     scaling: { series: `B ${batch}, H ${heads}, D ${dim}`, variable: 'tokens', value: tokens },
-    subjects: [
-      subject('attention', 'value', { products: 2, moved: 4, results: 1 }),
-      subject('attention with tangent', 'withTangent', { products: 6, moved: 8, results: 2 }),
-      subject('backward of attention', 'backward', { products: 5, moved: 8, results: 3 }),
-      subject('backward of both', 'backwardOfBoth', { products: 15, moved: 16, results: 6 }),
-    ],
+    subjects: attentionSubjects(size, dtype),
   };
 }
 
@@ -82,11 +44,7 @@ function taped(
   const tensors = Array.from({ length: 8 }, () => randn(shape, { dtype }));
   const [inputs, cotangents] = [tensors.slice(0, 6), tensors.slice(6)];
   const both = (...[a, b, c, ta, tb, tc]: Tensor[]) => jvp(attend, [a!, b!, c!], [ta, tb, tc]);
-  const all = () => {
-    const [, pullback] = vjp(both, inputs);
-    pullback(cotangents as [Tensor, Tensor]);
-    pullback.dispose();
-  };
+  const all = () => gradientsBehind(both, inputs, cotangents);
   const bytes = itemSize[dtype] * inputs[0]!.size;
   return [
     { name: `${name}, with tangent`, run: () => both(...inputs), flops: 6 * product, bytes: 8 * bytes },

@@ -1,9 +1,11 @@
-// Attention with its tangent, alone and followed by the backward of both, beside PyTorch (eager forward mode over the plain
-// composition, and the same composed by hand) and a hand-written graph in onnxruntime.
-import { jvp, attention as op, randn, type Tensor, vjp } from '../../lib';
+// Attention, alone and followed by its backward; with its tangent, and followed by the backward of both. Beside PyTorch (its
+// flash kernel where there is no tangent; forward mode over the plain composition, and the same composed by hand), JAX, jax-js
+// and a hand-written graph in onnxruntime.
+import { jvp, attention as op, randn, type Tensor } from '../../lib';
 import { type AttentionShape, attentionGraph } from '../baselines/onnxAttention';
-import type { Peers } from '../baselines/peers';
+import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
 import type { Subject } from '../support/measure';
 
 const shapes: Record<string, AttentionShape> = {
@@ -12,68 +14,91 @@ const shapes: Record<string, AttentionShape> = {
   'B 64, H 8, S 49, D 32': { batch: 64, heads: 8, tokens: 49, dim: 32 },
 };
 
-const inputNames = ['q', 'k', 'v', 'tq', 'tk', 'tv'] as const;
+type Inputs = ReadonlyMap<string, Tensor>;
 
-function withTangent(...[q, k, v, tq, tk, tv]: Tensor[]): Tensor[] {
-  return jvp(op, [q!, k!, v!], [tq!, tk!, tv!]) as Tensor[];
+const value = (...[q, k, v]: Tensor[]): Tensor[] => [op(q!, k!, v!)];
+const withTangent = (...[q, k, v, tq, tk, tv]: Tensor[]): Tensor[] =>
+  jvp(op, [q!, k!, v!], [tq!, tk!, tv!]) as Tensor[];
+
+/** A function of named inputs, alone and followed by its backward: what runs, and its results by name. */
+function workOf(f: (...x: Tensor[]) => Tensor[], names: readonly string[], outputs: readonly string[], inputs: Inputs) {
+  const leaves = names.map((name) => inputs.get(name)!);
+  const cotangents = ['g', 'h'].slice(0, outputs.length).map((name) => inputs.get(name)!);
+  const forward = () => f(...leaves);
+  const both = () => gradientsBehind(f, leaves, cotangents);
+  const named = (tensors: readonly Tensor[], as: readonly string[]) =>
+    new Map(as.map((name, i) => [name, tensors[i]!]));
+  return {
+    forward,
+    both,
+    inputs: named(leaves, names),
+    outputs: named(forward(), outputs),
+    gradients: named(
+      both(),
+      names.map((name) => `g${name}`),
+    ),
+  };
 }
 
-export async function* groups(peers: Peers): AsyncIterable<Group> {
-  for (const [title, shape] of Object.entries(shapes)) {
-    const { batch, heads, tokens, dim } = shape;
-    const make = () => randn([batch, heads, tokens, dim]);
-    const inputs = new Map<string, Tensor>([...inputNames, 'g', 'h'].map((name) => [name, make()]));
-    const leaves = inputNames.map((name) => inputs.get(name)!);
-    const forward = () => withTangent(...leaves);
-    const both = () => {
-      const [, pull] = vjp(withTangent, leaves) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
-      return pull([inputs.get('g')!, inputs.get('h')!]);
-    };
-    const product = 2 * tokens * tokens * dim * batch * heads;
-    const outputs = forward();
-    const gradients = both();
-    const forwards = new Map(['o', 'to'].map((name, i) => [name, outputs[i]!]));
-    const backwards = new Map(inputNames.map((name, i) => [`g${name}`, gradients[i]!]));
-    const leafMap = new Map(inputNames.map((name) => [name, inputs.get(name)!]));
+const backward = { backward: true };
 
-    const alone = 'with tangent';
-    const followed = 'with tangent, then backward of both';
-    const subjects: Subject[] = [{ name: alone, run: forward, flops: 6 * product }];
-    const hand = { byHand: true };
-    const f = { peerOf: alone, flops: 6 * product };
-    subjects.push(
-      ...(await peers.pytorchSubject({ ...f, name: '  PyTorch, forward mode' }, ['attention', {}], leafMap, forwards)),
-      ...(await peers.pytorchSubject({ ...f, name: '  PyTorch, by hand' }, ['attention', hand], leafMap, forwards)),
-      ...(await peers.onnxSubject(
-        { ...f, name: '  onnxruntime, hand-written graph' },
-        attentionGraph(shape, false),
-        leafMap,
-        forwards,
-      )),
-    );
-    const b = { peerOf: followed, flops: 21 * product };
-    const backward = { backward: true };
-    subjects.push(
-      { name: followed, run: both, flops: 21 * product },
-      ...(await peers.pytorchSubject(
-        { ...b, name: '  PyTorch, forward mode' },
-        ['attention', backward],
-        inputs,
-        backwards,
-      )),
-      ...(await peers.pytorchSubject(
-        { ...b, name: '  PyTorch, by hand' },
-        ['attention', { ...backward, ...hand }],
-        inputs,
-        backwards,
-      )),
-      ...(await peers.onnxSubject(
-        { ...b, name: '  onnxruntime, hand-written graph' },
-        attentionGraph(shape, true),
-        inputs,
-        backwards,
-      )),
-    );
+/** Without a tangent: PyTorch by its own kernel, which is compiled already. */
+async function plainSubjects(peers: Peers, inputs: Inputs, product: number): Promise<Subject[]> {
+  const ours = workOf(value, ['q', 'k', 'v'], ['o'], inputs);
+  const rows = (options: object) => [
+    { peer: 'PyTorch' as const, case: 'plainAttention', options, how: 'flash' },
+    inJax('plainAttention', options),
+  ];
+  const [alone, followed] = ['value', 'value, then backward'];
+  const [flops, both] = [2 * product, 7 * product];
+  return [
+    { name: alone, run: ours.forward, flops },
+    ...(await peers.python({ peerOf: alone, flops }, rows({}), ours.inputs, ours.outputs)),
+    { name: followed, run: ours.both, flops: both },
+    ...(await peers.python({ peerOf: followed, flops: both }, rows(backward), inputs, ours.gradients)),
+  ];
+}
+
+async function tangentSubjects(peers: Peers, inputs: Inputs, product: number, shape: AttentionShape) {
+  const [leaves, outputs] = [
+    ['q', 'k', 'v', 'tq', 'tk', 'tv'],
+    ['o', 'to'],
+  ];
+  const ours = workOf(withTangent, leaves, outputs, inputs);
+  const inJaxJs = { case: 'attention', leaves, outputs } as const;
+  const cotangents = ['g', 'h'];
+  const rows = (options: object) => [
+    ...inPyTorch('attention', options, 'forward mode'),
+    ...inPyTorch('attention', { ...options, byHand: true }, 'by hand'),
+    inJax('attention', options),
+  ];
+  const [alone, followed] = ['with tangent', 'with tangent, then backward of both'];
+  const [f, b] = [
+    { peerOf: alone, flops: 6 * product },
+    { peerOf: followed, flops: 21 * product },
+  ];
+  return [
+    { name: alone, run: ours.forward, flops: f.flops },
+    ...(await peers.python(f, rows({}), ours.inputs, ours.outputs)),
+    ...(await peers.onnx(f, () => attentionGraph(shape, false), ours.inputs, ours.outputs)),
+    ...(await peers.jaxJs(f, inJaxJs, ours.inputs, ours.outputs)),
+    { name: followed, run: ours.both, flops: b.flops },
+    ...(await peers.python(b, rows(backward), inputs, ours.gradients)),
+    ...(await peers.onnx(b, () => attentionGraph(shape, true), inputs, ours.gradients)),
+    ...(await peers.jaxJs(b, { ...inJaxJs, cotangents }, inputs, ours.gradients)),
+  ];
+}
+
+export async function* groups(peers: Peers, sizes = shapes): AsyncIterable<Group> {
+  for (const [title, shape] of Object.entries(sizes)) {
+    const { batch, heads, tokens, dim } = shape;
+    const names = ['q', 'k', 'v', 'tq', 'tk', 'tv', 'g', 'h'];
+    const inputs = new Map(names.map((name) => [name, randn([batch, heads, tokens, dim])]));
+    const product = 2 * tokens * tokens * dim * batch * heads;
+    const subjects = [
+      ...(await plainSubjects(peers, inputs, product)),
+      ...(await tangentSubjects(peers, inputs, product, shape)),
+    ];
     yield { title, subjects, done: () => peers.clear() };
   }
 }

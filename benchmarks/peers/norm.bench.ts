@@ -1,7 +1,14 @@
-// RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch.
-import { jvp, randn, rmsNorm, type Tensor, vjp } from '../../lib';
-import type { Peers } from '../baselines/peers';
+// RMS normalisation with its tangent, alone and followed by the backward of both, beside PyTorch, JAX
+// and jax-js.
+import { jvp, randn, rmsNorm, type Tensor } from '../../lib';
+import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
+import { gradientsBehind } from '../support/gradients';
+
+const sizes: readonly (readonly [rows: number, width: number])[] = [
+  [16384, 1152],
+  [512, 96],
+];
 
 const normalize = (x: Tensor) => rmsNorm(x, null);
 
@@ -9,45 +16,32 @@ function withTangent(x: Tensor, tx: Tensor): Tensor[] {
   return jvp(normalize, [x], [tx]) as Tensor[];
 }
 
-export async function* groups(peers: Peers): AsyncIterable<Group> {
-  for (const [rows, width] of [
-    [16384, 1152],
-    [512, 96],
-  ] as const) {
+export async function* groups(peers: Peers, shapes = sizes): AsyncIterable<Group> {
+  for (const [rows, width] of shapes) {
     const inputs = new Map(['x', 'tx', 'g', 'h'].map((name) => [name, randn([rows, width])]));
     const [x, tx, g, h] = [...inputs.values()] as [Tensor, Tensor, Tensor, Tensor];
     const forward = () => withTangent(x, tx);
-    const both = () => {
-      const [, pull] = vjp(withTangent, [x, tx]) as unknown as [Tensor[], (cotangents: Tensor[]) => Tensor[]];
-      return pull([g, h]);
-    };
+    const both = () => gradientsBehind((a, ta) => withTangent(a!, ta!), [x, tx], [g, h]);
     const [y, ty] = forward() as [Tensor, Tensor];
     const [gx, gtx] = both() as [Tensor, Tensor];
     const [alone, followed] = ['with tangent', 'with tangent, then backward of both'];
     const bytes = 4 * rows * width;
+    const jaxJs = { case: 'norm', leaves: ['x', 'tx'], outputs: ['y', 'ty'] } as const;
+    const beside = async (peerOf: string, times: number, backward: boolean, results: Record<string, Tensor>) => {
+      const [work, ours] = [{ peerOf, bytes: times * bytes }, new Map(Object.entries(results))];
+      const options = { backward };
+      return [
+        ...(await peers.python(work, [...inPyTorch('norm', options), inJax('norm', options)], inputs, ours)),
+        ...(await peers.jaxJs(work, { ...jaxJs, ...(backward ? { cotangents: ['g', 'h'] } : {}) }, inputs, ours)),
+      ];
+    };
     yield {
       title: `rmsNorm ${rows} × ${width}`,
       subjects: [
         { name: alone, run: forward, bytes: 4 * bytes },
-        ...(await peers.pytorchSubject(
-          { name: '  PyTorch', peerOf: alone, bytes: 4 * bytes },
-          ['norm', {}],
-          inputs,
-          new Map([
-            ['y', y],
-            ['ty', ty],
-          ]),
-        )),
+        ...(await beside(alone, 4, false, { y, ty })),
         { name: followed, run: both, bytes: 10 * bytes },
-        ...(await peers.pytorchSubject(
-          { name: '  PyTorch', peerOf: followed, bytes: 10 * bytes },
-          ['norm', { backward: true }],
-          inputs,
-          new Map([
-            ['gx', gx],
-            ['gtx', gtx],
-          ]),
-        )),
+        ...(await beside(followed, 10, true, { gx, gtx })),
       ],
       done: () => peers.clear(),
     };

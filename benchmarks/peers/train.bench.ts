@@ -1,4 +1,4 @@
-// Whole training steps (loss, gradients, optimiser, averages of the weights) beside PyTorch, from the same weights and the
+// Whole training steps (loss, gradients, optimiser, averages of the weights) beside PyTorch and JAX, from the same weights and the
 // same batch: the losses and the gradients must agree before the times mean anything.
 import {
   AdamW,
@@ -16,11 +16,13 @@ import {
   tvmLoss,
   valueAndGrad,
 } from '../../lib';
-import type { Peers } from '../baselines/peers';
+import { inJax, inPyTorch, type Peers } from '../baselines/peers';
 import type { Group } from '../cpu';
 import type { Subject } from '../support/measure';
 
-const cases: [title: string, options: nn.DiTOptions, batch: number][] = [
+type Case = readonly [title: string, options: nn.DiTOptions, batch: number];
+
+const networks: readonly Case[] = [
   [
     'digits: width 96, depth 4, 16 tokens, batch 32',
     { imageSize: 28, patchSize: 7, channels: 1, width: 96, depth: 4, heads: 4, classes: 10, timeFrequencies: 64 },
@@ -36,6 +38,9 @@ const cases: [title: string, options: nn.DiTOptions, batch: number][] = [
 const particles = 4;
 const mapping = immMapping(immPresets.digits);
 
+/** Leaves float32 weights as they are, and no compiler leaves out the update for it, as for zero. */
+const idleRate = 1e-30;
+
 /**
  * A group of Inductive Moment Matching shares times and class; its times are doubles of the host. Early and apart as they are
  * here, r is not so near t that little of a difference of float32 outputs is left to compare.
@@ -49,7 +54,7 @@ function immBatch(x: Tensor, noise: Tensor, classes: number) {
   return { x, noise, labels, t, s };
 }
 
-export async function* groups(peers: Peers): AsyncIterable<Group> {
+export async function* groups(peers: Peers, cases = networks): AsyncIterable<Group> {
   for (const [title, options, size] of cases) {
     const net = new nn.DiT(options);
     const params = net.namedParameters();
@@ -77,7 +82,10 @@ export async function* groups(peers: Peers): AsyncIterable<Group> {
         ...Object.entries(given).map(([name, x]) => [`batch.${name}`, x] as const),
       ]);
     const teacher = new Ema(net.namedParameters(), 0.99);
-    const [optimizer, ema] = [new AdamW(net.namedParameters(), { lr: 0, betas: [0.9, 0.95] }), new Ema(params, 0.999)];
+    const [optimizer, ema] = [
+      new AdamW(net.namedParameters(), { lr: idleRate, betas: [0.9, 0.95] }),
+      new Ema(params, 0.999),
+    ];
     const objectives = {
       fm: {
         name: 'flow matching step',
@@ -108,16 +116,9 @@ export async function* groups(peers: Peers): AsyncIterable<Group> {
       };
       const [value, gradients] = compute();
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
-      const settings = { network: options, objective, lr: 0, particles, mapping: mapping.options };
-      subjects.push(
-        { name, run: step },
-        ...(await peers.pytorchSubject(
-          { name: '  PyTorch', peerOf: name },
-          ['step', settings],
-          inputsWith(given),
-          ours,
-        )),
-      );
+      const settings = { network: options, objective, lr: idleRate, particles, mapping: mapping.options };
+      const rows = [...inPyTorch('step', settings), inJax('step', settings)];
+      subjects.push({ name, run: step }, ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
     }
     yield { title, subjects, done: () => peers.clear() };
   }

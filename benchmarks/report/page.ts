@@ -1,10 +1,10 @@
 // A run as one page that loads nothing: tables and charts of each family, light or dark as the reader has it.
 import { factsStyle, pageStyle } from '../../examples/pageStyle';
 import { headOf } from '../support/diff';
+import { type GrowthLine, growthOf } from '../support/growth';
 import type { Figure, Run } from '../support/runFile';
 import { formatShare, formatTime, shareOf } from '../support/table';
-import { bars, escapeHtml, type Plot, plot, type Series } from './charts';
-import { fitPower } from './fit';
+import { bars, escapeHtml, plot, type Series } from './charts';
 import { type FamilyTable, formatRate, tablesOf } from './tables';
 
 const style = `${pageStyle}${factsStyle}
@@ -75,40 +75,39 @@ const timeTick = (seconds: number): string =>
 
 /** Time against a size, where rows share a line of several sizes. */
 function scalings(figures: readonly Figure[]): string[] {
-  const placed = figures.flatMap((figure) => (figure.scaling ? [{ figure, ...figure.scaling }] : []));
-  return seriesBy(placed, ({ series, variable }) => `time against ${variable}, ${series}`).flatMap(
-    ([title, members]) => {
-      const series: Series[] = seriesBy(members, ({ figure }) => figure.name.trim()).flatMap(([name, rows]) => {
-        const points = rows.map(({ figure, value }) => [value, figure.seconds.median] as const);
-        const law = fitPower(points);
-        if (!law) return [];
-        const sizes = points.map(([x]) => x);
-        const fitted = [Math.min(...sizes), Math.max(...sizes)].map((x) => ({ x, y: law.factor * x ** law.exponent }));
-        return [
-          {
-            label: `${name}: exponent ${law.exponent.toFixed(2)}`,
-            points: points.map(([x, y]) => ({ x, y, title: `${name}: ${x}, ${formatTime(y)}` })),
-            line: fitted,
-          },
-        ];
-      });
-      if (series.length === 0) return [];
-      const variable = members[0]!.variable;
-      const sizes = [...new Set(members.map(({ value }) => value))].sort((a, b) => a - b);
-      const plotted: Plot = {
-        title: `${title[0]!.toUpperCase()}${title.slice(1)}`,
-        note: `lines are least squares of the logarithms: time grows as ${variable} to the exponent`,
-        x: { label: variable, format: String, ...(sizes.length <= 6 ? { ticks: sizes } : {}) },
-        y: { label: 'time of one run', format: timeTick },
-        series,
+  const lines = growthOf(figures);
+  const titles = lines.map(({ series, variable }) => `Time against ${variable}, ${series}`);
+  return [...new Set(titles)].map((title) => {
+    const members = lines.filter((_, i) => titles[i] === title);
+    const { variable } = members[0]!;
+    const sizesOf = (line: GrowthLine) => line.figures.map(({ scaling }) => scaling!.value);
+    const series = members.map((line): Series => {
+      const { name, law } = line;
+      const sizes = sizesOf(line);
+      return {
+        label: `${name}: exponent ${law.exponent.toFixed(2)}`,
+        points: line.figures.map(({ scaling, seconds }) => ({
+          x: scaling!.value,
+          y: seconds.median,
+          title: `${name}: ${scaling!.value}, ${formatTime(seconds.median)}`,
+        })),
+        line: [sizes[0]!, sizes.at(-1)!].map((x) => ({ x, y: law.factor * x ** law.exponent })),
       };
-      return [plot(plotted)];
-    },
-  );
+    });
+    const sizes = [...new Set(members.flatMap(sizesOf))].sort((x, y) => x - y);
+    return plot({
+      title,
+      note: `lines are least squares of the logarithms: time grows as ${variable} to the exponent`,
+      x: { label: variable, format: String, ...(sizes.length <= 8 ? { ticks: sizes } : {}) },
+      y: { label: 'time of one run', format: timeTick },
+      series,
+    });
+  });
 }
 
-/** Share of the ceiling, a chart for each group. */
+/** Share of the ceiling, a chart for each group; the groups of a family that is all sizes of the same are too many. */
 function shares({ groups }: FamilyTable, run: Run): string[] {
+  if (groups.every(({ rows }) => rows.every(({ figure }) => figure.scaling))) return [];
   const found = groups.map(({ title, rows }) => ({
     title,
     items: rows.flatMap(({ figure }) => {
@@ -191,7 +190,7 @@ export function pageOf(run: Run): string {
 <ul class="facts">${facts.map(([value, label]) => `<li><b>${escapeHtml(value)}</b><span>${escapeHtml(label)}</span></li>`).join('')}</ul>
 <dl>${head.join('')}</dl>
 ${tables.map((family) => section(family, run)).join('\n')}
-<footer>A row's operations and bytes follow its benchmark's convention: the operations the mathematics needs, and every input read once and every output written once. Where a row has both, its ceiling is the one it comes nearer to. More than all of a copy's rate is possible: the copy is far larger than the caches, and some work fits into them. Errors are relative L2 distances from the same work in float64.</footer>
+<footer>A row's operations and bytes follow its benchmark's convention: the operations the mathematics needs, and every input read once and every output written once. Where a row has both, its ceiling is the one it comes nearer to. More than all of a copy's rate is possible: the copy is far larger than the caches, and some work fits into them. Peak memory is what one run takes above what was held before, at most: results, what is made on the way, workspaces, in blocks of the allocator, without what it keeps for reuse and what libraries take for themselves. Errors are relative L2 distances from the same work in float64.</footer>
 </body></html>
 `;
 }

@@ -1,6 +1,7 @@
 // The figures of a run as rows of text, for the page and for Markdown alike.
+import { growthCells } from '../support/growth';
 import type { Figure, Run } from '../support/runFile';
-import { type Ceilings, formatShare, formatTime, shareOf } from '../support/table';
+import { type Ceilings, formatBytes, formatShare, formatStepRate, formatTime, shareOf } from '../support/table';
 
 export interface FamilyTable {
   family: string;
@@ -21,13 +22,18 @@ interface Column {
   cell: (figure: Figure) => string | number | undefined;
 }
 
-function columnsOf(ceilings: Ceilings): Column[] {
+function columnsOf(ceilings: Ceilings, figures: readonly Figure[]): Column[] {
+  const growth = growthCells(figures);
   return [
     { title: 'Work', cell: ({ name }) => name.trim() },
     { title: 'Median', cell: ({ seconds }) => formatTime(seconds.median) },
     { title: 'p10 – p90', cell: ({ seconds }) => `${formatTime(seconds.p10)} – ${formatTime(seconds.p90)}` },
+    { title: 'Growth of time', cell: (figure) => growth.get(figure)?.law },
+    { title: 'Parallel efficiency', cell: (figure) => growth.get(figure)?.efficiency },
+    { title: 'Launch', cell: ({ launchSeconds }) => launchSeconds && formatTime(launchSeconds) },
     { title: 'Operations', cell: ({ flops, seconds }) => flops && formatRate(flops / seconds.median, 'FLOP/s') },
     { title: 'Bytes', cell: ({ bytes, seconds }) => bytes && formatRate(bytes / seconds.median, 'B/s') },
+    { title: 'Steps', cell: ({ steps, seconds }) => steps && formatStepRate(steps / seconds.median) },
     {
       title: 'Share of the ceiling',
       cell: (figure) => {
@@ -35,6 +41,7 @@ function columnsOf(ceilings: Ceilings): Column[] {
         return reached && formatShare(reached);
       },
     },
+    { title: 'Peak memory', cell: ({ peakBytes }) => (peakBytes === undefined ? undefined : formatBytes(peakBytes)) },
     { title: 'Error against float64', cell: ({ error }) => error?.toExponential(1) },
     { title: 'Time over flowmap’s', cell: ({ timesFlowmap }) => timesFlowmap && `${timesFlowmap.toFixed(2)} ×` },
     { title: 'Differs by', cell: ({ difference }) => difference?.toExponential(1) },
@@ -45,7 +52,7 @@ function columnsOf(ceilings: Ceilings): Column[] {
 export function tablesOf({ results, ceilings }: Run): FamilyTable[] {
   return [...new Set(results.map(({ family }) => family))].map((family) => {
     const figures = results.filter((figure) => figure.family === family);
-    const columns = columnsOf(ceilings).filter(({ cell }) => figures.some((figure) => cell(figure)));
+    const columns = columnsOf(ceilings, figures).filter(({ cell }) => figures.some((figure) => cell(figure)));
     const titles = [...new Set(figures.map(({ group }) => group ?? ''))];
     return {
       family,

@@ -1,8 +1,8 @@
 // The command line of the benchmarks: read strictly, every mistake answered with what there is.
 import { parseArgs } from 'node:util';
+import { UsageError } from '../../lib/cli/options';
 
-/** The command line is wrong. */
-export class UsageError extends Error {}
+export { UsageError };
 
 export interface OptionSpec {
   /** What stands for the value in the help, as 'file'; none for a switch. */

@@ -1,10 +1,13 @@
 // Two runs compared row by row, with a rule for what is noise. The machines come first: on two of them, ratios of times say
 // little about the code.
 import type { Figure, Run } from './runFile';
-import { alignColumns, formatTime } from './table';
+import { alignColumns, formatBytes, formatTime } from './table';
 
 export const noiseRule =
   'A row is faster or slower where the p10–p90 ranges of the two runs do not overlap; else the difference is within the noise.';
+
+export const peakRule =
+  "A row's peak of memory does not vary from run to run (with one number of threads), so any difference of it is named.";
 
 export type Verdict = 'faster' | 'slower' | 'within the noise';
 
@@ -14,6 +17,8 @@ export interface Comparison {
   /** Median of b over that of a. */
   ratio: number;
   verdict: Verdict;
+  /** Whether both have a peak of memory, and not the same. */
+  peakChanged: boolean;
 }
 
 export interface Diff {
@@ -25,7 +30,8 @@ export interface Diff {
 function compare(a: Figure, b: Figure): Comparison {
   const verdict =
     b.seconds.p90 < a.seconds.p10 ? 'faster' : b.seconds.p10 > a.seconds.p90 ? 'slower' : 'within the noise';
-  return { a, b, ratio: b.seconds.median / a.seconds.median, verdict };
+  const peakChanged = a.peakBytes !== undefined && b.peakBytes !== undefined && a.peakBytes !== b.peakBytes;
+  return { a, b, ratio: b.seconds.median / a.seconds.median, verdict, peakChanged };
 }
 
 /** Rows by what names them; the occurrence tells apart those of one name. */
@@ -53,7 +59,15 @@ export function diff(a: Run, b: Run): Diff {
 }
 
 /** What the head says of a run, in lines that stand side by side. */
-export function headOf({ machine, versions, date, commit, command, peers }: Run): [label: string, value: string][] {
+export function headOf({
+  machine,
+  versions,
+  date,
+  commit,
+  command,
+  peers,
+  timing,
+}: Run): [label: string, value: string][] {
   const { cpu, cores, threads, memoryBytes, gpu, node } = machine;
   const software = Object.entries(versions ?? (node ? { node } : {})).map(([name, version]) => `${name} ${version}`);
   const facts: [string, string | undefined][] = [
@@ -64,6 +78,7 @@ export function headOf({ machine, versions, date, commit, command, peers }: Run)
     ['commit', commit],
     ['date', date],
     ['command', command],
+    ['timing', timing],
     ['versions', software.join(', ') || undefined],
     ['peers', peers?.join('; ')],
   ].map(([label, value]) => [label as string, value ? String(value) : undefined]);
@@ -101,15 +116,22 @@ function byGroup<T>(items: readonly T[], figure: (item: T) => Figure, lines: (it
   return [...groups].flatMap(([title, members]) => ['', title, ...lines(members).map((line) => `  ${line}`)]);
 }
 
+function describePeaks({ a, b, peakChanged }: Comparison): string {
+  if (!peakChanged) return '';
+  const [x, y] = [formatBytes(a.peakBytes!), formatBytes(b.peakBytes!)];
+  return x === y ? `peak ${a.peakBytes} → ${b.peakBytes} B` : `peak ${x} → ${y}`;
+}
+
 /** The whole comparison as text. */
 export function formatDiff(a: Run, b: Run): string {
   const { compared, onlyA, onlyB } = diff(a, b);
-  const row = ({ a: x, b: y, ratio, verdict }: Comparison) => [
-    describe(x),
-    formatTime(x.seconds.median),
-    formatTime(y.seconds.median),
-    `${ratio.toFixed(2)} ×`,
-    verdict,
+  const row = (each: Comparison) => [
+    describe(each.a),
+    formatTime(each.a.seconds.median),
+    formatTime(each.b.seconds.median),
+    `${each.ratio.toFixed(2)} ×`,
+    each.verdict,
+    describePeaks(each),
   ];
   const table = (rows: readonly Comparison[]) => alignColumns(rows.map(row), [1, 2, 3]);
   const isCeiling = ({ a: { family } }: Comparison) => family === 'ceilings';
@@ -125,7 +147,7 @@ export function formatDiff(a: Run, b: Run): string {
         ]
       : []),
     '',
-    `Times are medians, a then b; the ratio is b over a. ${noiseRule}`,
+    `Times are medians, a then b; the ratio is b over a. ${noiseRule} ${peakRule}`,
     ...byGroup(rows, (each) => each.a, table),
     ...(onlyA.length > 0
       ? ['', 'Only in a:', ...onlyA.map((each) => `  ${titleOf(each)}: ${describe(each).trim()}`)]
@@ -134,6 +156,6 @@ export function formatDiff(a: Run, b: Run): string {
       ? ['', 'Only in b:', ...onlyB.map((each) => `  ${titleOf(each)}: ${describe(each).trim()}`)]
       : []),
     '',
-    `${rows.length} rows compared: ${count('faster')} faster, ${count('slower')} slower, ${count('within the noise')} within the noise; ${onlyA.length} only in a, ${onlyB.length} only in b.`,
+    `${rows.length} rows compared: ${count('faster')} faster, ${count('slower')} slower, ${count('within the noise')} within the noise; ${onlyA.length} only in a, ${onlyB.length} only in b; the peak of memory differs in ${rows.filter(({ peakChanged }) => peakChanged).length}.`,
   ].join('\n');
 }

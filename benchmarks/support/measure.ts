@@ -1,7 +1,7 @@
-// Times work on the device's stream. What is compared runs alternately, so that both meet the same machine; the median
-// of the rounds counts.
+// Times work on the device's stream by the host's clock. What is compared runs alternately, so that both meet the same
+// machine; the median of the rounds counts. CUDA devices are timed on their own clock: gpu/events.ts.
 import { setTimeout } from 'node:timers/promises';
-import { synchronizeSync, tidy } from '../../lib';
+import { memory, resetPeakMemory, synchronizeSync, tidy } from '../../lib';
 import type { Scaling } from './runFile';
 
 export interface Subject {
@@ -14,6 +14,8 @@ export interface Subject {
   flops?: number;
   /** Bytes one run must move at least: every input read once, every output written once. */
   bytes?: number;
+  /** Training steps of one run. */
+  steps?: number;
   /** A peer's: the subject of the same group it does the same work as. */
   peerOf?: string;
   /** A peer's: relative L2 distance of its results from flowmap's. */
@@ -28,6 +30,12 @@ export interface Row extends Subject {
   scaling?: Scaling;
   /** What `error` said. */
   float64Error?: number;
+  /** See {@link peakMemory}; a peer's is not known. */
+  peakBytes?: number;
+  /** Seconds that JavaScript needed to queue one run; absent where that was not told apart. */
+  launchSeconds?: number;
+  /** How many inputs of the same kind the runs took in turn; absent where it was one. */
+  inputs?: number;
   /** Seconds of one run. */
   median: number;
   p10: number;
@@ -47,8 +55,11 @@ export interface MeasureOptions {
 const restMilliseconds = 100;
 
 async function time(subject: Subject, repeats: number, device: string): Promise<number> {
-  if (subject.time) return subject.time(repeats);
-  const run = subject.run!;
+  return subject.time ? subject.time(repeats) : secondsOfRuns(subject.run!, repeats, device);
+}
+
+/** Seconds of one of so many runs, from the first one's queueing to the last one's end. */
+export function secondsOfRuns(run: () => unknown, repeats: number, device: string): number {
   synchronizeSync(device);
   const start = process.hrtime.bigint();
   for (let i = 0; i < repeats; i++) {
@@ -60,8 +71,43 @@ async function time(subject: Subject, repeats: number, device: string): Promise<
   return Number(process.hrtime.bigint() - start) / 1e9 / repeats;
 }
 
-function quantile(sorted: readonly number[], q: number): number {
+/**
+ * Bytes that one run takes above what was held before it, at most: its results, all that it makes on the way, and the
+ * workspaces of its kernels. Nothing made in the run's scope goes before all of it was computed, so that the figure does not
+ * depend on how far JavaScript runs ahead of the device. Blocks are counted, which are up to an eighth larger than what was
+ * asked for; those kept for reuse are not, whoever they served, so what the system shows for the process is more. What
+ * libraries take for themselves (oneDNN) is not seen.
+ */
+export function peakMemory(run: () => unknown, device: string): number {
+  synchronizeSync(device);
+  const before = memory(device).bytes;
+  resetPeakMemory(device);
+  tidy(() => {
+    run();
+    synchronizeSync(device);
+  });
+  return memory(device).peakBytes - before;
+}
+
+export function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
+}
+
+interface Found {
+  error?: number | undefined;
+  peakBytes?: number | undefined;
+}
+
+export function rowOf(subject: Subject, sortedTimes: readonly number[], { error, peakBytes }: Found): Row {
+  const [median, p10, p90] = [0.5, 0.1, 0.9].map((q) => quantile(sortedTimes, q)) as [number, number, number];
+  return {
+    ...subject,
+    ...(error === undefined ? {} : { float64Error: error }),
+    ...(peakBytes === undefined ? {} : { peakBytes }),
+    median,
+    p10,
+    p90,
+  };
 }
 
 /** Measures the subjects side by side. Beside a peer, each is given quiet cores and one run to warm them. */
@@ -69,12 +115,14 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   const { rounds = 9, atLeast = 0.02, device = 'cpu' } = options;
   const errors = subjects.map((subject) => subject.error?.());
   const repeats: number[] = [];
+  const peaks: (number | undefined)[] = [];
   for (const subject of subjects) {
-    await time(subject, 1, device); // first touch of memory, first compilation
+    await time(subject, 1, device); // first touch of memory, first compilation, what is made once
+    peaks.push(subject.run && peakMemory(subject.run, device));
     repeats.push(Math.max(1, Math.ceil(atLeast / Math.max(await time(subject, 1, device), 1e-7))));
   }
   const times: number[][] = subjects.map(() => []);
-  const besidePeers = subjects.some((subject) => subject.time);
+  const besidePeers = subjects.some((subject) => subject.peerOf !== undefined);
   for (let round = 0; round < rounds; round++) {
     for (const [i, subject] of subjects.entries()) {
       if (besidePeers) {
@@ -86,7 +134,6 @@ export async function measure(subjects: readonly Subject[], options: MeasureOpti
   }
   return subjects.map((subject, i) => {
     const sorted = times[i]!.sort((a, b) => a - b);
-    const [median, p10, p90] = [quantile(sorted, 0.5), quantile(sorted, 0.1), quantile(sorted, 0.9)];
-    return { ...subject, ...(errors[i] === undefined ? {} : { float64Error: errors[i] }), median, p10, p90 };
+    return rowOf(subject, sorted, { error: errors[i], peakBytes: peaks[i] });
   });
 }

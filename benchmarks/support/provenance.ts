@@ -1,9 +1,8 @@
 // Where and by what a run was measured: what a reader needs in order to judge its figures or to compare them with others.
-import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { join } from 'node:path';
 import { cublasFeatures, features } from '../../lib';
-import { commit } from '../../test/cuda/gpuCheck/source';
+import { packageVersion } from '../../lib/packageRoot';
+import { commit } from './source';
 
 export interface Machine {
   cpu?: string;
@@ -20,17 +19,12 @@ export interface Machine {
 export interface Provenance {
   /** ISO 8601. */
   date: string;
-  /** Ends in '-modified' where the tree differed from it. */
+  /** Ends in '-modified' where the tree differed from it; of an installed package, 'unknown'. */
   commit: string;
-  /** The command line behind `npm run bench --`. */
+  /** The command line behind `npm run bench --` or `flowmap bench`. */
   command: string;
   machine: Machine;
   versions: Record<string, string>;
-}
-
-function version(): string {
-  const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 export function provenance(args: readonly string[], gpu?: string): Provenance {
@@ -48,7 +42,7 @@ export function provenance(args: readonly string[], gpu?: string): Provenance {
       ...(gpu === undefined ? {} : { gpu }),
     },
     versions: {
-      flowmap: version(),
+      flowmap: packageVersion(),
       node: process.version,
       oneDNN: oneDnn,
       Highway: highway,

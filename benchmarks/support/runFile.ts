@@ -21,8 +21,14 @@ export interface Figure {
   /** Of one run, by the benchmark's convention. */
   flops?: number;
   bytes?: number;
+  /** Training steps of one run. */
+  steps?: number;
   /** Relative L2 distance from the same in float64. */
   error?: number;
+  /** Of the device's memory, one run, above what was held before it: see peakMemory. */
+  peakBytes?: number;
+  /** A GPU's: what JavaScript needed to queue one run, which is no part of the times. */
+  launchSeconds?: number;
   scaling?: Scaling;
   /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
   peerOf?: string;
@@ -35,6 +41,8 @@ export interface Run extends Partial<Omit<Provenance, 'machine'>> {
   ceilings: Ceilings;
   /** A line for each peer that was looked for. */
   peers?: string[];
+  /** A GPU's: by what the times were taken. */
+  timing?: string;
   results: Figure[];
 }
 
@@ -43,12 +51,14 @@ export type StoredFigure = Figure & { gflops?: number; gbytes?: number };
 
 export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] {
   return rows.map((row) => {
-    const { group, name, median, p10, p90, flops, bytes, scaling, peerOf, difference, float64Error } = row;
+    const { group, name, median, p10, p90, flops, bytes, scaling, peerOf, difference, float64Error, peakBytes } = row;
     const optional = {
       flops,
       bytes,
+      steps: row.steps,
       ...ratesOf(row),
       error: float64Error,
+      peakBytes,
       scaling,
       ...(peerOf === undefined ? {} : { peerOf, timesFlowmap: timesFlowmap(row, rows), difference }),
     };
@@ -68,6 +78,7 @@ export const writeRun = (path: string, run: object): void => writeFileSync(path,
 interface Stored extends Partial<Provenance> {
   ceilings?: Ceilings;
   peers?: string[];
+  timing?: string;
   /** A GPU's name, and its ceilings. */
   device?: string;
   ceiling?: { bytes: number; copySeconds: number };
@@ -103,11 +114,11 @@ export function readRun(path: string): Run {
 export function runOf(json: unknown, path: string): Run {
   if (!isRun(json)) throw new Error(`'${path}' is not a run of the benchmarks: it has no results with times`);
   if (json.emulated) throw new Error(`'${path}' is a run on the emulator, which has no times`);
-  const { date, commit, command, versions, peers, ceiling, device } = json;
+  const { date, commit, command, versions, peers, timing, ceiling, device } = json;
   const gpu = json.machine?.gpu ?? device;
   return {
     ...Object.fromEntries(
-      Object.entries({ date, commit, command, versions, peers }).filter(([, value]) => value !== undefined),
+      Object.entries({ date, commit, command, versions, peers, timing }).filter(([, value]) => value !== undefined),
     ),
     machine: { ...json.machine, ...(gpu === undefined ? {} : { gpu }) },
     ceilings: json.ceilings ?? {
@@ -119,7 +130,8 @@ export function runOf(json: unknown, path: string): Run {
 }
 
 function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly StoredFigure[], at: number): Figure {
-  const { family, group, name, seconds, gflops, gbytes, tflops, error, scaling, timesFlowmap, difference } = stored;
+  const { family, group, name, seconds, gflops, gbytes, tflops, timesFlowmap } = stored;
+  const { steps, error, peakBytes, launchSeconds, scaling, difference } = stored;
   const rate = gflops === undefined ? tflops && 1e12 * tflops : 1e9 * gflops;
   const flops = stored.flops ?? (rate && rate * seconds.median);
   const bytes = stored.bytes ?? (gbytes && 1e9 * gbytes * seconds.median);
@@ -127,7 +139,8 @@ function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly St
   const peerOf =
     stored.peerOf ??
     (timesFlowmap === undefined ? undefined : all.slice(0, at).findLast((row) => row.timesFlowmap === undefined)?.name);
-  const optional = { group, flops, bytes, error, scaling, peerOf, timesFlowmap, difference };
+  const measured = { flops, bytes, steps, error, peakBytes, launchSeconds };
+  const optional = { group, ...measured, scaling, peerOf, timesFlowmap, difference };
   const present = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { family, name, seconds, ...Object.fromEntries(present) };
 }

@@ -44,6 +44,16 @@ export function formatTime(seconds: number): string {
   return seconds >= 1e-3 ? `${(seconds * 1e3).toFixed(2)} ms` : `${(seconds * 1e6).toFixed(1)} µs`;
 }
 
+export const formatStepRate = (rate: number): string => `${rate.toPrecision(3)} steps/s`;
+
+/** Decimal: 12.3 MB is 12.3 million bytes. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const at = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(bytes, 1)) / 3)));
+  const value = bytes / 1000 ** at;
+  return `${at === 0 ? value.toFixed(0) : value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ${units[at]}`;
+}
+
 /** Lines of columns as wide as their widest cell; those named in `right` are flush right. */
 export function alignColumns(lines: readonly (readonly string[])[], right: readonly number[] = []): string[] {
   const widths = lines[0]?.map((_, i) => Math.max(...lines.map((line) => line[i]!.length))) ?? [];
@@ -61,9 +71,11 @@ export function printTable(title: string, rows: readonly Row[], ceilings: Ceilin
     const shares: string[] = [];
     if (gflops !== undefined) shares.push(`${gflops.toFixed(1)} GFLOP/s`);
     if (gbytes !== undefined) shares.push(`${gbytes.toFixed(1)} GB/s`);
+    if (row.steps !== undefined) shares.push(formatStepRate(row.steps / row.median));
     const reached = shareOf(row, row.median, ceilings);
     if (reached) shares.push(formatShare(reached));
     if (row.float64Error !== undefined) shares.push(`error ${row.float64Error.toExponential(1)}`);
+    if (row.peakBytes !== undefined) shares.push(`peak ${formatBytes(row.peakBytes)}`);
     const times = timesFlowmap(row, rows);
     if (times !== undefined)
       shares.push(`${times.toFixed(2)} × flowmap, differs by ${row.difference?.toExponential(1)}`);

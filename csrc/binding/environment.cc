@@ -4,7 +4,9 @@
 #include <array>
 #include <atomic>
 
+#include "binding/events.h"
 #include "core/device.h"
+#include "cpu/allocator.h"
 
 namespace flowmap::binding {
 namespace {
@@ -139,12 +141,28 @@ void Environment::eraseRecording(double number) {
   recording->dispose();
 }
 
-// Tells V8 how much its small wrappers hold, in steps, so that its collector runs often enough to be a safety net.
+double Environment::insert(std::shared_ptr<Event> event) {
+  events_.emplace(nextEvent_, std::move(event));
+  return nextEvent_++;
+}
+
+std::shared_ptr<Event> Environment::event(double number) const {
+  const auto found = number >= 1 ? events_.find(number) : events_.end();  // NaN has no place in an order
+  if (found == events_.end()) fail(ErrorCode::Disposed, "elapsedSeconds", "the event has been used up");
+  return found->second;
+}
+
+// Tells V8 how much its small wrappers hold beyond what is no burden, in steps, so that its collector runs often enough
+// to be a safety net. Every 64 MB more make V8 collect, which takes milliseconds of all cores: told of everything, it
+// would do so at every step of training a small network, which gives all back by itself.
 void Environment::reportMemory() {
   constexpr int64_t kStep = int64_t{8} << 20;
+  static const int64_t noBurden =
+      std::min<int64_t>(int64_t{1} << 30, static_cast<int64_t>(cpu::availableMemory() / 16));
   // Tensors beyond any memory exist until their turn in the queue comes; V8 ends the process at absurd figures.
   constexpr size_t kMost = size_t{1} << 50;
-  const int64_t change = static_cast<int64_t>(std::min(handles_.bytes(), kMost)) - reportedBytes_;
+  const int64_t held = static_cast<int64_t>(std::min(handles_.bytes(), kMost));
+  const int64_t change = std::max<int64_t>(held - noBurden, 0) - reportedBytes_;
   if (change < kStep && change > -kStep) return;
   int64_t total = 0;
   napi_adjust_external_memory(env_, change, &total);

@@ -13,6 +13,8 @@
 
 namespace flowmap::binding {
 
+struct Event;
+
 // Base of the closures behind bound functions; the environment owns them.
 struct BoundBase {
   virtual ~BoundBase() = default;
@@ -73,6 +75,12 @@ class Environment {
   std::shared_ptr<Recording> recording(double number) const;
   void eraseRecording(double number);
 
+  // Events likewise.
+  double insert(std::shared_ptr<Event> event);
+  // Throws Error(Disposed).
+  std::shared_ptr<Event> event(double number) const;
+  void eraseEvent(double number) { events_.erase(number); }
+
   void setErrorFactory(Napi::Function factory) { errorFactory_ = Napi::Persistent(factory); }
   // The JavaScript error for `error`: built by TypeScript, so that it is of the realm of its classes. Null where the
   // thread is being terminated and runs no JavaScript any more.
@@ -87,6 +95,8 @@ class Environment {
   std::vector<std::unique_ptr<BoundBase>> bound_;
   std::map<double, std::shared_ptr<Recording>> recordings_;
   double nextRecording_ = 1;
+  std::map<double, std::shared_ptr<Event>> events_;
+  double nextEvent_ = 1;
   Napi::FunctionReference errorFactory_;
   int64_t reportedBytes_ = 0;
 };

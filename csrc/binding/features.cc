@@ -27,8 +27,8 @@ std::tuple<std::string, std::string, std::string, bool> features() {
           cpu::multipliesBFloat16()};
 }
 
-// {path, reason, emulated, targets, toolkit, driver, why, devices: [{name, memoryBytes, major, minor}]}. Opens the CUDA
-// library; `reason` says why it could not be, `why` why there is no device.
+// {path, reason, emulated, targets, toolkit, driver, why, devices: [{name, memoryBytes, l2Bytes, major, minor}]}. Opens
+// the CUDA library; `reason` says why it could not be, `why` why there is no device.
 Napi::Value cuda(napi_env env) {
   const CudaLibrary& found = cudaLibrary();
   auto report = Napi::Object::New(env);
@@ -54,6 +54,7 @@ Napi::Value cuda(napi_env env) {
     auto device = Napi::Object::New(env);
     device.Set("name", facts.name);
     device.Set("memoryBytes", static_cast<double>(facts.memoryBytes));
+    device.Set("l2Bytes", static_cast<double>(facts.l2Bytes));
     device.Set("major", facts.major);
     device.Set("minor", facts.minor);
     devices.Set(static_cast<uint32_t>(ordinal), device);

@@ -3,6 +3,7 @@
 
 #include "binding/bind.h"
 #include "binding/environment.h"
+#include "binding/events.h"
 #include "binding/features.h"
 #include "binding/graph.h"
 #include "binding/transfer.h"
@@ -258,6 +259,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   bindGather(exports);
   bindMmd(exports);
   bindGraph(exports);
+  bindEvents(exports);
   return exports;
 }
 

@@ -190,10 +190,6 @@ napi_value synchronize(napi_env env, Device& device) {
                    [&device](const Arrival& settle) { flush("synchronize", device, settle); });
 }
 
-void synchronizeSync(napi_env env, Device& device) {
-  waitFor(env, "synchronizeSync", device, [&device](const Arrival& done) { flush("synchronizeSync", device, done); });
-}
-
 // Freeing a device's memory waits for the device, so where that is not the host it happens on the stream's thread.
 void emptyCache(Device& device) {
   Recording::refuse("emptyCache", "memory cannot be given back meanwhile");
@@ -202,6 +198,10 @@ void emptyCache(Device& device) {
 }
 
 }  // namespace
+
+bool synchronizeSync(napi_env env, const char* op, Device& device) {
+  return waitFor(env, op, device, [op, &device](const Arrival& done) { flush(op, device, done); }) != nullptr;
+}
 
 void bindTransfer(Napi::Object exports) {
   const napi_env env = exports.Env();
@@ -212,7 +212,8 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, "dispose", {"handle"}, &dispose);
   bind(exports, "memory", {"device"}, [env](Device& device) { return memory(env, device); });
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
-  bind(exports, "synchronizeSync", {"device"}, [env](Device& device) { synchronizeSync(env, device); });
+  bind(exports, "synchronizeSync", {"device"},
+       [env](Device& device) { synchronizeSync(env, "synchronizeSync", device); });
   bind(exports, "emptyCache", {"device"}, &emptyCache);
   bind(exports, {"toDevice", "to"}, {"x", "device"}, &ops::toDevice);
   bind(exports, "resetPeakMemory", {"device"}, [](Device& device) { device.allocator().resetPeak(); });

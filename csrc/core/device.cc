@@ -35,7 +35,8 @@ Device* stoppedAtExit(Device* device) {
 Device& cpuDevice() {
   static Device* device = stoppedAtExit(
       new Device("cpu", {nullptr, std::make_unique<cpu::CpuAllocator>(), std::make_unique<cpu::CpuBackend>(),
-                         std::make_unique<HostTransfer>(), [] { cpu::applyThreads(cpu::threads()); }, nullptr}));
+                         std::make_unique<HostTransfer>(), std::make_unique<HostTimeline>(),
+                         [] { cpu::applyThreads(cpu::threads()); }, nullptr}));
   return *device;
 }
 

@@ -9,6 +9,7 @@
 #include "core/allocator.h"
 #include "core/graphs.h"
 #include "core/stream.h"
+#include "core/timeline.h"
 #include "core/transfer.h"
 
 namespace flowmap {
@@ -22,6 +23,7 @@ struct DeviceParts {
   std::unique_ptr<Allocator> allocator;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transfer> transfer;
+  std::unique_ptr<Timeline> timeline;
   std::function<void()> prepareThread;  // runs on the stream's thread each time one starts
   std::unique_ptr<Graphs> graphs;       // null where work cannot be recorded
 };
@@ -35,6 +37,7 @@ class Device {
   Allocator& allocator() { return *parts_.allocator; }
   Backend& backend() { return *parts_.backend; }
   Transfer& transfer() { return *parts_.transfer; }
+  Timeline& timeline() { return *parts_.timeline; }
   Stream& stream() { return stream_; }
   Graphs* graphs() { return parts_.graphs.get(); }
 

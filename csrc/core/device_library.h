@@ -12,6 +12,7 @@ namespace flowmap {
 struct DeviceFacts {
   std::string name;
   uint64_t memoryBytes = 0;
+  uint64_t l2Bytes = 0;      // of the second-level cache
   int major = 0, minor = 0;  // compute capability
 };
 

@@ -1,11 +1,65 @@
 #include "core/stream.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 
 namespace flowmap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long a thread looks out for what it waits for before it sleeps: putting it to sleep and waking it costs both
+// sides several times what a small op does, and the next op or the last result is often that near.
+constexpr std::chrono::microseconds kPatience{16};
+// Where that was in vain, the next times are shorter and shorter, down to this, but for one in a while: it takes the
+// processor from others, maybe from the very thread that is waited for.
+constexpr std::chrono::microseconds kLeastPatience{2};
+constexpr unsigned kOnceIn = 64;
+
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+template <class Condition>
+void lookOut(const Condition& condition) {
+  thread_local unsigned inVain = 0;
+  const std::chrono::microseconds patience =
+      inVain % kOnceIn == 0 ? kPatience : std::max(kPatience / (1 << std::min(inVain, 4u)), kLeastPatience);
+  for (const Clock::time_point end = Clock::now() + patience; Clock::now() < end;) {
+    for (int i = 0; i < 16; ++i) {
+      if (condition()) {
+        inVain = 0;
+        return;
+      }
+      pause();
+    }
+  }
+  ++inVain;
+}
+
+// Counts are written under the lock only; this is for looking at them without it.
+uint64_t peek(uint64_t& count) { return std::atomic_ref(count).load(std::memory_order_relaxed); }
+void set(uint64_t& count, uint64_t value) { std::atomic_ref(count).store(value, std::memory_order_relaxed); }
+
+// The lock is held for moments only, by the thread that queues and the one that runs in turn: to sleep for it costs
+// more.
+std::unique_lock<std::mutex> lockSoon(std::mutex& mutex) {
+  for (int i = 0; i < 64; ++i) {
+    if (std::unique_lock lock(mutex, std::try_to_lock); lock) return lock;
+    pause();
+  }
+  return std::unique_lock(mutex);
+}
+
+}  // namespace
 
 void Stream::enqueue(std::unique_ptr<Job> job) {
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock = lockSoon(mutex_);
   if (!running_) {
     worker_ = std::thread([this] { loop(); });  // throws where the system has no thread left
     running_ = true;
@@ -13,7 +67,8 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
   progress_.wait(lock, [this] { return (queue_.size() < kMaxQueued && !heldByAnother()) || stopping_; });
   if (stopping_) return;
   queue_.push_back(std::move(job));
-  ++enqueued_;
+  set(enqueued_, enqueued_ + 1);
+  lock.unlock();
   wake_.notify_one();
 }
 
@@ -25,7 +80,7 @@ bool Stream::post(std::unique_ptr<Job> job) {
     return true;
   }
   queue_.push_back(std::move(job));
-  ++enqueued_;
+  set(enqueued_, enqueued_ + 1);
   wake_.notify_one();
   return true;
 }
@@ -45,7 +100,7 @@ void Stream::unhold() {
   {
     std::lock_guard lock(mutex_);
     holder_ = {};
-    enqueued_ += posted_.size();
+    set(enqueued_, enqueued_ + posted_.size());
     for (std::unique_ptr<Job>& job : posted_) queue_.push_back(std::move(job));
     posted_.clear();
   }
@@ -57,6 +112,10 @@ bool Stream::synchronize(const std::function<bool()>& abandon) {
   std::unique_lock lock(mutex_);
   const uint64_t target = enqueued_;
   const auto reached = [&] { return finished_ >= target || !running_; };
+  if (reached()) return true;
+  lock.unlock();
+  lookOut([&] { return peek(finished_) >= target; });
+  lock = lockSoon(mutex_);
   while (!progress_.wait_for(lock, std::chrono::milliseconds(20), reached)) {
     lock.unlock();
     if (abandon()) return false;
@@ -83,7 +142,7 @@ void Stream::stop() {
   if (!stopping_) return;
   worker_.join();
   std::lock_guard lock(mutex_);
-  finished_ = enqueued_;
+  set(finished_, enqueued_);
   running_ = false;
   stopping_ = false;
   progress_.notify_all();
@@ -93,6 +152,12 @@ void Stream::loop() {
   if (prepare_) prepare_();
   std::unique_lock lock(mutex_);
   for (;;) {
+    if (queue_.empty() && !stopping_) {
+      const uint64_t run = finished_;
+      lock.unlock();
+      lookOut([&] { return peek(enqueued_) != run || stopping(); });
+      lock = lockSoon(mutex_);
+    }
     wake_.wait(lock, [this] { return !queue_.empty() || stopping_; });
     if (stopping_) return;
     std::unique_ptr<Job> job = std::move(queue_.front());
@@ -100,8 +165,8 @@ void Stream::loop() {
     lock.unlock();
     job->run();
     job.reset();  // outside the lock: it may release tensors
-    lock.lock();
-    ++finished_;
+    lock = lockSoon(mutex_);
+    set(finished_, finished_ + 1);
     progress_.notify_all();
   }
 }

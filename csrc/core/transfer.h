@@ -50,6 +50,10 @@ class Transfer {
   // On the stream's thread: `arrival` comes when `to` has the values of x. Throws before, or calls, never both.
   virtual void download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arrival arrival) = 0;
 
+  // On the stream's thread: x into out, as large and of the same device, by the copy that the device comes with.
+  // Throws.
+  virtual void copy(const Tensor& out, const Tensor& x) = 0;
+
   // On the stream's thread: `arrival` comes, without values, when all that was started before has ended.
   virtual void flush(Arrival arrival) = 0;
 
@@ -64,6 +68,7 @@ class HostTransfer final : public Transfer {
   std::shared_ptr<HostBuffer> buffer(size_t bytes) override;
   void upload(const Tensor& out, std::shared_ptr<HostBuffer> from) override;
   void download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arrival arrival) override;
+  void copy(const Tensor& out, const Tensor& x) override;
   void flush(Arrival arrival) override { arrival(nullptr, nullptr); }
 };
 

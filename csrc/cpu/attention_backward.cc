@@ -8,6 +8,8 @@
 #include <limits>
 
 #include "core/dispatch.h"
+#include "cpu/attention_arithmetic.h"
+#include "cpu/attention_backward_scratch.h"
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
@@ -16,13 +18,16 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kQueryTile = 96;
-constexpr int64_t kKeyTile = 64;
 constexpr int64_t kTasks = 8;  // what takes more than this part of all work is split by queries
 
-template <class T>
+template <class T, class Tiles>
 class Backward {
-  using C = Compute<T>;
+  using C = typename Tiles::C;
+  using E = typename Tiles::E;
+  static constexpr int64_t kQueryTile = Tiles::kBackwardQueries;
+  using Scratch = BackwardScratch<Tiles>;
+  using Operand = typename Scratch::Operand;
+  using Weights = typename Scratch::Weights;
 
  public:
   Backward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& saved,
@@ -34,6 +39,8 @@ class Backward {
         g0_(cotangent),
         h_(tangentCotangent),
         width_(padded<C>(g.dim)),
+        leftWidth_(padded<E>(g.dim)),
+        depth_(Tiles::depth(g.dim)),
         group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
         second_(tangentCotangent),
         moving_(second_ && (in.tq || in.tk)),
@@ -41,7 +48,7 @@ class Backward {
         keys_(wanted(out.gk, out.gtk, out.gkWeight, in.tk)),
         queryNorm_(g, in.qWeight),
         keyNorm_(g, in.kWeight),
-        sequences_(attentionSequences(g, in, kKeyTile, padded<C>(1), AttentionOrder::Pairs)) {}
+        sequences_(attentionSequences(g, in, Tiles::kBackwardKeys, padded<C>(1), AttentionOrder::Pairs)) {}
 
   void run() {
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
@@ -50,7 +57,7 @@ class Backward {
     for (const AttentionSequence& s : sequences_) pairs += s.pairs();
     int64_t packed = 0, partial = 0, keyTile = 0;
     for (const AttentionSequence& s : sequences_) {
-      Plan plan{s.packedKeys() * g_.dim, s.packedKeys() * width_, width_};
+      Plan plan{s.packedKeys() * depth_, s.packedKeys() * width_};
       const int64_t most = std::max<int64_t>(1, group_ * queryTilesOf(s)),
                     all = std::max<int64_t>(1, g_.keyHeads * pairs);
       plan.splits = std::clamp<int64_t>((kTasks * s.pairs() + all - 1) / all, 1, most);
@@ -64,28 +71,30 @@ class Backward {
     const SequenceItems tasks(sequences_, [&](size_t i) { return g_.keyHeads * plans_[i].splits; });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     const int64_t threads = omp_get_max_threads();
-    const int64_t tile = kQueryTile * (6 * width_ + 4 * keyTile);
+    const typename Scratch::Room room(leftWidth_, width_, keyTile);
     // What tasks and tiles of keys add to the gradients of weights.
     const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
     const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
-    const int64_t size = packed + partial + ofQueryWeight + ofKeyWeight;
-    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * tile}, DTypeOf<C>::value);
+    const int64_t operands = roomFor<C, E>(packed), means = heads * kMeans * width_;
+    const int64_t size = operands + means + partial + ofQueryWeight + ofKeyWeight;
+    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * room.all()}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
-    packed_ = base;
-    partial_ = base + packed;
+    packed_ = reinterpret_cast<E*>(base);
+    means_ = base + operands;
+    partial_ = means_ + means;
     C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
 #pragma omp parallel if (parallel)
     {
-      C* scratch = base + size + omp_get_thread_num() * tile;
+      C* scratch = base + size + omp_get_thread_num() * room.all();
 #pragma omp for schedule(static, 1)
-      for (int64_t i = 0; i < heads; ++i) means(i / g_.keyHeads, i % g_.keyHeads, scratch);
+      for (int64_t i = 0; i < heads; ++i) findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch);
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < keyTiles.size(); ++i) {
         const auto [sequence, index] = keyTiles[i];
         const int64_t tiles = sequences_[sequence].keyTiles;
-        pack(sequence, index / tiles, index % tiles);
+        pack(sequence, index / tiles, index % tiles, scratch);
       }
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < tasks.size(); ++i) {
@@ -98,7 +107,7 @@ class Backward {
         if (weight) std::fill_n(weight, width_, C(0));
         for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
           queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
-                    sumsOf(sequence, head, split), weight, scratch);
+                    sumsOf(sequence, head, split), weight, Scratch(scratch, room));
         }
       }
 #pragma omp for schedule(static)
@@ -116,19 +125,17 @@ class Backward {
 
  private:
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
+  static constexpr int64_t kMeans = 4;    // of O, tO, K, tK
 
-  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are, then the means of O and
-  // tO, and of K and tK.
+  // Where a head's packed operands lie: Kᵀ, tKᵀ, Vᵀ, tVᵀ by tiles, then K and tK as they are.
   struct Plan {
-    int64_t transposed, natural, width;
+    int64_t transposed, natural;
     int64_t splits = 1;  // tasks of a key head
     int64_t packed = 0, partial = 0;
-    int64_t size() const { return 4 * transposed + 2 * natural + 4 * width; }
+    int64_t size() const { return 4 * transposed + 2 * natural; }
     int64_t sums() const { return kKeySums * natural; }
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
-    int64_t shift(int64_t index) const { return 4 * transposed + 2 * natural + index * width; }
-    int64_t keyMean(int64_t index) const { return shift(2 + index); }
   };
 
   // Which gradients of what attention itself sees (normalised, if asked for) are needed for those of the operands.
@@ -141,102 +148,144 @@ class Backward {
   }
 
   static int64_t queryTilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
-  C* packedOf(int64_t sequence, int64_t head) const {
+  E* packedOf(int64_t sequence, int64_t head) const {
     return packed_ + plans_[sequence].packed + head * plans_[sequence].size();
   }
+  C* outputMean(int64_t sequence, int64_t head, int64_t index) const {
+    return means_ + ((sequence * g_.keyHeads + head) * kMeans + index) * width_;
+  }
+  C* keyMean(int64_t sequence, int64_t head, int64_t index) const { return outputMean(sequence, head, 2 + index); }
   C* sumsOf(int64_t sequence, int64_t head, int64_t split) const {
     const Plan& plan = plans_[sequence];
     return partial_ + plan.partial + (head * plan.splits + split) * plan.sums();
   }
   const T* at(const Tensor& x, int64_t offset) const { return x ? x.data<T>() + offset : nullptr; }
 
-  void means(int64_t sequence, int64_t head, C* scratch) {
+  void findMeans(int64_t sequence, int64_t head, C* scratch) {
     const AttentionSequence& s = sequences_[sequence];
-    const Plan& plan = plans_[sequence];
-    C* base = packedOf(sequence, head);
-    outputMeans(s, head, base + plan.shift(0), base + plan.shift(1));
+    outputMeans(s, head, outputMean(sequence, head, 0), outputMean(sequence, head, 1), scratch);
     // The queries' gradients are gS K + gT tK, and the rows of gS and gT sum to zero: a constant taken from all keys
     // changes nothing but the rounding, which a large common offset of the keys would otherwise rule. The mean of the
     // first keys does, unless the scores are to be free of it as well: that takes the mean of all.
     const int64_t keys = s.keyOffset(g_, head), count = g_.centerKeys ? s.length : std::min(s.keyTile, s.length);
-    keyMeans(keyNorm_, in_.k.data<T>() + keys, second_ ? at(in_.tk, keys) : nullptr, g_.rowStride(g_.keyHeads), count,
-             g_.dim, base + plan.keyMean(0), base + plan.keyMean(1), scratch);
+    const int64_t stride = g_.rowStride(g_.keyHeads);
+    const T *k = in_.k.data<T>() + keys, *tk = second_ ? at(in_.tk, keys) : nullptr;
+    C *mean = keyMean(sequence, head, 0), *tangentMean = keyMean(sequence, head, 1);
+    keyMeans(keyNorm_, k, tk, stride, count, g_.dim, mean, tangentMean, scratch);
+    Tiles::roundMean(mean, g_.dim);
+    if (tk) Tiles::roundMean(tangentMean, g_.dim);
+    // Keys less their mean are rounded again: only where that costs less than it saves.
+    if (Tiles::kRounded && !g_.centerKeys) {
+      const int64_t some = std::min(count, kMeanRows);
+      C* tangentRows = scratch + kMeanRows * width_;
+      if (count > kMeanRows) keyNorm_.load(k, tk, stride, some, scratch, tangentRows);  // else they are there
+      keepRulingMeans(scratch, some, g_.dim, mean);
+      if (tk) keepRulingMeans(tangentRows, some, g_.dim, tangentMean);
+    }
   }
 
   // gS = P (G Vᵀ + H tVᵀ - delta) + …, in which a constant taken from all values and from O, or from all their tangents
   // and from tO, changes nothing but the rounding: where one key holds nearly all the weight, gS is the small
   // difference of large numbers unless that key's value is the constant. The means of the first queries' outputs come
-  // close to it.
-  void outputMeans(const AttentionSequence& s, int64_t head, C* to, C* tangent) {
+  // close to it. Rounded tiles have the values as they are unless it is so: less a mean they are rounded themselves.
+  void outputMeans(const AttentionSequence& s, int64_t head, C* to, C* tangent, C* scratch) {
     const int64_t stride = g_.rowStride(g_.queryHeads), rows = std::min(kQueryTile, s.queries);
-    const int64_t at = s.queryOffset(g_, head * group_);
+    const int64_t first = s.queryOffset(g_, head * group_);
     const Tensor* sources[] = {&saved_.o, &saved_.to};
     C* targets[] = {to, tangent};
     for (int64_t index = 0; index < 2; ++index) {
       C* mean = targets[index];
       std::fill_n(mean, width_, C(0));
       if (!*sources[index] || (index == 1 && !(in_.tv && second_))) continue;  // no tV to take it from
-      const T* source = sources[index]->data<T>() + at;
+      const T* source = sources[index]->data<T>() + first;
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t p = 0; p < g_.dim; ++p) mean[p] += static_cast<C>(source[i * stride + p]) / static_cast<C>(rows);
       }
       // A query that is not finite spoils its own gradients, not those of the others.
       for (int64_t p = 0; p < g_.dim; ++p) mean[p] = std::isfinite(mean[p]) ? mean[p] : C(0);
+      if (!Tiles::kRounded) continue;
+      const int64_t some = std::min(kMeanRows, s.length);
+      packRows(at(index == 0 ? in_.v : in_.tv, s.keyOffset(g_, head)), g_.rowStride(g_.keyHeads), some, g_.dim,
+               scratch);
+      if (!rules(mean, scratch, some, g_.dim)) std::fill_n(mean, width_, C(0));
+      Tiles::roundMean(mean, g_.dim);
     }
   }
 
-  void shiftColumns(C* transposed, const C* shift, int64_t rows, int64_t width) {
-    for (int64_t p = 0; p < g_.dim; ++p) {
-      for (int64_t j = 0; j < rows; ++j) transposed[p * width + j] -= shift[p];
-    }
-  }
-
-  void pack(int64_t sequence, int64_t head, int64_t tile) {
+  void pack(int64_t sequence, int64_t head, int64_t tile, C* scratch) {
     const AttentionSequence& s = sequences_[sequence];
     const Plan& plan = plans_[sequence];
-    C* base = packedOf(sequence, head);
+    E* base = packedOf(sequence, head);
     const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
     const int64_t stride = g_.rowStride(g_.keyHeads), offset = s.keyOffset(g_, head) + first * stride;
-    const auto turned = [&](int64_t i) { return base + plan.kT(i) + first * g_.dim; };
-    const auto natural = [&](int64_t i) { return base + plan.k(i) + first * width_; };
+    // A key that does not count may hold anything, and be the other half of a pair.
+    const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
+    const auto transpose = [&](const auto* from, int64_t rowStride, int64_t i) {
+      Tiles::packTransposed(from, rowStride, rows, g_.dim, s.keyTile, base + plan.kT(i) + first * depth_);
+    };
     const bool tangents[] = {true, in_.tk && second_};
-    keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, natural(0),
-                  natural(1));
+    const auto isZero = [&](const C* mean) { return std::all_of(mean, mean + g_.dim, [](C x) { return x == C(0); }); };
+    const auto natural = [&](const auto* from, int64_t rowStride, int64_t i) {
+      Tiles::packNatural(from, rowStride, counting, g_.dim, base + plan.k(i) + first * width_);
+    };
+    C* wide[] = {scratch, scratch + s.keyTile * width_};
+    // 16-bit keys that nothing changes need not be widened and rounded.
+    const bool changed = !Tiles::kRounded || !keyNorm_.isPlain() || g_.centerKeys ||
+                         !isZero(keyMean(sequence, head, 0)) || (tangents[1] && !isZero(keyMean(sequence, head, 1)));
+    if (changed)
+      keyNorm_.load(in_.k.data<T>() + offset, tangents[1] ? at(in_.tk, offset) : nullptr, stride, rows, wide[0],
+                    wide[1]);
     for (int64_t i = 0; i < 2; ++i) {
       if (!tangents[i]) continue;
-      const C* mean = base + plan.keyMean(i);
-      if (g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
-      packTransposed(natural(i), width_, rows, g_.dim, s.keyTile, turned(i));
-      if (!g_.centerKeys) subtractRows(natural(i), mean, rows, g_.dim);
+      if (!changed) {
+        const T* keys = at(i == 0 ? in_.k : in_.tk, offset);
+        transpose(keys, stride, i);
+        natural(keys, stride, i);
+        continue;
+      }
+      const C* mean = keyMean(sequence, head, i);
+      if (g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
+      transpose(wide[i], width_, i);
+      if (!g_.centerKeys) subtractRows(wide[i], mean, rows, g_.dim);
+      natural(wide[i], width_, i);
     }
     for (int64_t i = 0; i < 2; ++i) {
       const Tensor& values = i == 0 ? in_.v : in_.tv;
       if (!values || (i == 1 && !second_)) continue;
-      packTransposed(at(values, offset), stride, rows, g_.dim, s.keyTile, turned(2 + i));
-      shiftColumns(turned(2 + i), base + plan.shift(i), rows, s.keyTile);
+      const C* mean = outputMean(sequence, head, i);
+      if (Tiles::kRounded && isZero(mean)) {
+        transpose(at(values, offset), stride, 2 + i);
+        continue;
+      }
+      packRows(at(values, offset), stride, rows, g_.dim, scratch);
+      subtractRows(scratch, mean, rows, g_.dim);
+      transpose(scratch, width_, 2 + i);
     }
   }
 
-  void queryTile(int64_t sequence, int64_t keyHead, int64_t h, int64_t first, C* sums, C* weight, C* scratch) {
+  void queryTile(int64_t sequence, int64_t keyHead, int64_t h, int64_t first, C* sums, C* weight,
+                 const Scratch& scratch) {
     const AttentionSequence& seq = sequences_[sequence];
     const Plan& plan = plans_[sequence];
-    const C* packed = packedOf(sequence, keyHead);
+    const E* packed = packedOf(sequence, keyHead);
     const int64_t rows = std::min(kQueryTile, seq.queries - first), stride = g_.rowStride(g_.queryHeads);
     const int64_t offset = seq.queryOffset(g_, h) + first * stride, keyTile = seq.keyTile;
-    const int64_t size = kQueryTile * width_;
-    C *q = scratch, *tq = q + size, *g = tq + size, *hh = g + size, *gq = hh + size, *gtq = gq + size;
-    C *s = gtq + size, *t = s + kQueryTile * keyTile, *d = t + kQueryTile * keyTile, *r = d + kQueryTile * keyTile;
-    const auto load = [&](const Tensor& x, C* to) {
-      if (x) packRows(x.data<T>() + offset, stride, rows, g_.dim, to);
-    };
+    const auto& [gq, gtq, q, tq, g, hh, s, t, d, r] = scratch;
     const T* tangent = second_ ? at(in_.tq, offset) : nullptr;
-    queryNorm_.load(in_.q.data<T>() + offset, tangent, stride, rows, q, tq);
-    load(g0_, g);
-    load(h_, hh);
+    Tiles::load(queryNorm_, in_.q.data<T>() + offset, tangent, stride, rows, g_.dim, q.left, tq.left, gq);
+    if (g0_) packRows(g0_.data<T>() + offset, stride, rows, g_.dim, g.left);
+    if (h_) packRows(h_.data<T>() + offset, stride, rows, g_.dim, hh.left);
+    if constexpr (Tiles::kRounded) {
+      const auto pairUp = [&](bool given, const Operand& x) {
+        if (given) Tiles::packNatural(x.left, leftWidth_, rows, g_.dim, x.right);
+      };
+      pairUp(true, q), pairUp(tangent, tq), pairUp(static_cast<bool>(g0_), g), pairUp(second_, hh);
+    }
     std::fill_n(gq, rows * width_, C(0));
     std::fill_n(gtq, rows * width_, C(0));
     C a[kQueryTile], delta[kQueryTile];
-    rowSums(offset, stride, rows, g, hh, packed + plan.shift(0), packed + plan.shift(1), a, delta);
+    rowSums(offset, stride, rows, g.left, hh.left, outputMean(sequence, keyHead, 0), outputMean(sequence, keyHead, 1),
+            a, delta);
 
     const int64_t row0 = seq.scalarOffset(g_, h) + first;
     const C* lse = saved_.lse.data<C>() + row0;
@@ -245,39 +294,49 @@ class Backward {
     const bool tk = in_.tk && second_, tv = in_.tv && second_;
     for (int64_t j = 0; j < visible(rows - 1); j += keyTile) {
       const int64_t keys = std::min(keyTile, seq.length - j);  // what lies beyond is never read
-      const auto right = [&](int64_t i) { return packed + plan.kT(i) + j * g_.dim; };
+      const auto right = [&](int64_t i) { return packed + plan.kT(i) + j * depth_; };
       // [rows, dim] times a transposed operand -> [rows, keys]
       bool written = false;
-      const auto scores = [&](bool wanted, const C* left, const C* other, C* c) {
+      const auto scores = [&](bool wanted, const Operand& left, int64_t other, const Weights& c) {
         if (!wanted) return;
-        tileProduct(TileProduct<C>{rows, keyTile, g_.dim, left, width_, 1, other, keyTile, c, keyTile, written});
+        Tiles::product(rows, keyTile, g_.dim, Tiles::alongRows(left.left, leftWidth_), right(other), c.values, written);
         written = true;
       };
       const auto begin = [&] { written = false; };
-      begin(), scores(true, q, right(0), s);
-      begin(), scores(moving_ && in_.tq, tq, right(0), t), scores(moving_ && tk, q, right(1), t);
-      begin(), scores(second_, hh, right(2), d);
-      begin(), scores(static_cast<bool>(g0_), g, right(2), r), scores(tv, hh, right(3), r);
-      if (!written) std::fill_n(r, rows * keyTile, C(0));
+      begin(), scores(true, q, 0, s);
+      begin(), scores(moving_ && in_.tq, tq, 0, t), scores(moving_ && tk, q, 1, t);
+      begin(), scores(second_, hh, 2, d);
+      begin(), scores(static_cast<bool>(g0_), g, 2, r), scores(tv, hh, 3, r);
+      if (!written) std::fill_n(r.values, rows * keyTile, C(0));
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t valid = std::clamp<int64_t>(visible(i) - j, 0, keyTile), o = i * keyTile;
         backwardTileRow(BackwardRow<C>{keyTile, valid, static_cast<C>(g_.scale), lse[i], mu ? mu[i] : C(0), a[i],
-                                       delta[i], s + o, moving_ ? t + o : nullptr, second_ ? d + o : nullptr, r + o});
+                                       delta[i], s.values + o, moving_ ? t.values + o : nullptr,
+                                       second_ ? d.values + o : nullptr, r.values + o});
+        if constexpr (Tiles::kRounded) {
+          if (i % 2 == 0 && i + 1 < rows) continue;
+          const int64_t from = i - i % 2;
+          const bool alone = i % 2 == 0;
+          s.round(from, alone, keyTile);
+          if (moving_) t.round(from, alone, keyTile);
+          if (second_) d.round(from, alone, keyTile);
+          r.round(from, alone, keyTile);
+        }
       }
       // [rows, keys] times an operand as it is -> the queries' gradients
-      const auto toQueries = [&](bool wanted, const C* weights, int64_t operand, C* c) {
+      const auto toQueries = [&](bool wanted, const Weights& weights, int64_t operand, C* c) {
         if (!wanted) return;
-        const C* other = packed + plan.k(operand) + j * width_;
-        tileProduct(TileProduct<C>{rows, width_, keys, weights, keyTile, 1, other, width_, c, width_, true});
+        const E* other = packed + plan.k(operand) + j * width_;
+        Tiles::product(rows, width_, keys, Tiles::alongRows(weights.rows, keyTile), other, c, true);
       };
       toQueries(queries_.primal, r, 0, gq);
       toQueries(queries_.primal && tk, d, 1, gq);
       toQueries(queries_.tangent, d, 0, gtq);
       // its transpose times the tile's rows -> the keys' gradients
-      const auto toKeys = [&](bool wanted, const C* weights, const C* other, int64_t index) {
+      const auto toKeys = [&](bool wanted, const Weights& weights, const Operand& other, int64_t index) {
         if (!wanted) return;
         C* c = sums + index * plan.natural + j * width_;
-        tileProduct(TileProduct<C>{keys, width_, rows, weights, 1, keyTile, other, width_, c, width_, true});
+        Tiles::product(keys, width_, rows, Tiles::alongColumns(weights.columns, keyTile), other.right, c, true);
       };
       toKeys(keys_.primal, r, q, 0);
       toKeys(keys_.primal && second_ && in_.tq, d, tq, 0);
@@ -291,8 +350,8 @@ class Backward {
       scaleRows(gtq, rows);
       queryNorm_.pullBack(in_.q.data<T>() + offset, tangent, stride, rows, gq, gtq, weight);
     }
-    if (out_.gq) unpackRows(gq, scaleLeft(), rows, g_.dim, out_.gq.data<T>() + offset, stride);
-    if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, g_.dim, out_.gtq.data<T>() + offset, stride);
+    if (out_.gq) unpackRows(gq, scaleLeft(), rows, out_.gq.data<T>() + offset, stride);
+    if (out_.gtq) unpackRows(gtq, scaleLeft(), rows, out_.gtq.data<T>() + offset, stride);
   }
 
   // Gradients of scores are to be multiplied by `scale`: before QKNorm's backward, or else on the way out.
@@ -302,18 +361,30 @@ class Backward {
     for (int64_t i = 0; i < count * width_; ++i) rows[i] *= scale;
   }
 
+  void unpackRows(const C* from, C factor, int64_t rows, T* to, int64_t stride) const {
+    for (int64_t i = 0; i < rows; ++i) Tiles::unpackRow(from + i * width_, factor, g_.dim, to + i * stride);
+  }
+
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
-  void rowSums(int64_t at, int64_t stride, int64_t rows, const C* g, const C* h, const C* mean, const C* tangentMean,
+  void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
                C* a, C* delta) {
     for (int64_t i = 0; i < rows; ++i) {
       const T* o = saved_.o.data<T>() + at + i * stride;
       const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
+      if constexpr (Tiles::kRounded) {
+        const E *ofG = g + i * leftWidth_, *ofH = h + i * leftWidth_;
+        a[i] = second_ ? dotDifference(g_.dim, ofH, o, mean) : C(0);
+        delta[i] = g0_ ? dotDifference(g_.dim, ofG, o, mean) : C(0);
+        if (second_ && to) delta[i] += dotDifference(g_.dim, ofH, to, tangentMean);
+        continue;
+      }
       C first = 0, second = 0;
       for (int64_t p = 0; p < g_.dim; ++p) {
-        if (g0_) second += g[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
+        const int64_t x = i * leftWidth_ + p;
+        if (g0_) second += static_cast<C>(g[x]) * (static_cast<C>(o[p]) - mean[p]);
         if (second_) {
-          first += h[i * width_ + p] * (static_cast<C>(o[p]) - mean[p]);
-          if (to) second += h[i * width_ + p] * (static_cast<C>(to[p]) - tangentMean[p]);
+          first += static_cast<C>(h[x]) * (static_cast<C>(o[p]) - mean[p]);
+          if (to) second += static_cast<C>(h[x]) * (static_cast<C>(to[p]) - tangentMean[p]);
         }
       }
       a[i] = first;
@@ -349,7 +420,7 @@ class Backward {
     for (int64_t index = 0; index < kKeySums; ++index) {
       if (!*targets[index]) continue;
       const C factor = index % 2 == 0 ? scaleLeft() : C(1);
-      unpackRows(total + index * plan.natural, factor, rows, g_.dim, targets[index]->data<T>() + offset, stride);
+      unpackRows(total + index * plan.natural, factor, rows, targets[index]->data<T>() + offset, stride);
     }
   }
 
@@ -369,14 +440,15 @@ class Backward {
   const AttentionResults& saved_;
   const AttentionGradients& out_;
   const Tensor &g0_, &h_;
-  const int64_t width_, group_;
-  const bool second_;  // there is a cotangent of the tangent
-  const bool moving_;  // and scores have a tangent
+  const int64_t width_, leftWidth_, depth_, group_;  // of rows of sums, of left operands; of transposed operands
+  const bool second_;                                // there is a cotangent of the tangent
+  const bool moving_;                                // and scores have a tangent
   const Wanted queries_, keys_;
   const HeadNorm<T> queryNorm_, keyNorm_;
   const std::vector<AttentionSequence> sequences_;
   std::vector<Plan> plans_;
-  C *packed_ = nullptr, *partial_ = nullptr;
+  E* packed_ = nullptr;
+  C *means_ = nullptr, *partial_ = nullptr;
 };
 
 }  // namespace
@@ -384,7 +456,9 @@ class Backward {
 void CpuBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
                               const AttentionOperands& in, const AttentionResults& saved, const Tensor& g,
                               const Tensor& h) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Backward<T>(geometry, in, saved, out, g, h).run(); });
+  dispatchFloating(in.q.dtype(), [&]<class T>() {
+    withTiles<T>([&]<class Tiles>(Tiles) { Backward<T, Tiles>(geometry, in, saved, out, g, h).run(); });
+  });
 }
 
 }  // namespace flowmap::cpu

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/dispatch.h"
+#include "cpu/attention_arithmetic.h"
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
@@ -16,13 +17,11 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kQueryTile = 96;  // a multiple of every micro-kernel's height
-constexpr int64_t kRun = 32;        // terms of O summed before they join the rest
-constexpr int64_t kKeyTile = 64;
-
-template <class T>
+template <class T, class Tiles>
 class Forward {
-  using C = Compute<T>;
+  using C = typename Tiles::C;
+  using E = typename Tiles::E;
+  static constexpr int64_t kQueryTile = Tiles::kForwardQueries;
 
  public:
   Forward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& out)
@@ -30,13 +29,15 @@ class Forward {
         in_(in),
         out_(out),
         width_(padded<C>(g.dim)),
+        leftWidth_(padded<E>(g.dim)),
+        depth_(Tiles::depth(g.dim)),
         group_(g.queryHeads / std::max<int64_t>(1, g.keyHeads)),
         tangent_(out.to),
         moving_(in.tq || in.tk),
         rewritten_(g.normalize || g.centerKeys),
         queryNorm_(g, in.qWeight),
         keyNorm_(g, in.kWeight),
-        sequences_(attentionSequences(g, in, kKeyTile, padded<C>(1), AttentionOrder::Keys)) {}
+        sequences_(attentionSequences(g, in, Tiles::kForwardKeys, padded<C>(1), AttentionOrder::Keys)) {}
 
   void run() {
     const SequenceItems queryTiles(sequences_, [&](size_t i) { return g_.queryHeads * tilesOf(sequences_[i]); });
@@ -48,16 +49,19 @@ class Forward {
       keyTile = std::max(keyTile, s.keyTile);
       pairs += s.pairs();
     }
-    const int64_t transposed = g_.keyHeads * packedKeys * g_.dim, natural = g_.keyHeads * packedKeys * width_;
+    const int64_t transposed = g_.keyHeads * packedKeys * depth_, natural = g_.keyHeads * packedKeys * width_;
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
     const int64_t means = g_.centerKeys ? heads * 2 * width_ : 0;
     const int64_t threads = omp_get_max_threads();
-    const int64_t tile = kQueryTile * (4 * width_ + 2 * keyTile);
-    const int64_t shared = transposed * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1) + means;
+    const int64_t left = roomFor<C, E>(kQueryTile * leftWidth_);
+    const int64_t weights = Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0;
+    const int64_t tile = 2 * left + kQueryTile * (2 * width_ + 2 * keyTile) + 2 * weights;
+    const int64_t packed = roomFor<C, E>(transposed * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1));
+    const int64_t shared = packed + means;
     const Tensor workspace = Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
-    kT_ = base;
+    kT_ = reinterpret_cast<E*>(base);
     v_ = kT_ + transposed;
     tkT_ = in_.tk ? v_ + natural : nullptr;
     tv_ = in_.tv ? v_ + natural + (in_.tk ? transposed : 0) : nullptr;
@@ -83,7 +87,7 @@ class Forward {
         const AttentionSequence& s = sequences_[sequence];
         // Last tiles first: under a causal mask they are the longest.
         const int64_t tiles = tilesOf(s), at = tiles - 1 - index % tiles;
-        queryTile(s, index / tiles, at * kQueryTile, scratch);
+        queryTile(s, index / tiles, at * kQueryTile, Scratch(scratch, left, kQueryTile * width_, kQueryTile * keyTile));
       }
     }
   }
@@ -97,6 +101,8 @@ class Forward {
     const int64_t at = s.keyOffset(g_, head);
     const T* tk = in_.tk ? in_.tk.data<T>() + at : nullptr;
     keyMeans(keyNorm_, in_.k.data<T>() + at, tk, g_.rowStride(g_.keyHeads), s.length, g_.dim, to, to + width_, scratch);
+    Tiles::roundMean(to, g_.dim);
+    if (tk) Tiles::roundMean(to + width_, g_.dim);
   }
 
   // A head's packed keys, as keys of all heads and sequences count.
@@ -108,8 +114,8 @@ class Forward {
     const int64_t first = tile * s.keyTile, rows = std::min(s.keyTile, s.keys - first);
     const int64_t stride = g_.rowStride(g_.keyHeads), at = s.keyOffset(g_, head) + first * stride;
     const int64_t to = packedKey(s, head) + first;
-    const auto transpose = [&](const auto* source, int64_t rowStride, C* target) {
-      packTransposed(source, rowStride, rows, g_.dim, s.keyTile, target + to * g_.dim);
+    const auto transpose = [&](const auto* source, int64_t rowStride, E* target) {
+      Tiles::packTransposed(source, rowStride, rows, g_.dim, s.keyTile, target + to * depth_);
     };
     if (rewritten_) {
       C *k = scratch, *tk = k + s.keyTile * width_;
@@ -122,16 +128,40 @@ class Forward {
       transpose(in_.k.data<T>() + at, stride, kT_);
       if (tkT_) transpose(in_.tk.data<T>() + at, stride, tkT_);
     }
-    packRows(in_.v.data<T>() + at, stride, rows, g_.dim, v_ + to * width_);
-    if (tv_) packRows(in_.tv.data<T>() + at, stride, rows, g_.dim, tv_ + to * width_);
+    // A key that does not count may hold anything, and be the other half of a pair.
+    const int64_t counting = std::clamp<int64_t>(s.length - first, 0, rows);
+    Tiles::packNatural(in_.v.data<T>() + at, stride, counting, g_.dim, v_ + to * width_);
+    if (tv_) Tiles::packNatural(in_.tv.data<T>() + at, stride, counting, g_.dim, tv_ + to * width_);
   }
 
-  void queryTile(const AttentionSequence& sequence, int64_t h, int64_t first, C* scratch) {
+  // A thread's tiles: operands, sums, scores, and weights as operands, which are the scores themselves unless rounded.
+  struct Scratch {
+    E *q, *tq;
+    C *o, *to, *s, *t;
+    E *p, *tp;
+    Scratch(C* at, int64_t left, int64_t sums, int64_t scores) {
+      q = reinterpret_cast<E*>(at);
+      tq = reinterpret_cast<E*>(at + left);
+      o = at + 2 * left;
+      to = o + sums;
+      s = to + sums;
+      t = s + scores;
+      if constexpr (Tiles::kRounded) {
+        p = reinterpret_cast<E*>(t + scores);
+        tp = p + scores;
+      } else {
+        p = s;
+        tp = t;
+      }
+    }
+  };
+
+  void queryTile(const AttentionSequence& sequence, int64_t h, int64_t first, const Scratch& scratch) {
     const int64_t rows = std::min(kQueryTile, sequence.queries - first), stride = g_.rowStride(g_.queryHeads);
     const int64_t at = sequence.queryOffset(g_, h) + first * stride, keyTile = sequence.keyTile;
-    C *q = scratch, *tq = q + kQueryTile * width_, *o = tq + kQueryTile * width_, *to = o + kQueryTile * width_;
-    C *s = to + kQueryTile * width_, *t = s + kQueryTile * keyTile;
-    queryNorm_.load(in_.q.data<T>() + at, in_.tq ? in_.tq.data<T>() + at : nullptr, stride, rows, q, tq);
+    const auto [q, tq, o, to, s, t, p, tp] = scratch;
+    Tiles::load(queryNorm_, in_.q.data<T>() + at, in_.tq ? in_.tq.data<T>() + at : nullptr, stride, rows, g_.dim, q, tq,
+                o);
     std::fill_n(o, rows * width_, C(0));
     if (tangent_) std::fill_n(to, rows * width_, C(0));
     SoftmaxState<C> states[kQueryTile];
@@ -141,52 +171,62 @@ class Forward {
     const auto visible = [&](int64_t i) { return sequence.visible(g_, first + i); };
     const C scale = static_cast<C>(g_.scale);
     for (int64_t j = 0; j < visible(rows - 1); j += keyTile) {
-      const C *kT = kT_ + (packed + j) * g_.dim, *v = v_ + (packed + j) * width_;
-      const auto scores = [&](const C* a, const C* right, C* c, bool accumulate) {
-        tileProduct(TileProduct<C>{rows, keyTile, g_.dim, a, width_, 1, right, keyTile, c, keyTile, accumulate});
+      const E *kT = kT_ + (packed + j) * depth_, *v = v_ + (packed + j) * width_;
+      const auto scores = [&](const E* a, const E* right, C* c, bool accumulate) {
+        Tiles::product(rows, keyTile, g_.dim, Tiles::alongRows(a, leftWidth_), right, c, accumulate);
       };
       scores(q, kT, s, false);
       if (in_.tq) scores(tq, kT, t, false);
-      if (tkT_) scores(q, tkT_ + (packed + j) * g_.dim, t, static_cast<bool>(in_.tq));
+      if (tkT_) scores(q, tkT_ + (packed + j) * depth_, t, static_cast<bool>(in_.tq));
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t valid = std::min(keyTile, visible(i) - j);
-        const C factor =
-            softmaxTileRow(keyTile, valid, scale, s + i * keyTile, moving_ ? t + i * keyTile : nullptr, states[i]);
-        if (factor != C(1)) {
-          for (int64_t p = 0; p < width_; ++p) o[i * width_ + p] *= factor;
-          if (tangent_) {
-            for (int64_t p = 0; p < width_; ++p) to[i * width_ + p] *= factor;
-          }
+        const int64_t valid = std::min(keyTile, visible(i) - j), row = i * keyTile;
+        const C factor = Tiles::softmax(keyTile, valid, scale, s + row, moving_ ? t + row : nullptr, states[i]);
+        rescale(factor, states[i].moved, o + i * width_, to + i * width_);
+        if constexpr (Tiles::kRounded) {
+          roundRow(keyTile, 1, s + row, p + row);
+          if (moving_) roundRow(keyTile, 1, t + row, tp + row);
         }
       }
       const int64_t keys = std::min(keyTile, sequence.length - j);  // what lies beyond is never read
-      const auto weighted = [&](const C* weights, const C* right, C* c, int64_t count) {
-        tileProduct(TileProduct<C>{rows, width_, count, weights, keyTile, 1, right, width_, c, width_, true});
+      const auto weighted = [&](const E* weights, const E* right, C* c, int64_t count) {
+        Tiles::product(rows, width_, count, Tiles::alongRows(weights, keyTile), right, c, true);
       };
       // The backward pass takes O from terms nearly as large: it is summed in shorter runs than the rest.
-      for (int64_t from = 0; from < keys; from += kRun)
-        weighted(s + from, v + from * width_, o, std::min(kRun, keys - from));
-      if (moving_) weighted(t, v, to, keys);
-      if (tv_) weighted(s, tv_ + (packed + j) * width_, to, keys);
+      for (int64_t from = 0; from < keys; from += Tiles::kRun)
+        weighted(p + from, v + from * width_, o, std::min(Tiles::kRun, keys - from));
+      if (moving_) weighted(tp, v, to, keys);
+      if (tv_) weighted(p, tv_ + (packed + j) * width_, to, keys);
     }
     store(sequence.scalarOffset(g_, h) + first, rows, at, stride, states, o, to);
   }
 
-  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o,
-             const C* to) {
+  // A row's sums, before more joins them.
+  void rescale(C factor, C moved, C* o, C* to) const {
+    if (factor != C(1)) {
+      for (int64_t p = 0; p < width_; ++p) o[p] *= factor;
+      if (tangent_) {
+        for (int64_t p = 0; p < width_; ++p) to[p] *= factor;
+      }
+    }
+    if (Tiles::kRounded && moving_ && moved != C(0)) {
+      for (int64_t p = 0; p < width_; ++p) to[p] -= moved * o[p];
+    }
+  }
+
+  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o, C* to) {
     for (int64_t i = 0; i < rows; ++i) {
       const SoftmaxState<C>& state = states[i];
       const C inverse = state.started ? C(1) / state.sum : C(0);  // a NaN stays one
       const C mean = state.moment * inverse;
       T* y = out_.o.data<T>() + at + i * stride;
-      for (int64_t p = 0; p < g_.dim; ++p) y[p] = static_cast<T>(o[i * width_ + p] * inverse);
+      Tiles::unpackRow(o + i * width_, inverse, g_.dim, y);
       out_.lse.data<C>()[row0 + i] =
           state.started ? state.top + std::log(state.sum) : std::numeric_limits<C>::infinity();
       if (!tangent_) continue;
       T* ty = out_.to.data<T>() + at + i * stride;
-      for (int64_t p = 0; p < g_.dim; ++p) {
-        ty[p] = static_cast<T>(to[i * width_ + p] * inverse - mean * (o[i * width_ + p] * inverse));
-      }
+      C* row = to + i * width_;
+      for (int64_t p = 0; p < g_.dim; ++p) row[p] = row[p] * inverse - mean * (o[i * width_ + p] * inverse);
+      Tiles::unpackRow(row, C(1), g_.dim, ty);
       out_.mu.data<C>()[row0 + i] = state.shift + mean;
     }
   }
@@ -194,19 +234,22 @@ class Forward {
   const AttentionGeometry& g_;
   const AttentionOperands& in_;
   const AttentionResults& out_;
-  const int64_t width_, group_;
+  const int64_t width_, leftWidth_, depth_, group_;  // of rows of sums, of left operands; of transposed operands
   const bool tangent_, moving_;
   const bool rewritten_;  // keys are not packed as they are
   const HeadNorm<T> queryNorm_, keyNorm_;
   const std::vector<AttentionSequence> sequences_;
-  C *kT_ = nullptr, *tkT_ = nullptr, *v_ = nullptr, *tv_ = nullptr, *means_ = nullptr;
+  E *kT_ = nullptr, *tkT_ = nullptr, *v_ = nullptr, *tv_ = nullptr;
+  C* means_ = nullptr;
 };
 
 }  // namespace
 
 void CpuBackend::attention(const AttentionGeometry& geometry, const AttentionResults& out,
                            const AttentionOperands& in) {
-  dispatchFloating(in.q.dtype(), [&]<class T>() { Forward<T>(geometry, in, out).run(); });
+  dispatchFloating(in.q.dtype(), [&]<class T>() {
+    withTiles<T>([&]<class Tiles>(Tiles) { Forward<T, Tiles>(geometry, in, out).run(); });
+  });
 }
 
 }  // namespace flowmap::cpu

@@ -11,8 +11,6 @@
 
 namespace flowmap::cpu {
 
-constexpr int64_t kMaxHeadDim = 256;
-
 template <class T>
 class HeadNorm {
   using C = Compute<T>;
@@ -122,6 +120,31 @@ void keyMeans(const HeadNorm<T>& norm, const T* k, const T* tk, int64_t stride, 
   if (count == 0) return;
   divide(mean);
   if (tk) divide(tangentMean);
+}
+
+// Makes zeros of what in a mean over these rows, [rows, padded(dim)], is less than the spread about it.
+template <class C>
+void keepRulingMeans(const C* rows, int64_t count, int64_t dim, C* mean) {
+  const int64_t width = padded<C>(dim);
+  C squares[kMaxHeadDim];
+  std::fill_n(squares, dim, C(0));
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t p = 0; p < dim; ++p) squares[p] += (rows[j * width + p] - mean[p]) * (rows[j * width + p] - mean[p]);
+  }
+  for (int64_t p = 0; p < dim; ++p) {
+    if (!(mean[p] * mean[p] * static_cast<C>(count) > squares[p])) mean[p] = C(0);
+  }
+}
+
+// Whether these rows are made of a mean for the most part.
+template <class C>
+bool rules(const C* mean, const C* rows, int64_t count, int64_t dim) {
+  C square = 0, squares = 0;
+  for (int64_t p = 0; p < dim; ++p) square += mean[p] * mean[p];
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t p = 0; p < dim; ++p) squares += rows[j * padded<C>(dim) + p] * rows[j * padded<C>(dim) + p];
+  }
+  return 2 * square * static_cast<C>(count) > squares;
 }
 
 // Takes a mean off rows [rows, padded(dim)].

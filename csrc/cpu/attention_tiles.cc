@@ -131,11 +131,12 @@ HWY_INLINE void zeroRest(C* row, int64_t valid, int64_t width) {
   if (from < width) std::fill_n(row + from, width - from, C(0));
 }
 
-template <class C>
+template <class C, bool kFollowing = false>
 C softmaxRow(int64_t width, int64_t valid, C scale, C* HWY_RESTRICT s, C* HWY_RESTRICT t, SoftmaxState<C>& state) {
   const hn::ScalableTag<C> d;
   zeroRest(s, valid, width);
   if (t) zeroRest(t, valid, width);
+  if (kFollowing) state.moved = C(0);
   if (valid <= 0) return C(1);
   const C infinity = std::numeric_limits<C>::infinity();
   const auto by = hn::Set(d, scale);
@@ -166,6 +167,15 @@ C softmaxRow(int64_t width, int64_t valid, C scale, C* HWY_RESTRICT s, C* HWY_RE
   });
   state.sum = state.sum * factor + hn::GetLane(hn::SumOfLanes(d, sum));
   state.moment = state.moment * factor + hn::GetLane(hn::SumOfLanes(d, moment));
+  if (kFollowing && t && top > state.top) {
+    state.moved = state.moment / state.sum;
+    const auto by = hn::Set(d, state.moved);
+    for (int64_t j = 0; j < valid; j += lanes) {
+      hn::StoreU(hn::NegMulAdd(by, hn::LoadU(d, s + j), hn::LoadU(d, t + j)), d, t + j);
+    }
+    state.moment -= state.moved * state.sum;
+    state.shift += state.moved;
+  }
   state.top = top;
   return factor;
 }
@@ -180,20 +190,21 @@ void backwardRow(const BackwardRow<C>& row) {
   if (kSecond) zeroRest(dd, row.valid, row.width);
   const auto by = hn::Set(d, row.scale), lse = hn::Set(d, row.lse), mu = hn::Set(d, row.mu), a = hn::Set(d, row.a),
              delta = hn::Set(d, row.delta);
+  // What a query does not see may be NaN, and zero times NaN is no zero: every result is masked.
   forValid<C>(row.valid, [&](int64_t j, auto keep) HWY_ATTR {
     const auto p = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, lse)));
     hn::StoreU(p, d, s + j);
     auto gs = hn::Mul(p, hn::Sub(hn::LoadU(d, r + j), delta));
     if (kSecond) {
       const auto difference = hn::Sub(hn::LoadU(d, dd + j), a);
-      hn::StoreU(hn::Mul(p, difference), d, dd + j);
+      hn::StoreU(keep(hn::Mul(p, difference)), d, dd + j);
       if (kTangent) {
         const auto tp = hn::Mul(p, hn::MulSub(hn::LoadU(d, t + j), by, mu));
-        hn::StoreU(tp, d, t + j);
+        hn::StoreU(keep(tp), d, t + j);
         gs = hn::MulAdd(tp, difference, gs);
       }
     }
-    hn::StoreU(gs, d, r + j);
+    hn::StoreU(keep(gs), d, r + j);
   });
 }
 
@@ -212,6 +223,9 @@ void ProductD(const TileProduct<double>& t) { product(t); }
 float SoftmaxTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
   return softmaxRow(width, valid, scale, s, t, state);
 }
+float SoftmaxFollowingTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
+  return softmaxRow<float, true>(width, valid, scale, s, t, state);
+}
 double SoftmaxTileD(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
   return softmaxRow(width, valid, scale, s, t, state);
 }
@@ -227,6 +241,7 @@ namespace flowmap::cpu {
 HWY_EXPORT(ProductF);
 HWY_EXPORT(ProductD);
 HWY_EXPORT(SoftmaxTileF);
+HWY_EXPORT(SoftmaxFollowingTileF);
 HWY_EXPORT(SoftmaxTileD);
 HWY_EXPORT(BackwardTileF);
 HWY_EXPORT(BackwardTileD);
@@ -235,6 +250,10 @@ void tileProduct(const TileProduct<float>& t) { HWY_DYNAMIC_DISPATCH(ProductF)(t
 void tileProduct(const TileProduct<double>& t) { HWY_DYNAMIC_DISPATCH(ProductD)(t); }
 float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
   return HWY_DYNAMIC_DISPATCH(SoftmaxTileF)(width, valid, scale, s, t, state);
+}
+float softmaxFollowingTileRow(int64_t width, int64_t valid, float scale, float* s, float* t,
+                              SoftmaxState<float>& state) {
+  return HWY_DYNAMIC_DISPATCH(SoftmaxFollowingTileF)(width, valid, scale, s, t, state);
 }
 double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
   return HWY_DYNAMIC_DISPATCH(SoftmaxTileD)(width, valid, scale, s, t, state);

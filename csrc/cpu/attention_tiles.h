@@ -33,10 +33,18 @@ struct SoftmaxState {
   C moment;  // of weights · (scale · t − shift)
   C shift;   // set by the first tile with a valid column
   bool started;
+  C moved = 0;  // by how much the last tile moved the shift of those before
 };
 // Gives what earlier sums and outputs must be multiplied by.
 float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state);
 double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state);
+
+// The same where weights are about to be rounded. What leads may have a T far from all before it, and its product with
+// a weight near 1 would be rounded: wherever the maximum rises the shift moves to T's mean under the weights so far, by
+// `moved`. What was summed of weights · (scale · t − shift) is to lose `moved` times the sum of weights, after
+// rescaling.
+float softmaxFollowingTileRow(int64_t width, int64_t valid, float scale, float* s, float* t,
+                              SoftmaxState<float>& state);
 
 // The elementwise part of the backward pass for one row of a tile. In: s and t the products QKᵀ and tQKᵀ + QtKᵀ, d the
 // product HVᵀ, r the products GVᵀ + HtVᵀ. Out: s = P, t = tP, d = gT = P∘(d − a), r = gS = P∘(r − delta) + tP∘(d − a).

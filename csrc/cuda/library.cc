@@ -9,6 +9,7 @@
 #include "cuda/backend.h"
 #include "cuda/cublas.h"
 #include "cuda/graphs.h"
+#include "cuda/timeline.h"
 #include "cuda/transfer.h"
 
 namespace flowmap::cuda {
@@ -51,7 +52,8 @@ int count(std::string& reason) {
 DeviceFacts describe(int ordinal) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
-  return {properties.name, properties.totalGlobalMem, properties.major, properties.minor};
+  return {properties.name, properties.totalGlobalMem, static_cast<uint64_t>(properties.l2CacheSize), properties.major,
+          properties.minor};
 }
 
 // The lowest compute capability that kernels were compiled for: "sm_80 sm_90a compute_120" -> 80.
@@ -76,13 +78,11 @@ DeviceParts open(int ordinal, const std::string& name) {
     auto allocator = std::make_unique<CudaAllocator>(*runtime);
     auto backend = std::make_unique<CudaBackend>(*runtime);
     auto transfer = std::make_unique<CudaTransfer>(*runtime);
+    auto timeline = std::make_unique<CudaTimeline>(*runtime);
     auto graphs = std::make_unique<CudaGraphs>(*runtime, *allocator);
     Runtime* const adopted = runtime.get();
-    return {std::move(runtime),
-            std::move(allocator),
-            std::move(backend),
-            std::move(transfer),
-            [adopted] { adopted->startStream(); },
+    return {std::move(runtime),  std::move(allocator), std::move(backend),
+            std::move(transfer), std::move(timeline),  [adopted] { adopted->startStream(); },
             std::move(graphs)};
   } catch (const Error& error) {
     throw Error(ErrorCode::DeviceUnavailable, name, error.detail());

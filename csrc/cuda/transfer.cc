@@ -23,6 +23,12 @@ void CudaTransfer::download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arr
   fetch(std::move(to), &x, std::move(arrival));
 }
 
+void CudaTransfer::copy(const Tensor& out, const Tensor& x) {
+  if (!x.bytes()) return;
+  check(cudaMemcpyAsync(out.data(), x.data(), x.bytes(), cudaMemcpyDeviceToDevice, runtime_.stream()),
+        "cudaMemcpyAsync");
+}
+
 void CudaTransfer::flush(Arrival arrival) { fetch(nullptr, nullptr, std::move(arrival)); }
 
 // Every read brings the first fault along and clears it behind itself, so it is reported by exactly one.

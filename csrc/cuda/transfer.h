@@ -19,6 +19,7 @@ class CudaTransfer final : public Transfer {
   std::shared_ptr<HostBuffer> buffer(size_t bytes) override { return pinned_->take(bytes); }
   void upload(const Tensor& out, std::shared_ptr<HostBuffer> from) override;
   void download(std::shared_ptr<HostBuffer> to, const Tensor& x, Arrival arrival) override;
+  void copy(const Tensor& out, const Tensor& x) override;
   void flush(Arrival arrival) override;
   void stop() override;
 

@@ -28,4 +28,10 @@ Tensor toDevice(const Tensor& x, Device& device) {
   return out;
 }
 
+Tensor vendorCopy(const Tensor& x) {
+  const Tensor out = Tensor::empty(x.device(), x.shape(), x.dtype());
+  launch("vendorCopy", x.device(), {out}, {x}, [=](Backend&) { out.device().transfer().copy(out, x); });
+  return out;
+}
+
 }  // namespace flowmap::ops

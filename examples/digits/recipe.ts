@@ -1,7 +1,8 @@
-// The recipes: flow matching first, so that the network knows its velocity; then Terminal Velocity Matching with guidance 2
+// The recipes: flow matching first, so that the network knows its velocity; then Terminal Velocity Matching with guidance
 // trained in, or Inductive Moment Matching, which is guided when it samples. Digits are decided at high noise, so times
 // lean towards 1.
 import { type ImmStage, immPresets, type Stage, type TrainConfig, type TvmStage } from 'flowmap';
+import { batch, guidance, network } from './network';
 
 export type Objective = 'tvm' | 'imm';
 
@@ -15,14 +16,14 @@ const second: Record<Objective, TvmStage | ImmStage> = {
   tvm: {
     objective: 'tvm',
     steps: 300,
-    batch: 32,
+    batch,
     lr: 1.5e-3,
     warmup: 20,
     final: 0.02,
     betas: [0.9, 0.99],
     ema: 0.97,
     teacher: 0.99,
-    cfg: 2,
+    cfg: guidance,
     sPrime: late,
     startShare: 0.5,
     startS: late,
@@ -30,7 +31,7 @@ const second: Record<Objective, TvmStage | ImmStage> = {
   imm: {
     objective: 'imm',
     steps: 400,
-    batch: 32,
+    batch,
     lr: 1.5e-3,
     warmup: 20,
     final: 0.02,
@@ -52,25 +53,12 @@ export function recipe(seed: number, objective: Objective, share = 1): TrainConf
   return {
     seed,
     data: pixels,
-    model: {
-      imageSize: 28,
-      patchSize: 7,
-      channels: 1,
-      width: 96,
-      depth: 4,
-      heads: 4,
-      classes: 10,
-      init: 'xavier',
-      labelStd: 1,
-      timeStd: 0.1,
-      timeFrequencies: 64,
-      timeRange: [10, 0.1],
-    },
+    model: network,
     stages: [
       {
         objective: 'flowMatching',
         steps: matchingSteps[objective],
-        batch: 32,
+        batch,
         lr: 4e-3,
         warmup: 50,
         final: 0.15,

@@ -1,11 +1,10 @@
 // `flowmap doctor`: what flowmap finds on this machine, and why what is missing is missing.
-import { readFileSync } from 'node:fs';
 import { arch, cpus, platform, totalmem } from 'node:os';
-import { join } from 'node:path';
 import { tensor } from '../create';
 import { type CublasFeatures, type CudaFeatures, cublasFeatures, cudaFeatures, features } from '../device';
 import { FlowmapError } from '../errors';
 import { memory } from '../memory';
+import { packageVersion } from '../packageRoot';
 import type { Command } from './options';
 
 interface Device {
@@ -46,9 +45,8 @@ function probe(name: string): Device {
 
 function examine(): Report {
   const cuda = cudaFeatures();
-  const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
   return {
-    flowmap: (JSON.parse(manifest) as { version: string }).version,
+    flowmap: packageVersion(),
     node: process.version,
     platform: `${platform()}-${arch()}`,
     processor: cpus()[0]?.model.trim() || 'unknown',

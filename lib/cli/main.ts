@@ -1,12 +1,17 @@
 #!/usr/bin/env node
 // The program `flowmap`: finds the command, runs it, and says what went wrong in one line. The command's code, and the
 // native addon with it, is loaded late: that it cannot be loaded must be said like everything else.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { nearestName } from '../nearestName';
+import { packageVersion } from '../packageRoot';
 import { type Command, helpOf, parseOptions, UsageError } from './options';
 
-const commands: readonly { name: string; summary: string; load(): Command }[] = [
+/** A command's options are read here, or by its own `main`, which gives the exit code. */
+type Entry = { name: string; summary: string } & (
+  | { load(): Command }
+  | { main(args: readonly string[]): Promise<number> }
+);
+
+const commands: readonly Entry[] = [
   {
     name: 'doctor',
     summary: 'says what flowmap finds on this machine',
@@ -26,6 +31,11 @@ const commands: readonly { name: string; summary: string; load(): Command }[] = 
     name: 'import',
     summary: 'makes a checkpoint of weights that PyTorch code published',
     load: () => (require('./import') as typeof import('./import')).importCommand,
+  },
+  {
+    name: 'bench',
+    summary: 'measures operations beside the machine and other libraries',
+    main: (args) => (require('../../benchmarks/command') as typeof import('../../benchmarks/command')).bench(args),
   },
 ];
 
@@ -49,8 +59,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (name === '--version') {
-    const manifest = readFileSync(join(__dirname, '../../package.json'), 'utf8');
-    console.log((JSON.parse(manifest) as { version: string }).version);
+    console.log(packageVersion());
     return 0;
   }
   if (name === undefined) throw new UsageError("a command is missing; 'flowmap --help' lists them");
@@ -59,6 +68,7 @@ async function main(args: readonly string[]): Promise<number> {
     const known = [...commands.map((each) => each.name), '--help', '--version'];
     throw new UsageError(`unknown command '${name}'; did you mean '${nearestName(name, known)}'?`);
   }
+  if ('main' in found) return found.main(rest);
   const command = found.load();
   const values = parseOptions(command, rest);
   if (values) return command.run(values);

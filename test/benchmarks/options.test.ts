@@ -21,6 +21,7 @@ describe('the command line', () => {
     });
     expect(asked('')).toMatchObject({ families: [], device: 'cpu', peers: false });
     expect(asked('--device cuda --only norms --short')).toMatchObject({ device: 'cuda', only: 'norms', short: true });
+    expect(asked('--device cuda --triton tvm=/a,rcm=b/c')).toMatchObject({ triton: { tvm: '/a', rcm: 'b/c' } });
     expect(asked('norm --help')).toBeNull();
   });
 
@@ -37,6 +38,13 @@ describe('the command line', () => {
     ['--peers=yes', /--peers takes no value/],
     ['--json a --json b', /--json is given twice/],
     ['--only norms', /--only needs --device cuda/],
+    ['--triton tvm=/a', /--triton needs --device cuda/],
+    [
+      '--device cuda --triton tvm',
+      /--triton takes name=folder,… with names among tvm, jvp_flash_attention, rcm, got 'tvm'/,
+    ],
+    ['--device cuda --triton fa3=/a', /got 'fa3=\/a'/],
+    ['--device cuda --triton tvm=/a,tvm=/b', /got 'tvm=\/a,tvm=\/b'/],
     ['--device cuda --threads 2', /--threads is for the CPU/],
     ['--peers --shapes wan', /--shapes cannot be chosen with --peers/],
   ])('refuses %s, and says what there is', (line, message) => {
@@ -44,8 +52,18 @@ describe('the command line', () => {
   });
 
   it('help names every option, preset and family', () => {
-    const text = helpText({ cpu: ['ofCpu'], peers: ['ofPeers'], cuda: ['ofCuda'] });
-    for (const word of ['ofCpu', 'ofPeers', 'ofCuda', 'diff', 'report', '--device', '--json', ...presetNames]) {
+    const text = helpText({ cpu: ['ofCpu'], peers: ['ofPeers'], cuda: ['ofCuda'] }, 'the program');
+    for (const word of [
+      'the program diff',
+      'ofCpu',
+      'ofPeers',
+      'ofCuda',
+      'diff',
+      'report',
+      '--device',
+      '--json',
+      ...presetNames,
+    ]) {
       expect(text).toContain(word);
     }
   });

@@ -7,8 +7,9 @@ import { fitPower } from '../../benchmarks/report/fit';
 import { markdownOf } from '../../benchmarks/report/markdown';
 import { pageOf } from '../../benchmarks/report/page';
 import { formatRate } from '../../benchmarks/report/tables';
+import { formatLaw, growthOf } from '../../benchmarks/support/growth';
 import type { Run } from '../../benchmarks/support/runFile';
-import { formatTime, shareOf } from '../../benchmarks/support/table';
+import { formatBytes, formatTime, shareOf } from '../../benchmarks/support/table';
 import { figure, run, stored } from './support';
 
 const grows = (value: number) => ({ scaling: { series: 'H 4, D 64', variable: 'tokens', value } });
@@ -24,7 +25,7 @@ const whole = run(
       timesFlowmap: 5.03,
       difference: 3e-7,
     }),
-    figure('norm', '512 × 96', 'rmsNorm', 4.21e-5, { bytes: 393216 }),
+    figure('norm', '512 × 96', 'rmsNorm', 4.21e-5, { bytes: 393216, peakBytes: 196608 }),
   ],
   { peers: ['PyTorch 9.9, 4 threads'] },
 );
@@ -77,11 +78,14 @@ describe('a page', () => {
         ...(row.flops ? [formatRate(row.flops / median, 'FLOP/s')] : []),
         ...(row.bytes ? [formatRate(row.bytes / median, 'B/s')] : []),
         ...(reached ? [`${(100 * reached.share).toFixed(0)} % of ${reached.of}`] : []),
+        ...(row.peakBytes ? [formatBytes(row.peakBytes)] : []),
         ...(row.error ? [row.error.toExponential(1)] : []),
         ...(row.timesFlowmap ? [`${row.timesFlowmap.toFixed(2)} ×`, row.difference!.toExponential(1)] : []),
       ];
     });
-    expect(cells.filter((text) => text !== '').sort()).toEqual(expected.sort());
+    const laws = growthOf(whole.results).map(formatLaw);
+    expect(laws).toEqual([expect.stringMatching(/^∝ tokens\^1\.\d\d$/)]);
+    expect(cells.filter((text) => text !== '').sort()).toEqual([...expected, ...laws].sort());
   });
 
   it('draws the roofline, the growth with its exponent, shares, and peers', () => {

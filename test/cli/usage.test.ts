@@ -13,6 +13,8 @@ describe('flowmap', () => {
     { args: ['train', '--config', '--resume'], says: 'flowmap: --config needs a value: --config <file.json>' },
     { args: ['train', '--config', 'a', '--config', 'b'], says: 'flowmap: --config is given twice' },
     { args: ['sample', '--checkpoint', 'c', '--out', 'o', '--steps', '0'], says: "got '0'" },
+    { args: ['bench', '--shape', 'wan'], says: "flowmap: unknown option '--shape', expected one of --device, " },
+    { args: ['bench', 'nrom'], says: "flowmap: unknown family 'nrom', expected one of " },
     { args: ['sample', '--checkpoint', 'c', '--out', 'o', '--seed', '1.5'], says: "got '1.5'" },
   ])('ends with 2 and one line for $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await runCli(args);
@@ -36,7 +38,7 @@ describe('flowmap', () => {
 
   it('has help for itself and each command, and a version', async () => {
     const { stdout } = await runCli(['--help']);
-    for (const name of ['doctor', 'train', 'sample', 'import']) {
+    for (const name of ['doctor', 'train', 'sample', 'import', 'bench']) {
       expect(stdout).toContain(`\n  ${name} `);
       const { code, stdout: text } = await runCli([name, '--help']);
       expect(code).toBe(0);

@@ -168,3 +168,21 @@ describe('memory', () => {
     expect(memory().cachedBytes).toBe(0);
   });
 });
+
+describe('the collector', () => {
+  it('frees what a program forgets, before that is much', async () => {
+    await collect();
+    await synchronize();
+    const elements = 2 ** 22;
+    const burden = Math.min(2 ** 30, memory().limitBytes / 16); // what V8 is not told about
+    let most = 0;
+    for (let made = 0; made < 3 * burden; made += 4 * elements) {
+      full([elements], 1);
+      await synchronize();
+      most = Math.max(most, memory().bytes);
+      await new Promise(setImmediate);
+    }
+    expect(most).toBeLessThan(1.5 * burden);
+    emptyCache();
+  });
+});

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 
-const entry = JSON.stringify(join(__dirname, '..', '..', 'dist', 'index.js'));
+const entry = JSON.stringify(join(__dirname, '..', '..', 'dist', 'lib', 'index.js'));
 // Far more work than any test may last: each op of the chain streams 128 MB.
 const flood = `
   const { full, sin, tensor, add } = require(${entry});

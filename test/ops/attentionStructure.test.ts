@@ -13,7 +13,7 @@ import { settingsOf } from '../support/fusedAttention';
 // A child's program: the number of threads, and a hash of each result of attention in several settings.
 const hashing = `
   const { createHash } = require('node:crypto');
-  const { Generator, attention, jvp, randn, tensor, threads, vjp } = require(${JSON.stringify(join(__dirname, '..', '..', 'dist'))});
+  const { Generator, attention, jvp, randn, tensor, threads, vjp } = require(${JSON.stringify(join(__dirname, '..', '..', 'dist', 'lib'))});
   console.log('threads', threads());
   const lengths = tensor(Int32Array.of(300, 77));
   const packedOffsets = {

@@ -56,9 +56,12 @@ describe('the packed package', () => {
     expect(readdirSync(installed).sort()).toEqual(
       expect.arrayContaining(['LICENSE', 'dist', 'package.json', 'prebuilds']),
     );
-    for (const absent of ['csrc', 'lib', 'binding.gyp', 'CMakeLists.txt', 'test', 'node_modules']) {
+    for (const absent of ['csrc', 'lib', 'binding.gyp', 'CMakeLists.txt', 'test', 'benchmarks', 'node_modules']) {
       expect(readdirSync(installed)).not.toContain(absent);
     }
+    const files = readdirSync(join(installed, 'dist'), { recursive: true }).map(String);
+    expect(files.filter((file) => /\.(ts|mts)$/.test(file) && !/\.d\.m?ts$/.test(file))).toEqual([]);
+    expect(files.filter((file) => /(^|\/)test\//.test(file))).toEqual([]);
     const manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'));
     for (const script of ['preinstall', 'install', 'postinstall']) expect(manifest.scripts?.[script]).toBeUndefined();
   });
@@ -117,6 +120,68 @@ describe('the packed package', () => {
     const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
     const { stdout } = spawnSync(process.execPath, [tsc], { cwd: home, encoding: 'utf8' });
     expect(stdout).toBe('');
+  });
+
+  it('has the program `flowmap`, which finds its addon and knows its version', () => {
+    const flowmap = (...args: string[]) =>
+      execFileSync(join(home, 'node_modules', '.bin', 'flowmap'), args, { cwd: home, env, encoding: 'utf8' }).trim();
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    expect(flowmap('--version')).toBe(version);
+    const report = JSON.parse(flowmap('doctor', '--json'));
+    expect([report.flowmap, report.devices[0]]).toEqual([version, { name: 'cpu', available: true }]);
+    for (const command of ['train', 'sample', 'import'])
+      expect(flowmap(command, '--help')).toContain(`flowmap ${command}`);
+  });
+
+  describe('measures with `flowmap bench`', () => {
+    const bench = (...args: string[]) =>
+      execFileSync(join(home, 'node_modules', '.bin', 'flowmap'), ['bench', ...args], {
+        cwd: home,
+        env,
+        encoding: 'utf8',
+      });
+
+    it('every family that the clone measures, by sources that are all there', () => {
+      const inClone = execFileSync(
+        process.execPath,
+        ['-r', './scripts/typescript.cjs', 'benchmarks/run.ts', '--help'],
+        {
+          cwd: root,
+          encoding: 'utf8',
+        },
+      );
+      expect(bench('--help')).toBe(inClone.replaceAll('npm run bench --', 'flowmap bench'));
+      const python = readdirSync(join(root, 'benchmarks', 'baselines')).filter((file) => file.endsWith('.py'));
+      expect(readdirSync(join(installed, 'dist', 'benchmarks', 'baselines'))).toEqual(expect.arrayContaining(python));
+      const loads = `const { readdirSync } = require('node:fs');
+        const folder = ${JSON.stringify(join(installed, 'dist', 'benchmarks'))};
+        for (const file of readdirSync(folder, { recursive: true })) if (file.endsWith('.js')) require(folder + '/' + file);
+        console.log('loaded');`;
+      expect(runIn('sources.cjs', loads)).toBe('loaded');
+    });
+
+    it('writes, shows and compares runs', () => {
+      expect(bench('norm', '--shapes', 'digits', '--json', 'run.json', '--report', 'run.html')).toContain('rmsNorm');
+      const run = JSON.parse(readFileSync(join(home, 'run.json'), 'utf8'));
+      expect(run).toMatchObject({ commit: 'unknown', command: expect.stringContaining('norm --shapes digits') });
+      expect(run.versions.flowmap).toBe(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version);
+      expect(readFileSync(join(home, 'run.html'), 'utf8')).toContain('rmsNorm');
+      expect(bench('diff', 'run.json', 'run.json')).toContain('0 faster, 0 slower');
+      bench('report', 'run.json', '--markdown', 'run.md');
+      expect(readFileSync(join(home, 'run.md'), 'utf8')).toContain('## norm');
+    });
+
+    it('a GPU only where there is one, and says why not', () => {
+      const { status, stderr } = spawnSync(
+        join(home, 'node_modules', '.bin', 'flowmap'),
+        ['bench', 'softmax', '--device', 'cuda', '--short'],
+        { cwd: home, env: { ...env, CUDA_VISIBLE_DEVICES: '' }, encoding: 'utf8' },
+      );
+      expect([status, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^flowmap: benchmarks on 'cuda' need a CUDA device: .+\n$/),
+      ]);
+    });
   });
 
   it('says what was tried and what to do where it has no build for the machine', () => {

@@ -42,7 +42,8 @@ export function describeOnDevices(title: string, body: (device: string, label: s
         throw new Error(`${label} is not available: ${missing}`);
       });
     } else {
-      describe.skip(`${name} (${missing})`, () => body(device, label));
+      // Not by describe.skip, which calls the body: that may make tensors on the device.
+      it.skip(`${name} (${missing})`, () => {});
     }
   }
   // jest refuses a file without tests.

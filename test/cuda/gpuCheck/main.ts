@@ -1,6 +1,7 @@
 // npm run gpu:check: everything that only a machine with a GPU can say, in one command and one JSON file.
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { commit } from '../../../benchmarks/support/source';
 import { root } from '../../support/build';
 import { benchmarks } from './benchmarks';
 import { killRunning } from './child';
@@ -11,7 +12,6 @@ import { whatIsMissing } from './needs';
 import { prepare } from './prepare';
 import { type Head, type Report, stem, stepLines, verdict, writeReport } from './report';
 import { sanitizer } from './sanitizer';
-import { commit } from './source';
 import { exitStatus, runStep, type Step } from './step';
 
 // Together under ten minutes.

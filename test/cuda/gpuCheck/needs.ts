@@ -22,7 +22,6 @@ const built: readonly string[] = [
   'build/cuda-checks/conformance',
   'build/cuda-checks/conformance_cluster',
   'build/cuda-checks/conformance_hopper',
-  'build/cuda-checks/deviceCopy',
   'build/cuda-emulated/libcudart.so.13',
 ];
 

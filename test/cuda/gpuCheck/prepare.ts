@@ -2,11 +2,11 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeNote } from '../../../benchmarks/support/source';
 import { build, root } from '../../support/build';
 import { cudartFolder } from '../support/cudart';
 import { carriedRuntime, nvcc } from '../support/programs';
 import { travels, whatIsMissing } from './needs';
-import { writeNote } from './source';
 
 function buildCuda(): void {
   const cache = readFileSync(join(root, 'build', 'CMakeCache.txt'), 'utf8');
@@ -15,7 +15,7 @@ function buildCuda(): void {
   const cmake = (...args: string[]) => execFileSync('cmake', args, { cwd: root, stdio: ['ignore', 2, 2] });
   cmake(`-DFLOWMAP_CUDA_TARGETS=${targets.join(';')}`, 'build');
   cmake('--build', 'build', '--config', 'Release');
-  for (const target of ['simt_cudart', 'simt_cublas', 'cuda_conformance', 'cuda_ceilings']) build(target);
+  for (const target of ['simt_cudart', 'simt_cublas', 'cuda_conformance']) build(target);
 }
 
 /** The exit status. */

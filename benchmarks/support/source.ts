@@ -1,10 +1,10 @@
-// Which commit is being checked, also where the tree travelled without .git: --prepare writes it beside the build, with a
+// Which commit is being checked or measured, also where the tree travelled without .git: --prepare writes it beside the build, with a
 // digest of the sources, so that a tree changed since does not pass for that commit.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from '../../support/build';
+import { packageRoot as root } from '../../lib/packageRoot';
 
 const noteFile = join(root, 'build', 'gpu-check.json');
 const folders = ['csrc', 'lib', 'typings', 'test', 'benchmarks', 'scripts', 'cmake'];
