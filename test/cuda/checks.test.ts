@@ -32,6 +32,7 @@ const correct = {
     ...['n64', 'n80', 'n96', 'n112', 'n128', 'swizzle32', 'swizzle64', 'swizzle128', 'registers', 'signs'],
   ],
   planted_hopper: ['pipeline'],
+  planted_hopper_cluster: ['exchange'],
   planted_pipeline: ['pipeline'],
   planted_matrix: ['product', 'productPadded', 'productWide'],
   planted_blocks: [
@@ -65,6 +66,15 @@ const reported = {
     readAfterReadWait: /^race at global.* write by a bulk copy .* and read by thread 0 .* are not ordered/,
     misalignedTile: /^cp\.async\.bulk\.tensor\.2d.* which is not a multiple of 1024/,
     wrongRank: /^cp\.async\.bulk\.tensor\.3d.*: the tensor map has 2 dimensions/,
+  },
+  planted_hopper_cluster: {
+    noStart: /^access to the shared memory of block 1 of the cluster, which may not have started/,
+    noInitFence:
+      /^race at the mbarrier .* of block 0: its initialisation by thread 0 of block 0 .* its use by thread 0 of block 1/,
+    noProxyFence: /^race at shared.* read by a bulk copy .* have no fence\.proxy\.async between them/,
+    sourceReused: /^race at shared.* read by a bulk copy .* and write by thread 0 of block \d .* are not ordered/,
+    leaves: /^deadlock: block 0 of the cluster: threads 0-31 wait in mbarrier\.try_wait.* lacks 32 of 32 arrivals/,
+    beyondTheCluster: /^cp\.async\.bulk\.tensor\.2d.* to blocks 0x5 of a cluster of 2/,
   },
   planted_pipeline: {
     noWait:
