@@ -46,9 +46,11 @@ async function measureOnGpu(request: Request, args: readonly string[]) {
   return figures;
 }
 
-async function measureOnCpu({ families, peers, dtype = 'float32', shapes, threads }: Request, args: readonly string[]) {
+async function measureOnCpu(request: Request, args: readonly string[]) {
+  const { families, peers, dtype = 'float32', shapes, threads, json } = request;
   if (threads !== undefined) (require('../lib') as typeof import('../lib')).setThreads(threads);
-  return onCpu().measureCpu({ families, peers, setting: { dtype, ...(shapes ? { shapes } : {}) }, args });
+  const keep = json === undefined ? {} : { keep: (run: object) => writeRun(json, run) };
+  return onCpu().measureCpu({ families, peers, setting: { dtype, ...(shapes ? { shapes } : {}) }, args, ...keep });
 }
 
 /**

@@ -41,6 +41,8 @@ export interface CpuOptions {
   setting: Setting;
   /** The command line, for the file's head. */
   args: readonly string[];
+  /** Called after each group with what there is so far, as a run may take long and be ended. */
+  keep?: (run: object) => void;
 }
 
 export function benches(folder: 'ops' | 'peers'): string[] {
@@ -83,7 +85,7 @@ export function familiesFor(named: readonly string[], setting: Setting): string[
 }
 
 /** Measures and prints. @returns what the file of the run holds */
-export async function measureCpu({ families, peers: withPeers, setting, args }: CpuOptions) {
+export async function measureCpu({ families, peers: withPeers, setting, args, keep }: CpuOptions) {
   const known = benches('peers');
   if (withPeers) checkFamilies(families, known);
   const wanted = withPeers ? (families.length > 0 ? families : known) : familiesFor(families, setting);
@@ -99,6 +101,16 @@ export async function measureCpu({ families, peers: withPeers, setting, args }: 
   if (setting.shapes && isCapped(setting.shapes)) {
     console.log(`\n${setting.shapes}: 'n of m' in a title says how much of the preset's size a CPU is given`);
   }
+  const soFar = () => {
+    const { versions, ...head } = provenance(args);
+    return {
+      ...head,
+      versions: { ...versions, ...peers?.versions },
+      ...(peers ? { peers: peers.found } : {}),
+      ceilings,
+      results,
+    };
+  };
   for (const family of wanted) {
     const groups = peers
       ? (require(join(__dirname, 'peers', `${family}.bench`)) as PeersBench).groups(peers)
@@ -107,17 +119,11 @@ export async function measureCpu({ families, peers: withPeers, setting, args }: 
       const rows = (await measure(subjects)).map((row) => ({ ...row, group: title, scaling }));
       printTable(`${family}: ${title}`, rows, ceilings);
       results.push(...figuresOf(family, rows));
+      keep?.(soFar());
       await done?.();
     }
     printGrowth(results.filter((figure) => figure.family === family));
   }
   await peers?.stop();
-  const { versions, ...head } = provenance(args);
-  return {
-    ...head,
-    versions: { ...versions, ...peers?.versions },
-    ...(peers ? { peers: peers.found } : {}),
-    ceilings,
-    results,
-  };
+  return soFar();
 }
