@@ -28,6 +28,7 @@ const correct = {
     ...['loadRanks', 'storeRanks', 'addRanks', 'load32', 'load64', 'load128', 'store32', 'store64', 'store128'],
     ...['add128', 'plain', 'send', 'multicast', 'refusedMaps'],
   ],
+  hopper_tile: ['depth64', 'depth80', 'depth96', 'depth112', 'depth128', 'depth128float16'],
   hopper_wgmma: [
     ...['n64', 'n80', 'n96', 'n112', 'n128', 'swizzle32', 'swizzle64', 'swizzle128', 'registers', 'signs'],
   ],

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "hopper_barrier.cuh"
+#include "hopper_tile.cuh"
 #include "hopper_tma.cuh"
 #include "hopper_wgmma.cuh"
 #include "record.cuh"
@@ -150,6 +151,42 @@ void recordWgmma() {
   recordProduct<Bf, 64, 128, kK, kK, true, -1, -1>("wgmma, A in registers, both negated");
 }
 
+/** Numbers that are 0 or 1. */
+template <class T>
+std::vector<uint32_t> digits(uint64_t seed, size_t count) {
+  Random random(seed);
+  std::vector<uint32_t> words(count);
+  for (uint32_t& word : words) {
+    const T two[2] = {T(float(random.bits() >> 31)), T(float(random.bits() >> 30 == 0))};
+    std::memcpy(&word, two, sizeof word);
+  }
+  return words;
+}
+
+template <class T, int Depth, int Keys>
+void recordTiles(const char* name, const char* stored) {
+  constexpr int kTokens = 100;
+  const Words queries(digits<T>(22, kTokens * Depth / 2)), keys(digits<T>(23, kTokens * Depth / 2));
+  const Words result(kTokens * Depth / 2), out(3 * 64 * Depth);
+  using Queries = Tile<64, Depth>;
+  const auto mapOf = [](const Words& words, int rows) {
+    return tensorMap(as<T>(words), {Depth, kTokens, 1}, {Queries::kPanelColumns, rows, 1}, Queries::kSwizzle);
+  };
+  const auto kernel = attend<T, Depth, Keys>;
+  const int bytes = attendBytes<Depth, Keys>();
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  kernel<<<1, 128, bytes>>>(mapOf(queries, 64), mapOf(keys, Keys), mapOf(result, 64), 0, 64, as<float>(out));
+  out.record(name);
+  result.record(stored);
+}
+
+void recordAllTiles() {
+  recordTiles<__nv_bfloat16, 64, 128>("tileLoad and products, depth 64", "storeOperand and tileStore, depth 64");
+  recordTiles<__half, 80, 64>("tileLoad and products, depth 80", "storeOperand and tileStore, depth 80");
+  recordTiles<__nv_bfloat16, 96, 112>("tileLoad and products, depth 96", "storeOperand and tileStore, depth 96");
+  recordTiles<__half, 128, 96>("tileLoad and products, depth 128", "storeOperand and tileStore, depth 128");
+}
+
 }  // namespace
 
 }  // namespace conformance
@@ -160,5 +197,6 @@ int main() {
   conformance::recordTensors();
   conformance::recordPlain();
   conformance::recordWgmma();
+  conformance::recordAllTiles();
   return 0;
 }

@@ -36,7 +36,7 @@ std::shared_ptr<Accumulator> Warpgroups::accumulatorOf(Warp& warp, State& state,
   }
   const Thread& leader = warp.lane(0);
   if (!state.fenced) {
-    leader.fail(format("%s without a wgmma.fence after its registers were accessed", leader.at->text));
+    leader.fail(format("%s without a wgmma.fence since the warp's last wgmma.wait_group", leader.at->text));
   }
   auto fresh = std::make_shared<Accumulator>();
   fresh->token = kToken | (state.tokens++ % kTokens) << kElementBits;
@@ -108,7 +108,7 @@ void Warpgroups::issue(Warp& warp) {
     for (uint32_t r = 0; form.aInRegisters && r < 4; ++r) product.registersOfA.push_back(t.read<uint32_t>(rest[r]));
   }
   if (form.aInRegisters && !state.fenced) {
-    leader.fail(format("%s without a wgmma.fence after its registers were accessed", i.text));
+    leader.fail(format("%s without a wgmma.fence since the warp's last wgmma.wait_group", i.text));
   }
   checkSame(warp, state, product);
   ++state.products;
@@ -142,7 +142,6 @@ void Warpgroups::commit(Warp& warp) {
   State& state = stateOf(warp);
   state.committed.push_back(std::move(state.open));
   state.open.clear();
-  state.fenced = false;
   if (Observer* observer = warp.block->observer.get()) observer->wgmmaCommit(warp);
   const bool chance = completion() == Completion::random && warp.block->random() % 4 == 0;
   if (completion() != Completion::eager && !chance) return;
@@ -155,6 +154,8 @@ void Warpgroups::commit(Warp& warp) {
 
 void Warpgroups::wait(Warp& warp, uint32_t pending) {
   State& state = stateOf(warp);
+  // What is waited for is used: the next products' registers need a fence.
+  state.fenced = false;
   for (; state.committed.size() > pending; state.committed.pop_front()) finish(warp, state, state.committed.front());
   if (Observer* observer = warp.block->observer.get()) observer->wgmmaWait(warp, pending);
 }
