@@ -109,8 +109,7 @@ void decode(Statement& s, Decoder& d, Instruction& i) {
   } else {
     s.expect(s.operands[0].constant && s.operands[0].value < 8);
     i.count = uint32_t(s.operands[0].value);
-    i.run =
-        runFullWarp<wait>;
+    i.run = runFullWarp<wait>;
   }
 }
 
