@@ -1,5 +1,6 @@
 // How far a peer's results are from flowmap's. Times of different results would mean nothing.
 import type { Tensor } from '../../lib';
+import { relativeDistance } from '../support/error';
 
 export type Outputs = ReadonlyMap<string, Tensor | Float32Array>;
 
@@ -13,20 +14,16 @@ export function difference(
   theirs: Outputs,
   tolerance = float32Tolerance,
 ): number {
-  let [distance, size] = [0, 0];
-  for (const [name, x] of ours) {
+  const pairs = [...ours].map(([name, x]) => {
     const other = theirs.get(name);
     if (!other) throw new Error(`bench: ${peer} gave no ${name}`);
     const [a, b] = [x.dataSync(), other instanceof Float32Array ? other : other.dataSync()];
     if (a.length !== b.length) {
       throw new Error(`bench: ${peer} gave ${b.length} elements of ${name}, expected ${a.length}`);
     }
-    for (let i = 0; i < a.length; i++) {
-      distance += (Number(a[i]) - Number(b[i])) ** 2;
-      size += Number(a[i]) ** 2;
-    }
-  }
-  const relative = Math.sqrt(distance / size);
+    return [b, a] as const;
+  });
+  const relative = relativeDistance(pairs);
   if (relative <= tolerance) return relative;
   throw new Error(
     `bench: the results of ${peer} differ by ${relative.toExponential(1)}, expected at most ${tolerance}`,

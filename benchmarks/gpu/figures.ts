@@ -3,7 +3,7 @@
 import type { Row } from '../support/measure';
 import type { Provenance } from '../support/provenance';
 import type { Scaling } from '../support/runFile';
-import { formatBytes, formatTime } from '../support/table';
+import { alignColumns, formatBytes, formatTime } from '../support/table';
 
 export interface GpuFigure {
   family: string;
@@ -97,10 +97,6 @@ export function printFigures(title: string, figures: readonly GpuFigure[]): void
       return [name, formatTime(median), `${formatTime(p10)} – ${formatTime(p90)}`, rates.join(', ')];
     },
   );
-  const widths = [0, 1, 2].map((i) => Math.max(...cells.map((cell) => cell[i]!.length)));
   console.log(`\n${title}`);
-  for (const [name, median, range, rates] of cells) {
-    const columns = [name!.padEnd(widths[0]!), median!.padStart(widths[1]!), range!.padEnd(widths[2]!), rates];
-    console.log(`  ${columns.join('  ').trimEnd()}`);
-  }
+  for (const line of alignColumns(cells, [1])) console.log(`  ${line}`);
 }

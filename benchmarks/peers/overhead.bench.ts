@@ -1,6 +1,7 @@
 // The cost of one tiny operation, called from JavaScript, beside jax-js, which keeps expressions until they are read (as lazy
 // graphs do), and onnxruntime-node, which runs a session over a graph made before.
 import { randn, type Tensor, tidy } from '../../lib';
+import { difference } from '../baselines/difference';
 import { type FoundJaxJs, findJaxJs } from '../baselines/jaxJs';
 import { nodeMlx } from '../baselines/nodeMlx';
 import { OnnxGraph } from '../baselines/onnxModel';
@@ -53,11 +54,8 @@ async function onnxSubjects(peers: Peers, x: Tensor, b: Tensor, length: number, 
   }));
 }
 
-function distance(ours: Tensor, theirs: Float32Array): number {
-  const values = ours.dataSync() as Float32Array;
-  const norm = (f: (value: number, i: number) => number) => Math.hypot(...values.map(f));
-  return norm((value, i) => value - theirs[i]!) / norm((value) => value);
-}
+const distance = (ours: Tensor, theirs: Float32Array): number =>
+  difference('jax-js', new Map([['result', ours]]), new Map([['result', theirs]]));
 
 /** By the row they stand beside. */
 function jaxSubjects({ jax }: FoundJaxJs, x: Tensor, b: Tensor): Map<string, Subject[]> {
