@@ -10,19 +10,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "cpu/attention_blocks.h"
 #include "cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
-
-// Accumulators are kRows × kVectors registers; with 32 registers 24 of them hold sums, with 16 it is 12.
-#if HWY_TARGET <= HWY_AVX3
-constexpr int kMaxVectors = 4;
-constexpr int rowsFor(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }
-#else
-constexpr int kMaxVectors = 2;
-constexpr int rowsFor(int vectors) { return vectors == 2 ? 6 : 8; }
-#endif
 
 template <int kRows, int kVectors, class C>
 HWY_INLINE void micro(const TileProduct<C>& t, int64_t row, int64_t column) {
@@ -64,50 +56,24 @@ HWY_INLINE void micro(const TileProduct<C>& t, int64_t row, int64_t column) {
   }
 }
 
-// All rows of a panel of kVectors vectors.
-template <int kVectors, class C>
-void panel(const TileProduct<C>& t, int64_t column) {
-  constexpr int kRows = rowsFor(kVectors);
-  int64_t row = 0;
-  for (; row + kRows <= t.m; row += kRows) micro<kRows, kVectors>(t, row, column);
-  if (kRows > 8 && row + 8 <= t.m) micro<8, kVectors>(t, row, column), row += 8;
-  if (row + 4 <= t.m) micro<4, kVectors>(t, row, column), row += 4;
-  if (row + 2 <= t.m) micro<2, kVectors>(t, row, column), row += 2;
-  if (row < t.m) micro<1, kVectors>(t, row, column);
-}
+// Sums are rows × vectors registers; of 32 registers 24 hold sums, of 16 it is 12.
+struct Blocks {
+#if HWY_TARGET <= HWY_AVX3
+  static constexpr int kMaxVectors = 4;
+  static constexpr int rowsFor(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }
+#else
+  static constexpr int kMaxVectors = 2;
+  static constexpr int rowsFor(int vectors) { return vectors == 2 ? 6 : 8; }
+#endif
+  template <int kRows, int kVectors, class C>
+  static HWY_NOINLINE HWY_ATTR void run(const TileProduct<C>& t, int64_t row, int64_t column) {
+    micro<kRows, kVectors>(t, row, column);
+  }
+};
 
 template <class C>
 void product(const TileProduct<C>& t) {
-  const hn::ScalableTag<C> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t left = t.n / lanes, column = 0;
-  while (left > 0) {
-    // Never a lone vector beside a full panel: it would be bound by loads.
-    int take = static_cast<int>(std::min<int64_t>(left, kMaxVectors));
-    if (left == kMaxVectors + 1 && kMaxVectors > 2) take = kMaxVectors - 1;
-    switch (take) {
-      case 1:
-        panel<1>(t, column);
-        break;
-      case 2:
-        panel<2>(t, column);
-        break;
-#if HWY_TARGET <= HWY_AVX3
-      case 3:
-        panel<3>(t, column);
-        break;
-      default:
-        panel<4>(t, column);
-        break;
-#else
-      default:
-        panel<2>(t, column);
-        break;
-#endif
-    }
-    column += take * lanes;
-    left -= take;
-  }
+  forBlocks<Blocks>(t, static_cast<int64_t>(hn::Lanes(hn::ScalableTag<C>())));
 }
 
 // Calls body(j, keep) for each vector of a row that has a valid column, `keep` zeroing the columns that are not.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "cpu/attention_blocks.h"
 #include "cpu/onednn_product.h"
 
 // Compilers that know the instructions.
@@ -21,8 +22,6 @@ namespace flowmap::cpu {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int kMaxVectors = 4;
-constexpr int rowsFor(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : 12; }  // 24 of 32 registers hold sums
 
 inline __m512bh pairs(__m512i bits) { return (__m512bh)bits; }
 
@@ -62,41 +61,18 @@ HWY_INLINE void micro(const PairProduct& t, int64_t row, int64_t column) {
   }
 }
 
-template <int kVectors>
-void panel(const PairProduct& t, int64_t column) {
-  constexpr int kRows = rowsFor(kVectors);
-  int64_t row = 0;
-  for (; row + kRows <= t.m; row += kRows) micro<kRows, kVectors>(t, row, column);
-  if (kRows > 8 && row + 8 <= t.m) micro<8, kVectors>(t, row, column), row += 8;
-  if (row + 4 <= t.m) micro<4, kVectors>(t, row, column), row += 4;
-  if (row + 2 <= t.m) micro<2, kVectors>(t, row, column), row += 2;
-  if (row < t.m) micro<1, kVectors>(t, row, column);
-}
-
-void product(const PairProduct& t) {
-  int64_t left = t.n / kLanes, column = 0;
-  while (left > 0) {
-    // Never a lone vector beside a full panel: it would be bound by loads.
-    int take = static_cast<int>(std::min<int64_t>(left, kMaxVectors));
-    if (left == kMaxVectors + 1) take = kMaxVectors - 1;
-    switch (take) {
-      case 1:
-        panel<1>(t, column);
-        break;
-      case 2:
-        panel<2>(t, column);
-        break;
-      case 3:
-        panel<3>(t, column);
-        break;
-      default:
-        panel<4>(t, column);
-        break;
-    }
-    column += take * kLanes;
-    left -= take;
+struct Blocks {
+  static constexpr int kMaxVectors = 4;
+  static constexpr int rowsFor(int vectors) {  // 24 of 32 registers hold sums
+    return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
   }
-}
+  template <int kRows, int kVectors>
+  static HWY_NOINLINE void run(const PairProduct& t, int64_t row, int64_t column) {
+    micro<kRows, kVectors>(t, row, column);
+  }
+};
+
+void product(const PairProduct& t) { forBlocks<Blocks>(t, kLanes); }
 
 // The lanes from j on that are within n.
 HWY_INLINE __mmask16 within(int64_t n, int64_t j) {
