@@ -4,6 +4,7 @@
 #pragma once
 
 #include <numeric>
+#include <type_traits>
 
 #include "cuda/hopper/wgmma_products.cuh"
 #include "cuda/ptx/stmatrix.cuh"
