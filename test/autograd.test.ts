@@ -1,20 +1,5 @@
-import {
-  add,
-  checkpoint,
-  cos,
-  grad,
-  jvp,
-  memory,
-  mul,
-  sin,
-  stopGradient,
-  synchronize,
-  Tape,
-  tensor,
-  tidy,
-  valueAndGrad,
-  vjp,
-} from '../lib';
+import { add, checkpoint, cos, grad, jvp, mul, sin, stopGradient, Tape, tensor, tidy, valueAndGrad, vjp } from '../lib';
+import { settledMemory } from './support/collect';
 
 const x0 = 0.7;
 const scalar = (v: number) => tensor(v, { dtype: 'float64' });
@@ -97,8 +82,7 @@ describe('nested differentiation', () => {
       ['a', scalar(2)],
       ['b', scalar(3)],
     ]);
-    await synchronize();
-    const before = memory();
+    const before = await settledMemory('cpu');
     for (let i = 0; i < 50; i++) {
       const [value, gradients] = valueAndGrad((p: typeof params) => mul(mul(p.get('a')!, p.get('a')!), p.get('b')!))(
         params,
@@ -110,9 +94,10 @@ describe('nested differentiation', () => {
         grad((y: ReturnType<typeof tensor>) => jvp(checkpoint(f), [y], [scalar(1)])[1])(scalar(1));
       });
     }
-    await synchronize();
-    expect(memory().tensors).toBe(before.tensors);
-    expect(memory().bytes).toBe(before.bytes);
+    const after = await settledMemory('cpu');
+    expect(after.tensors).toBe(before.tensors);
+    expect(after.bytes).toBe(before.bytes);
+    for (const p of params.values()) p.dispose();
   });
 
   it('records by hand', () => {

@@ -4,7 +4,8 @@ import { groups as matmul } from '../../benchmarks/ops/matmul.bench';
 import { groups as norm } from '../../benchmarks/ops/norm.bench';
 import { errorBeside, relativeError } from '../../benchmarks/support/error';
 import { measure } from '../../benchmarks/support/measure';
-import { memory, tensor } from '../../lib';
+import { tensor } from '../../lib';
+import { settledMemory } from '../support/collect';
 
 const families = { attention, matmul, norm };
 
@@ -29,7 +30,7 @@ it('an error is the distance of all results together over the size of the refere
 
 it('an error is asked for once, before the clock runs, and keeps no tensor', async () => {
   const x = tensor([1, 2, 3]);
-  const before = memory().tensors;
+  const before = (await settledMemory('cpu')).tensors;
   let asked = 0;
   const compare = errorBeside(
     () => [x.mul(1)],
@@ -47,5 +48,6 @@ it('an error is asked for once, before the clock runs, and keeps no tensor', asy
   expect(first!.float64Error).toBeCloseTo(0.5, 12);
   expect(second).not.toHaveProperty('float64Error');
   expect(asked).toBe(1);
-  expect(memory().tensors).toBe(before);
+  expect((await settledMemory('cpu')).tensors).toBe(before);
+  x.dispose();
 });

@@ -9,7 +9,8 @@ import { efficiencyOf, formatLaw, growthCells, growthOf } from '../../benchmarks
 import { figuresOf, runOf, type Scaling } from '../../benchmarks/support/runFile';
 import { batch, network } from '../../examples/digits/network';
 import { recipe } from '../../examples/digits/recipe';
-import { memory, setThreads, synchronizeSync, type Tensor, tensor, threads, tidy } from '../../lib';
+import { setThreads, synchronizeSync, type Tensor, tensor, threads, tidy } from '../../lib';
+import { settledMemory } from '../support/collect';
 import { figure, run } from './support';
 
 const at = (variable: string, value: number, series = 'H 4'): { scaling: Scaling } => ({
@@ -155,9 +156,10 @@ describe('the overhead of one operation', () => {
     for (const size of operandSizes) {
       const [a, b] = [0.5, 0.25].map((x) => tensor(new Float32Array(size).fill(x))) as [Tensor, Tensor];
       tidy(() => expect(Array.from(chain(a, b).dataSync())).toEqual(new Array(size).fill(0.5 + chainLength * 0.25)));
-      const before = memory().tensors;
+      const before = (await settledMemory('cpu')).tensors;
       for (const subject of overheadSubjects(a, b)) expect(await subject.time!(1)).toBeGreaterThan(0);
-      expect(memory().tensors).toBe(before);
+      expect((await settledMemory('cpu')).tensors).toBe(before);
+      for (const operand of [a, b]) operand.dispose();
     }
   });
 });

@@ -18,7 +18,7 @@ import {
   tidy,
   zeros,
 } from '../../lib';
-import { collect } from '../support/collect';
+import { collect, settledMemory } from '../support/collect';
 
 describe('tidy', () => {
   it('frees what is made inside and not returned', () => {
@@ -111,8 +111,7 @@ describe('memory', () => {
       });
     const round = async () => {
       for (let i = 0; i < 2500; i++) step();
-      await synchronize();
-      await collect();
+      await settledMemory('cpu');
       return process.memoryUsage().rss;
     };
     await round();

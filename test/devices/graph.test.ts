@@ -45,7 +45,7 @@ import {
   tensor,
   valueAndGrad,
 } from '../../lib';
-import { collect } from '../support/collect';
+import { settledMemory } from '../support/collect';
 import { describeOnDevices } from '../support/devices';
 
 /** A small training step over what steps have: draws, elementwise, products, norms, rows, sums, gather, optimiser, averages. */
@@ -219,9 +219,7 @@ describeOnDevices('a recorded step', (device) => {
   it('holds the memory of one step, flat over replays, and gives it back', async () => {
     const big = 2 ** 14;
     const settled = async () => {
-      await collect();
-      await synchronize(device);
-      const { tensors, bytes } = memory(device);
+      const { tensors, bytes } = await settledMemory(device);
       return { tensors, bytes };
     };
     const x = full([big], 1, options);
@@ -257,18 +255,14 @@ describeOnDevices('a recorded step', (device) => {
 
   it('gives its memory back where it was forgotten', async () => {
     const x = tensor([1, 2], options);
-    await synchronize(device);
-    const { bytes } = memory(device);
+    const { bytes } = await settledMemory(device);
     (() =>
       warm(
         captureGraph((input: Tensor) => mul(input, 2)),
         x,
       ))();
-    for (let i = 0; i < 10 && memory(device).bytes > bytes; i++) {
-      await collect();
-      await synchronize(device);
-    }
-    expect(memory(device).bytes).toBe(bytes);
+    expect((await settledMemory(device)).bytes).toBe(bytes);
+    x.dispose();
   });
 
   it('refuses what is not like the first call, naming argument, expected and got', () => {
@@ -334,15 +328,10 @@ describeOnDevices('a recorded step', (device) => {
       expect(() => asynchronous(input)).toThrow(message);
     } else {
       dispose(step(input));
-      const settled = async () => {
-        await collect();
-        await synchronize(device);
-        return memory(device).bytes;
-      };
-      const bytes = await settled();
+      const { bytes } = await settledMemory(device);
       expect(() => step(input)).toThrow(message);
       expect(step.captured).toBe(false);
-      expect(await settled()).toBe(bytes);
+      expect((await settledMemory(device)).bytes).toBe(bytes);
     }
     expect(Array.from(await add(input, 1).data())).toEqual([2, 3]);
     step.dispose();
@@ -383,15 +372,12 @@ describeOnDevices('a recorded step', (device) => {
     });
     dispose([plain.step(...batch(device, 0)), step(...batch(device, 0))]);
     wrong = true;
-    await synchronize(device);
-    const { bytes } = memory(device);
+    const { bytes } = await settledMemory(device);
     expect(() => step(...batch(device, 1))).toThrow(RangeError);
     expect(step.captured).toBe(false);
     await expect(leaked!.data()).rejects.toThrow(/the step that was to compute this threw/);
     leaked!.dispose();
-    await collect();
-    await synchronize(device);
-    expect(memory(device).bytes).toBeLessThanOrEqual(bytes);
+    expect((await settledMemory(device)).bytes).toBeLessThanOrEqual(bytes);
     expect(failing.generator.state).toEqual(plain.generator.state);
     expect(failing.optimizer.step).toBe(1);
     expect(await bitsOf(failing.state())).toEqual(await bitsOf(plain.state()));

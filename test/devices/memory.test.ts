@@ -13,7 +13,7 @@ import {
   tidy,
   zeros,
 } from '../../lib';
-import { collect } from '../support/collect';
+import { settledMemory } from '../support/collect';
 import { describeOnDevices } from '../support/devices';
 
 describeOnDevices('memory', (device) => {
@@ -26,8 +26,7 @@ describeOnDevices('memory', (device) => {
         tidy(() => add(mul(w, w), tensor([4, 5, i], options)).sum()).dispose();
         await synchronize(device); // how far JavaScript runs ahead decides how much is alive at once
       }
-      await collect();
-      return memory(device);
+      return settledMemory(device);
     };
     await round();
     const before = await round();

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { type MemoryReport, memory, synchronize } from '../../lib';
 
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc') as () => void;
@@ -9,4 +10,20 @@ const gc = runInNewContext('gc') as () => void;
 export async function collect(): Promise<void> {
   gc();
   await setImmediate();
+}
+
+/** What a device holds once nothing is left to collect: finalisers run later than the collection that found their tensors dead. */
+export async function settledMemory(device: string): Promise<MemoryReport> {
+  let before: MemoryReport;
+  let after = memory(device);
+  let same = 0;
+  for (let round = 0; same < 3; round++) {
+    if (round === 50) throw new Error(`memory of ${device} does not settle`);
+    before = after;
+    await collect();
+    await synchronize(device);
+    after = memory(device);
+    same = after.bytes === before.bytes && after.tensors === before.tensors ? same + 1 : 0;
+  }
+  return after;
 }
