@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <iterator>
 
+#include "cuda/attention_hopper.h"
 #include "cuda/attention_prepare.h"
 #include "cuda/backend.h"
 
@@ -39,7 +40,9 @@ bool fusedBackward(const AttentionGeometry& g, const AttentionGradients& out, co
                 &tangentCotangent, &out.gq, &out.gk, &out.gv, &out.gtq, &out.gtk, &out.gtv});
 }
 
-auto forwardOf(const AttentionGeometry& g, DType dtype) {
+auto forwardOf(const Runtime& runtime, const AttentionGeometry& g, DType dtype) {
+  if (runsOnHopper(runtime, g))
+    return dtype == DType::BFloat16 ? attentionForwardHopperBFloat16 : attentionForwardHopperFloat16;
   if (g.dim > kMostNarrowDim)
     return dtype == DType::BFloat16 ? attentionForwardWideBFloat16 : attentionForwardWideFloat16;
   return dtype == DType::BFloat16 ? attentionForwardBFloat16 : attentionForwardFloat16;
@@ -61,7 +64,7 @@ void CudaBackend::attention(const AttentionGeometry& geometry, const AttentionRe
   if (!fused)
     attentionComposed(runtime_, call, out);
   else
-    forwardOf(geometry, in.q.dtype())(runtime_, call, out);
+    forwardOf(runtime_, geometry, in.q.dtype())(runtime_, call, out);
 }
 
 void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const AttentionGradients& out,
