@@ -171,13 +171,16 @@ __device__ __forceinline__ void bringValues(HopperForwardShared<Tile, kTangents>
     const HopperItem<Tile> item(p, at);
     for (int tile = 0; tile < item.tiles; ++tile, ++used) {
       const HopperTurn<Tile::kStages> turn(used);
-      hopper::mbarrierWait(&shared.valuesEmpty[turn.stage], turn.parity ^ 1);
       // What is beyond the tensor is zeros already.
       const int counting = item.length - tile * Tile::kKeys;
       const bool whole = counting >= Tile::kKeys || item.length == p.keys;
       hopper::Mbarrier* const full = &shared.valuesFull[turn.stage];
-      if (leads) bringTile(shared.values[turn.stage], p, p.v, p.tv, p.givenTv, item, tile, whole ? full : &shared.tail);
+      if (leads) {
+        hopper::mbarrierWait(&shared.valuesEmpty[turn.stage], turn.parity ^ 1);
+        bringTile(shared.values[turn.stage], p, p.v, p.tv, p.givenTv, item, tile, whole ? full : &shared.tail);
+      }
       if (whole) continue;
+      __syncwarp();
       hopper::mbarrierWait(&shared.tail, tails++ % 2);
 #pragma unroll 1
       for (unsigned char* const values : shared.values[turn.stage]) clearRows<Tile>(values, counting);
@@ -215,7 +218,9 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
   const float scale2 = p.scale * kLog2E;
   const auto takeTurn = [&] { ptx::barrierSync<256>(kHopperTurns + group); };
   const auto passTurn = [&] { ptx::barrierArrive<256>(kHopperTurns + 1 - group); };
+  // Once a place is free its barrier of arrivals goes on, and no lane may still be asking it.
   const auto release = [&](hopper::Mbarrier* empty) {
+    __syncwarp();
     if (lane == 0) hopper::mbarrierArrive(empty);
   };
   unsigned char* const queries = shared.queries[group][0];

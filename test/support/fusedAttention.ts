@@ -76,6 +76,7 @@ export function makeAdversarial(
   dtype: Narrow,
   dim: number,
   sharpness: number,
+  dominant = 40,
 ): void {
   const change = (i: number, f: (value: number, at: number) => number) => {
     given[i] = rounding(dtype)(given[i]!.map(f));
@@ -84,7 +85,7 @@ export function makeAdversarial(
   if (adversary === 'sharp') change(0, (x) => sharpness * x);
   if (adversary === 'one dominant key') {
     change(0, (x) => 1 + 0.1 * x);
-    change(1, (x, at) => (Math.floor(at / dim) === 40 ? 3 : 0.1 * x));
+    change(1, (x, at) => (Math.floor(at / dim) === dominant ? 3 : 0.1 * x));
   }
   if (adversary === 'identical keys') change(1, (_, at) => Math.sin(at % dim));
   if (adversary === 'large tangents') for (const i of [3, 4, 5]) change(i, (x) => 50 * x);
