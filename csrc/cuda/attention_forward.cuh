@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cuda/attention_forward_rows.cuh"
 #include "cuda/attention_heads.cuh"
-#include "cuda/attention_softmax.cuh"
 #include "cuda/attention_tiles.cuh"
 
 namespace flowmap::cuda {
@@ -159,26 +159,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll
     for (int m = 0; m < kStrips; ++m) {
       const int row = warpRow + 16 * m + lane / 4;
-      const SoftmaxStep steps[2] = {
-          softmaxTile<0, kMoving>(state[m][0], s[m], t[m], scale2, masked, visibleTo(row) - firstKey),
-          softmaxTile<1, kMoving>(state[m][1], s[m], t[m], scale2, masked, visibleTo(row + 8) - firstKey)};
-      if (__any_sync(0xffffffffu, steps[0].factor != 1 || steps[1].factor != 1)) {
-        float by[2];
-        if constexpr (kMoving) {
-          by[0] = moveShift<0>(state[m][0], steps[0], s[m], t[m], p.scale);
-          by[1] = moveShift<1>(state[m][1], steps[1], s[m], t[m], p.scale);
-        }
-#pragma unroll
-        for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            o[m][n][i] = __fmul_rn(o[m][n][i], steps[i / 2].factor);
-            if constexpr (kMoving) to[m][n][i] = to[m][n][i] * steps[i / 2].factor - by[i / 2] * o[m][n][i];
-          }
-        }
-      }
-      finishTile<0, kMoving>(state[m][0], steps[0], s[m], t[m], p.scale);
-      finishTile<1, kMoving>(state[m][1], steps[1], s[m], t[m], p.scale);
+      advanceStrip<kMoving>(state[m], s[m], t[m], o[m], to[kMoving ? m : 0], p.scale, scale2, masked,
+                            visibleTo(row) - firstKey, visibleTo(row + 8) - firstKey);
 #pragma unroll
       for (int j = 0; j < kKeys / 16; ++j) {
         packOperand<T>(weights[m][j], s[m][2 * j], s[m][2 * j + 1]);
@@ -216,30 +198,17 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll
   for (int m = 0; m < kStrips; ++m) {
     const int strip = warpRow + 16 * m;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const SoftmaxRow& x = state[m][half];
-      const int row = strip + lane / 4 + 8 * half;
-      const bool sees = visibleTo(row) > 0;
-      const float sum = quadSum(x.sum);
-      // Rows that see nothing are zero, unless it is unknown what they see.
-      const float inverse = !known ? NAN : sees ? 1 / sum : 0;
-      float mean = 0;
-      if constexpr (kMoving) mean = quadSum(x.moment) * inverse;
-#pragma unroll
-      for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          o[m][n][i] = __fmul_rn(o[m][n][i], inverse);
-          if constexpr (kMoving) to[m][n][i] = to[m][n][i] * inverse - mean * o[m][n][i];
-        }
-      }
-      if (lane % 4 == 0 && row < rows) {
-        if (kWhole || p.lse != nullptr)
-          p.lse[statisticsAt + row] = !known ? NAN : sees ? __fmaf_rn(x.top, kLn2, logf(sum)) : INFINITY;
-        if (p.mu != nullptr) p.mu[statisticsAt + row] = !known ? NAN : x.shift + mean;
-      }
-    }
+    const auto end = [&](auto half) {
+      constexpr int kHalf = decltype(half)::value;
+      const int row = strip + lane / 4 + 8 * kHalf;
+      const RowStatistics x =
+          endRow<kHalf, kMoving>(state[m][kHalf], o[m], to[kMoving ? m : 0], known, visibleTo(row) > 0);
+      if (lane % 4 != 0 || row >= rows) return;
+      if (kWhole || p.lse != nullptr) p.lse[statisticsAt + row] = x.lse;
+      if (p.mu != nullptr) p.mu[statisticsAt + row] = x.mu;
+    };
+    end(std::integral_constant<int, 0>());
+    end(std::integral_constant<int, 1>());
     storeStrip<kValueDim>(shared + Shared::kQ, strip, o[m], p.o + queryAt + strip * p.queryRow, p.queryRow,
                           rows - strip, kWhole ? p.dim : p.valueDim);
     if constexpr (kMoving) {

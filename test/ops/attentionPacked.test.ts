@@ -6,7 +6,7 @@ import { native } from '../../lib/native';
 import { attentionSettings } from '../../lib/ops/attention';
 import { relativeError, sample } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
-import { describeOnDevices } from '../support/devices';
+import { describeOnDevices, onHopper } from '../support/devices';
 import {
   alone,
   definition,
@@ -51,6 +51,7 @@ describeOnDevices('attention over packed sequences', (device, label) => {
   const emulated = label === 'cuda-emulated';
   const cases = [...grid, emulated ? lessLarge : large];
   const dtypes: readonly FloatingDType[] = emulated ? ['float32', 'bfloat16'] : floatingDTypes;
+  const otherKernel = (dtype: FloatingDType) => device !== 'cpu' && onHopper && /16$/.test(dtype);
   const withOffsets = (packed: Packed, options: AttentionOptions) => ({ ...options, ...offsetTensors(packed, device) });
 
   it.each(cases)('gives every sequence what it gives it alone: %s', (_, packed, options) => {
@@ -62,7 +63,7 @@ describeOnDevices('attention over packed sequences', (device, label) => {
         resultNames.forEach((name, at) => {
           const found = rowsOf(together[at]!, packed, i, resultOfKeys[at]!);
           // The keys' gradients are sums over tasks, whose number may differ.
-          if (['gk', 'gv', 'gtk', 'gtv'].includes(name)) {
+          if (['gk', 'gv', 'gtk', 'gtv'].includes(name) || otherKernel(dtype)) {
             expect(relativeError(found, expected[at]!)).toBeLessThanOrEqual(tolerances[dtype]);
           } else {
             expect(found).toEqual(expected[at]);
@@ -101,7 +102,11 @@ describeOnDevices('attention over packed sequences', (device, label) => {
         const together = everything(operands, withOffsets(packed, { causal }));
         pairs.forEach((_, i) => {
           const expected = everything(alone(operands, packed, i), { causal, layout: 'BSHD' });
-          for (const at of [0, 1, 2, 5]) expect(rowsOf(together[at]!, packed, i, false)).toEqual(expected[at]);
+          for (const at of [0, 1, 2, 5]) {
+            const found = rowsOf(together[at]!, packed, i, false);
+            if (!otherKernel(dtype)) expect(found).toEqual(expected[at]);
+            else expect(relativeError(found, expected[at]!)).toBeLessThanOrEqual(tolerances[dtype]);
+          }
         });
       });
     fc.assert(one('float32'), { numRuns: emulated ? 5 : 25 });

@@ -29,6 +29,13 @@ function find(): TestDevice[] {
 export const devices: readonly TestDevice[] = find().filter(({ label }) => asked.length === 0 || asked.includes(label));
 
 /**
+ * Whether 16-bit attention has kernels of its own on this project's GPU that packed sequences and QKNorm do without: what is
+ * the same on other GPUs may then differ by roundings.
+ */
+export const onHopper =
+  cudaFeatures().devices.some(({ capability }) => capability === '9.0') && process.env.FLOWMAP_HOPPER !== 'off';
+
+/**
  * `describe` for each device. One that is missing is skipped, visibly and with the reason; where FLOWMAP_DEVICES asks for
  * it, a test fails instead.
  */

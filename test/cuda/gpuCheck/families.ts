@@ -80,13 +80,19 @@ const indices = (device: string, n: number, below: number) =>
 const wideHeads = [136, 256];
 
 // Every kernel of the fused forward: all paddings of the head size, no tangent, that of the queries, all; with masks.
-function fusedForward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+function fusedForward(
+  device: string,
+  dtype: DType,
+  dims = [24, 64, 72, 88, 128],
+  [queries, keys] = [35, 71] as [number, number],
+): Tensor[] {
   return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
     const draw = (of: number, tokens: number) =>
       matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
     const heads = dim > 128 ? 1 : 2;
-    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 71), tensor([71, 40], { dtype: 'int32', device })];
+    const lengths = tensor([keys, keys - 31], { dtype: 'int32', device });
+    const [q, k, keyLengths] = [draw(2 * heads, queries), draw(heads, keys), lengths];
     const f = (a: Tensor, b: Tensor, c: Tensor) =>
       attention(a, b, c, { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths });
     const [v, tq, tk] = [neg(k), mul(q, 0.5), mul(k, -0.3)];
@@ -243,6 +249,9 @@ export const families: Readonly<Record<string, Family>> = {
   attention_backward_wide_bfloat16: (device) => fusedBackward(device, 'bfloat16', wideHeads),
   attention_backward_wide_float16: (device) => fusedBackward(device, 'float16', wideHeads),
   attention_forward_float16: (device) => fusedForward(device, 'float16'),
+  // Of several tiles of Hopper's; on other GPUs the same as without the name.
+  attention_forward_bfloat16_hopper: (device) => fusedForward(device, 'bfloat16', [40, 96, 128], [70, 150]),
+  attention_forward_float16_hopper: (device) => fusedForward(device, 'float16', [64, 72], [70, 150]),
   attention_forward_wide_bfloat16: (device) => fusedForward(device, 'bfloat16', wideHeads),
   attention_forward_wide_float16: (device) => fusedForward(device, 'float16', wideHeads),
   // Values, values with tangents, and the backward of both; the last shape's tokens are shared by several blocks.
