@@ -238,8 +238,8 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
     SoftmaxRow state[2] = {{-INFINITY, 0, 0, 0}, {-INFINITY, 0, 0, 0}};
 
     // S and T, the last of this warpgroup's turn.
-    const auto score = [&](uint32_t n) {
-      const Turn turn(n);
+    const auto score = [&] {
+      const Turn turn(used);
       hopper::mbarrierWait(&shared.keysFull[turn.stage], turn.parity);
 #pragma unroll
       for (int n = 0; n < kScores; ++n) {
@@ -269,7 +269,7 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
     // A turn is the sums of one tile and the scores of the next.
     if (item.tiles > 0) takeTurn();
     for (int tile = 0; tile < tiles; ++tile, ++used) {
-      score(used);
+      score();
       const int firstKey = tile * kKeys, row = warpRow + lane / 4;
       advanceStrip<kMoving>(state, s, t, o, to, p.scale, scale2, item.visibleTo(p, warpRow) < firstKey + kKeys,
                             item.visibleTo(p, row) - firstKey, item.visibleTo(p, row + 8) - firstKey);
@@ -279,8 +279,8 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
       const Turn turn(used);
       hopper::mbarrierWait(&shared.valuesFull[turn.stage], turn.parity);
       takeTurn();
-      hopper::holdRegisters(flat(o));
-      if constexpr (kMoving) hopper::holdRegisters(flat(to));
+      hopper::holdRegisters(flat(o)), hopper::holdRegisters(weights);
+      if constexpr (kMoving) hopper::holdRegisters(flat(to)), hopper::holdRegisters(moved);
       hopper::wgmmaFence();
       const unsigned char* const values = shared.values[turn.stage][0];
       hopper::multiply<T, OfKeys>(flat(o), weights, values, true);
@@ -288,8 +288,8 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
       if constexpr (kAll) hopper::multiply<T, OfKeys>(flat(to), weights, shared.values[turn.stage][1], true);
       hopper::wgmmaCommit();
       hopper::wgmmaWait<0>();
-      hopper::holdRegisters(flat(o));
-      if constexpr (kMoving) hopper::holdRegisters(flat(to));
+      hopper::holdRegisters(flat(o)), hopper::holdRegisters(weights);
+      if constexpr (kMoving) hopper::holdRegisters(flat(to)), hopper::holdRegisters(moved);
       release(&shared.valuesEmpty[turn.stage]);
     }
     if (item.tiles > 0) passTurn();

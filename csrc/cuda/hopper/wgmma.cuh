@@ -43,4 +43,11 @@ __device__ __forceinline__ void holdRegisters(float (&values)[Count]) {
   for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(values[i])::"memory");
 }
 
+/** The same for A in registers: it stays as it is until the wait. */
+template <int Steps>
+__device__ __forceinline__ void holdRegisters(uint32_t (&a)[Steps][4]) {
+#pragma unroll
+  for (int i = 0; i < 4 * Steps; ++i) asm volatile("" : "+r"(a[i / 4][i % 4])::"memory");
+}
+
 }  // namespace flowmap::cuda::hopper
