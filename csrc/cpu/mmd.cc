@@ -11,6 +11,7 @@
 #include "cpu/convert.h"
 #include "cpu/mmd_tiles.h"
 #include "cpu/parallel.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -18,8 +19,6 @@ namespace {
 // Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
 // inputs.
 constexpr int64_t kSliceChunks = 8;
-// Of results: more do not wait in the caches for whatever reads them.
-constexpr int64_t kStreamedBytes = 16 << 20;
 // Of each row, between what is computed and what is fetched.
 constexpr int64_t kAheadBytes = 2048;
 // Of a group's packed particles that are kept for the gradient: half of a second-level cache.
