@@ -100,7 +100,7 @@ class Mmd {
     checkPerGroup("weight", in_.weight, 0);
     checkPerGroup("lossWeight", in_.lossWeight, -INFINITY);
     if (groups_ == 0) return;
-    const int64_t threads = omp_get_max_threads(), shared = ranges_ > 1 ? groups_ : 0;
+    const int64_t threads = teamSize(), shared = ranges_ > 1 ? groups_ : 0;
     // Each thread's lanes of sums, sums, and kernel values; where ranges of one group are tasks, the sums of each task.
     const int64_t lanes = (moving_ ? 2 : 1) * pairs_ * kMmdLanes, sums = 2 * padded_, own = lanes + 2 * sums + padded_;
     const Tensor wide = scratch({threads * own + shared * ranges_ * sums}, DType::Float64);
@@ -112,7 +112,7 @@ class Mmd {
     C* groupCoefficients = narrow.data<C>() + threads * narrowOwn;
     const Tensor rows = scratch({threads * staged}, DTypeOf<Wide>::value);
     const auto ofThread = [&] {
-      const int64_t thread = omp_get_thread_num();
+      const int64_t thread = teamThread();
       double* at = wide.data<double>() + thread * own;
       C* points = narrow.data<C>() + thread * narrowOwn;
       return Scratch{at,

@@ -1,5 +1,4 @@
-// How many threads CPU kernels use. OpenMP keeps that number per calling thread, so the device's worker takes it over
-// when it starts and whenever it changes.
+// How many threads CPU kernels use. The device's worker takes the number over when it starts and whenever it changes.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +15,7 @@ int64_t threads();
 // For the jobs enqueued from now on.
 void setThreads(int64_t count);
 
-// On the worker: makes OpenMP, and oneDNN with it, use the number.
+// On the worker: makes its team that large, or as large as the system has threads for.
 void applyThreads(int64_t count);
 
 // The SIMD level the kernels were dispatched to, by Highway's name: "AVX3" is AVX-512.
