@@ -79,6 +79,9 @@ async function measure(source, target, folder) {
   const output = join(folder, `${basename(source)}.${target}.cubin`);
   const flags = ['-std=c++20', '-O3', '-cubin', `-arch=${target}`, '-Xptxas', '-v', '-I', join(root, 'csrc')];
   const { stderr } = await run(nvcc, [...flags, source, '-o', output], { maxBuffer: 2 ** 28 });
+  // Products that ptxas makes wait for each other: as if the kernel were written without wgmma.
+  const serialized = stderr.split('\n').find((line) => line.includes('instructions are serialized'));
+  if (serialized) throw new Error(`${basename(source)}: ${demangle([serialized])[0]}`);
   const kernels = parse(stderr);
   if (kernels.length === 0) return [];
   const names = demangle(kernels.map(({ name }) => name));

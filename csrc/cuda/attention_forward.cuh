@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     for (int m = 0; m < kStrips; ++m) {
       const int row = warpRow + 16 * m + lane / 4;
       advanceStrip<kMoving>(state[m], s[m], t[m], o[m], to[kMoving ? m : 0], p.scale, scale2, masked,
-                            visibleTo(row) - firstKey, visibleTo(row + 8) - firstKey);
+                            [&](int half) { return visibleTo(row + half) - firstKey; });
 #pragma unroll
       for (int j = 0; j < kKeys / 16; ++j) {
         packOperand<T>(weights[m][j], s[m][2 * j], s[m][2 * j + 1]);

@@ -271,8 +271,9 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
     for (int tile = 0; tile < tiles; ++tile, ++used) {
       score();
       const int firstKey = tile * kKeys, row = warpRow + lane / 4;
+      const int visible[2] = {item.visibleTo(p, row) - firstKey, item.visibleTo(p, row + 8) - firstKey};
       advanceStrip<kMoving>(state, s, t, o, to, p.scale, scale2, item.visibleTo(p, warpRow) < firstKey + kKeys,
-                            item.visibleTo(p, row) - firstKey, item.visibleTo(p, row + 8) - firstKey);
+                            [&](int half) { return visible[half / 8]; });
       uint32_t weights[kSteps][4], moved[kMoving ? kSteps : 1][4];
       hopper::toOperand<T>(weights, flat(s));
       if constexpr (kMoving) hopper::toOperand<T>(moved, flat(t));

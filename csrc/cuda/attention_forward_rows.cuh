@@ -7,13 +7,14 @@
 namespace flowmap::cuda {
 
 // Takes a tile's scores s and their tangents t, both without the scale, which become the weights and (T − shift) times
-// them; what was summed before, o and to, keeps up. `visible` is how many of the tile's keys the lane's two rows see.
-template <bool kMoving, int kTiles, int kMovingTiles, int kColumns, int kMovingColumns>
+// them; what was summed before, o and to, keeps up. `visible` says how many of the tile's keys a row sees, 0 for the
+// lane's first row and 8 for the other: asked when it is needed, as registers are scarce.
+template <bool kMoving, int kTiles, int kMovingTiles, int kColumns, int kMovingColumns, class Visible>
 __device__ __forceinline__ void advanceStrip(SoftmaxRow (&state)[2], float (&s)[kTiles][4], float (&t)[kMovingTiles][4],
                                              float (&o)[kColumns][4], float (&to)[kMovingColumns][4], float scale,
-                                             float scale2, bool masked, int visible0, int visible1) {
-  const SoftmaxStep steps[2] = {softmaxTile<0, kMoving>(state[0], s, t, scale2, masked, visible0),
-                                softmaxTile<1, kMoving>(state[1], s, t, scale2, masked, visible1)};
+                                             float scale2, bool masked, const Visible& visible) {
+  const SoftmaxStep steps[2] = {softmaxTile<0, kMoving>(state[0], s, t, scale2, masked, visible(0)),
+                                softmaxTile<1, kMoving>(state[1], s, t, scale2, masked, visible(8))};
   if (__any_sync(0xffffffffu, steps[0].factor != 1 || steps[1].factor != 1)) {
     float by[2];
     if constexpr (kMoving) {
