@@ -8,7 +8,8 @@ namespace flowmap::cpu {
 
 constexpr int64_t kMaxThreads = 1024;
 
-// Decided at the first call: FLOWMAP_THREADS if it is set, else as many as processors, or OMP_NUM_THREADS, within what this process may use.
+// Decided at the first call: FLOWMAP_THREADS if it is set, else OMP_NUM_THREADS or the processors, within what this
+// process may use.
 // Throws Error(Argument) if FLOWMAP_THREADS is no integer in 1 … kMaxThreads.
 int64_t threads();
 
