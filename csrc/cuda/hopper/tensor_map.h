@@ -43,25 +43,35 @@ constexpr CUtensorMapSwizzle tensorMapSwizzle(int bytes) {
                        : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
+/** The driver's function, looked up once; without one `error` says why. */
+struct TensorMapEncoder {
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+  cudaError_t error;
+
+  TensorMapEncoder() {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+    if (error == cudaSuccess && (found != cudaDriverEntryPointSuccess || !function)) error = cudaErrorNotSupported;
+    if (error == cudaSuccess) encode = reinterpret_cast<decltype(encode)>(function);
+  }
+};
+
 /** Fails where the driver has no tensor maps, or its rules are broken: 16-byte aligned data and strides, rows of a box
  * a multiple of 16 bytes and no wider than the swizzle. */
 template <class T, int Rank>
 cudaError_t encodeTensorMap(CUtensorMap& map, const T* data, const TensorShape<Rank>& shape, int swizzleBytes) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess) return error;
-  if (found != cudaDriverEntryPointSuccess || !function) return cudaErrorNotSupported;
+  static const TensorMapEncoder driver;
+  if (driver.error != cudaSuccess) return driver.error;
   cuuint64_t sizes[Rank], strides[Rank];
   cuuint32_t box[Rank], steps[Rank];
   for (int d = 0; d < Rank; ++d) {
     sizes[d] = shape.sizes[d], box[d] = shape.box[d], steps[d] = 1;
     if (d > 0) strides[d - 1] = shape.strides[d] * sizeof(T);
   }
-  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      &map, tensorMapType<T>(), Rank, const_cast<T*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      tensorMapSwizzle(swizzleBytes), CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = driver.encode(&map, tensorMapType<T>(), Rank, const_cast<T*>(data), sizes, strides, box,
+                                        steps, CU_TENSOR_MAP_INTERLEAVE_NONE, tensorMapSwizzle(swizzleBytes),
+                                        CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
