@@ -1,0 +1,176 @@
+// What the kernels of attention's backward on Hopper share: a block of three warpgroups, of which the first brings tiles
+// by TMA and the others multiply them by wgmma; the barriers between them; tiles of operands by their tensor maps.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/attention_backward_products.cuh"
+#include "cuda/hopper/tensor_map.h"
+#include "cuda/hopper/tile.cuh"
+
+namespace flowmap::cuda {
+
+constexpr int kWarpgroupThreads = 128, kConsumerWarpgroups = 2, kConsumerWarps = 4 * kConsumerWarpgroups;
+constexpr int kHopperThreads = (1 + kConsumerWarpgroups) * kWarpgroupThreads;
+// Of a thread; together what a block of kHopperThreads may have.
+constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+
+// The operands [D, tokens, heads, batch] in boxes of a panel of a tile.
+struct BackwardMaps {
+  CUtensorMap q, tq, g, h, k, tk, v, tv;
+};
+
+template <class T>
+struct HopperBackwardParams : BackwardParams<T> {
+  HopperBackwardParams(const BackwardParams<T>& p) : BackwardParams<T>(p) {}
+  BackwardMaps maps;
+};
+
+// Maps for boxes of QueryTile and KeyTile. Where an operand is absent, that of q or k stands in: see loadOperand.
+template <class QueryTile, class KeyTile, class T>
+void encodeMaps(HopperBackwardParams<T>& p, int64_t batch) {
+  const auto encode = [&](CUtensorMap& map, auto tile, const T* x, const T* otherwise, const HeadRows& rows, int tokens,
+                          int heads) {
+    using Tile = decltype(tile);
+    const auto elements = [&](int64_t distance) { return static_cast<uint64_t>(distance * p.dim); };
+    const hopper::TensorShape<4> shape{
+        {static_cast<uint64_t>(p.dim), static_cast<uint64_t>(tokens), static_cast<uint64_t>(heads),
+         static_cast<uint64_t>(batch)},
+        {1, elements(rows.row), elements(rows.head), elements(rows.batch)},
+        {Tile::kPanelColumns, Tile::kRows, 1, 1}};
+    check(hopper::encodeTensorMap(map, x == nullptr ? otherwise : x, shape, Tile::kSwizzle), "cuTensorMapEncodeTiled");
+  };
+  const auto ofQueries = [&](CUtensorMap& map, const T* x) {
+    encode(map, QueryTile(), x, p.q, p.queryRows, p.queries, p.heads);
+  };
+  const auto ofKeys = [&](CUtensorMap& map, const T* x) {
+    encode(map, KeyTile(), x, p.k, p.keyRows, p.keys, p.heads / p.group);
+  };
+  ofQueries(p.maps.q, p.q), ofQueries(p.maps.tq, p.tq), ofQueries(p.maps.g, p.g), ofQueries(p.maps.h, p.h);
+  ofKeys(p.maps.k, p.k), ofKeys(p.maps.tk, p.tk), ofKeys(p.maps.v, p.v), ofKeys(p.maps.tv, p.tv);
+}
+
+// Where a tile of an operand begins.
+struct TileOrigin {
+  int row, head, batch;
+};
+
+// By one thread. An absent operand is zeros, as what lies beyond the `tokens` of a head is.
+template <class Tile, class T>
+__device__ __forceinline__ void loadOperand(unsigned char* tile, const CUtensorMap& map, const T* x, TileOrigin at,
+                                            int tokens, hopper::Mbarrier* barrier) {
+  hopper::tileLoad<Tile>(tile, &map, hopper::Box<4>{{0, x == nullptr ? tokens : at.row, at.head, at.batch}}, barrier);
+}
+
+// By a warp: rows from `first` on become zero, for wgmma too.
+template <class Tile>
+__device__ __forceinline__ void clearRows(unsigned char* tile, int first) {
+  constexpr int kChunks = Tile::kColumns / 8;
+  for (int i = first * kChunks + static_cast<int>(threadIdx.x) % 32; i < Tile::kRows * kChunks; i += 32) {
+    *reinterpret_cast<uint4*>(tile + Tile::chunk(i / kChunks, i % kChunks * 8)) = uint4{};
+  }
+}
+
+// `own` is what a block keeps, `full` and `empty` are of each stage of what it walks over; `landed` is for a tile that
+// the producer changes before it is full.
+template <int kStages>
+struct RoleBarriers {
+  hopper::Mbarrier own, landed, full[kStages], empty[kStages];
+
+  // By one thread, before a barrier of the block.
+  __device__ __forceinline__ void init() {
+    hopper::mbarrierInit(&own, 1);
+    hopper::mbarrierInit(&landed, 1);
+    for (int stage = 0; stage < kStages; ++stage) {
+      hopper::mbarrierInit(&full[stage], 1);
+      hopper::mbarrierInit(&empty[stage], kConsumerWarps);
+    }
+    hopper::fenceMbarrierInit();
+  }
+};
+
+// The stage in turn, and the parity of its phase.
+template <int kStages>
+struct StageCursor {
+  int stage = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++stage < kStages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+// A consumer warp is done with a stage.
+__device__ __forceinline__ void releaseStage(hopper::Mbarrier* empty) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) hopper::mbarrierArrive(empty);
+}
+
+// A tile's places as the code of mma.sync names them.
+template <class Tile>
+struct PanelLayout {
+  static constexpr int kChunks = Tile::kColumns / 8;
+  static __device__ __forceinline__ int offset(int row, int chunk) { return Tile::chunk(row, 8 * chunk); }
+};
+
+// x = A·Bᵀ and y = tA·Bᵀ + A·tBᵀ, of the tangents that there are, for 64 own rows from `row` on. Issues only.
+template <class T, class Own, class Other, bool kOwn, bool kOther, int kScores, int kMovingScores>
+__device__ __forceinline__ void issueScores(float (&x)[kScores], float (&y)[kMovingScores], const unsigned char* own,
+                                            const unsigned char* ownTangent, int row, const unsigned char* other,
+                                            const unsigned char* otherTangent) {
+  using hopper::Major;
+#pragma unroll
+  for (int k = 0; k < Own::kColumns; k += 16) {
+    const uint64_t a = Own::rowOperand(own, row, k), b = Other::rowOperand(other, 0, k);
+    hopper::wgmma<T, Major::k, Major::k>(x, a, b, k > 0);
+    if constexpr (kOwn) hopper::wgmma<T, Major::k, Major::k>(y, Own::rowOperand(ownTangent, row, k), b, k > 0);
+    if constexpr (kOther)
+      hopper::wgmma<T, Major::k, Major::k>(y, a, Other::rowOperand(otherTangent, 0, k), kOwn || k > 0);
+  }
+}
+
+// x += W·B + tW·tB and y += tW·B, where there are tangents of the own rows to give y to, and of the others; weights are
+// in registers. Issues only.
+template <class T, class Other, bool kOwn, bool kOther, int kSteps, int kMovingSteps, int kMovingColumns>
+__device__ __forceinline__ void issueGradients(float (&x)[Other::kColumns / 2], float (&y)[kMovingColumns],
+                                               const uint32_t (&w)[kSteps][4], const uint32_t (&tw)[kMovingSteps][4],
+                                               const unsigned char* other, const unsigned char* otherTangent) {
+  using hopper::Major;
+  static_assert(Other::kRows == 16 * kSteps);
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const uint64_t b = Other::columnOperand(other, 0, 16 * step);
+    hopper::wgmma<T, Major::mn>(x, w[step], b, true);
+    if constexpr (kOwn) hopper::wgmma<T, Major::mn>(y, tw[step], b, true);
+    if constexpr (kOther)
+      hopper::wgmma<T, Major::mn>(x, tw[step], Other::columnOperand(otherTangent, 0, 16 * step), true);
+  }
+}
+
+// A warp writes its 16 rows of accumulators as elements, into its own rows of a tile of its block's and from there to
+// global memory, where row `row` of the tile is at `to`: `rows` of them, and `columns` elements of each.
+template <class Tile, class T>
+__device__ __forceinline__ void storeAccumulators(unsigned char* tile, int row, const float (&x)[Tile::kColumns / 2],
+                                                  T* to, int64_t stride, int rows, int columns) {
+  constexpr int kChunks = Tile::kColumns / 8;
+  const int lane = threadIdx.x % 32;
+  uint32_t rounded[Tile::kColumns / 16][4];
+  hopper::toOperand<T>(rounded, x);
+  __syncwarp();
+#pragma unroll
+  for (int step = 0; step < Tile::kColumns / 16; ++step) {
+    ptx::stmatrix(tile + Tile::chunk(row + lane % 16, 16 * step + lane / 16 * 8), rounded[step]);
+  }
+  __syncwarp();
+#pragma unroll 4
+  for (int i = lane; i < 16 * kChunks; i += 32) {
+    const int r = i / kChunks, chunk = i % kChunks;
+    if (r >= rows || chunk * 8 >= columns) continue;
+    *reinterpret_cast<uint4*>(to + r * stride + chunk * 8) =
+        *reinterpret_cast<const uint4*>(tile + Tile::chunk(row + r, chunk * 8));
+  }
+}
+
+}  // namespace flowmap::cuda
