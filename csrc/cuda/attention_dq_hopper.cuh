@@ -29,24 +29,26 @@ struct HopperDqShared {
 
 // What a block has to do: its queries, and the tiles of keys that one of them sees.
 template <class Tile>
-struct HopperDqWork {
-  QueryPlace place;
-  int rows, tiles;
-  bool wanted;
+struct HopperDqWork : HeadPlace {
+  int firstQuery, rows, reach;
 
-  template <class T>
-  __device__ __forceinline__ explicit HopperDqWork(const BackwardParams<T>& p)
-      : place(p, Tile::kRows),
-        rows(place.queries.count - place.firstQuery),
-        wanted(p.gq != nullptr || p.gtq != nullptr) {
-    const int last = visibleTo(p, min(rows, Tile::kRows) - 1);
-    tiles = wanted ? (max(last, 0) + Tile::kKeys - 1) / Tile::kKeys : 0;
-  }
+  __device__ __forceinline__ explicit HopperDqWork(const FusedHeads& p)
+      : HeadPlace(p, p.heads),
+        // Under a causal mask the longest first.
+        firstQuery(static_cast<int>(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * Tile::kRows),
+        rows(p.queries - firstQuery),
+        reach(p.causal ? firstQuery + 1 + p.keys - p.queries : p.keys) {}
 
   // A row sees a prefix of the keys; of an unknown length none.
-  __device__ __forceinline__ int visibleTo(const FusedHeads& p, int row) const {
-    const int reach = place.firstQuery + 1 + place.keys.count - place.queries.count + row;
-    return min(place.length, p.causal ? reach : place.keys.count);
+  __device__ __forceinline__ int visibleTo(int row) const { return min(length, reach + row); }
+
+  template <class T>
+  __device__ __forceinline__ int tiles(const BackwardParams<T>& p) const {
+    if (p.gq == nullptr && p.gtq == nullptr) return 0;
+    return (max(visibleTo(min(rows, Tile::kRows) - 1), 0) + Tile::kKeys - 1) / Tile::kKeys;
+  }
+  __device__ __forceinline__ int64_t queryAt(const FusedHeads& p, int row) const {
+    return p.queryRows.at(batch, ofBatch, firstQuery + row) * p.dim;
   }
 };
 
@@ -58,9 +60,9 @@ __device__ __forceinline__ void produceDq(const HopperBackwardParams<T>& p, cons
   using Own = typename Tile::Own;
   using Other = typename Tile::Other;
   const bool issues = threadIdx.x == 0;
-  const QueryPlace& place = work.place;
+  const int count = work.tiles(p);
   if (issues) {
-    const TileOrigin at{place.firstQuery, place.headOfBatch, place.batch};
+    const TileOrigin at{work.firstQuery, work.ofBatch, work.batch};
     const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
       loadOperand<Own>(tiles + offset, map, x, at, p.queries, &barriers.own);
     };
@@ -69,18 +71,18 @@ __device__ __forceinline__ void produceDq(const HopperBackwardParams<T>& p, cons
     load(Shared::kG, p.maps.g, p.g);
     if constexpr (Shared::kMoving) load(Shared::kTq, p.maps.tq, p.tq), load(Shared::kH, p.maps.h, p.h);
   }
-  StageCursor<Tile::kStages> cursor;
-  for (int tile = 0; tile < work.tiles; ++tile, cursor.advance()) {
-    unsigned char* const stage = tiles + cursor.stage * Shared::kStage;
-    hopper::Mbarrier* const full = &barriers.full[cursor.stage];
-    const int counting = place.length - tile * Tile::kKeys;
-    const bool ragged = counting < Tile::kKeys && place.length < p.keys;
+  for (int tile = 0; tile < count; ++tile) {
+    const StageOf<Tile::kStages> at(tile);
+    unsigned char* const stage = tiles + at.stage * Shared::kStage;
+    hopper::Mbarrier* const full = &barriers.full[at.stage];
+    const int counting = work.length - tile * Tile::kKeys;
+    const bool ragged = counting < Tile::kKeys && work.length < p.keys;
     if (issues) {
-      hopper::mbarrierWait(&barriers.empty[cursor.stage], cursor.parity ^ 1);
-      const TileOrigin at{tile * Tile::kKeys, place.headOfBatch / p.group, place.batch};
+      hopper::mbarrierWait(&barriers.empty[at.stage], at.parity ^ 1);
+      const TileOrigin origin{tile * Tile::kKeys, work.ofBatch / p.group, work.batch};
       hopper::Mbarrier* const barrier = ragged ? &barriers.landed : full;
       const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
-        loadOperand<Other>(stage + offset, map, x, at, p.keys, barrier);
+        loadOperand<Other>(stage + offset, map, x, origin, p.keys, barrier);
       };
       hopper::mbarrierArriveExpect(barrier, Shared::kStage);
       load(Shared::kK, p.maps.k, p.k);
@@ -110,51 +112,50 @@ __device__ __forceinline__ void consumeDq(const HopperBackwardParams<T>& p, cons
   constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
   constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kScores = kKeys / 2, kSteps = kKeys / 16;
   const int consumer = static_cast<int>(threadIdx.x) - kWarpgroupThreads, lane = threadIdx.x % 32;
-  const int groupRow = consumer / kWarpgroupThreads * 64, warpRow = consumer / 32 * 16;
-  const QueryPlace& place = work.place;
-  const int left = work.rows - warpRow;
-  const int64_t queryAt = place.queryAt(p) + warpRow * p.queryRow;
+  const int warpRow = consumer / 32 * 16, count = work.tiles(p);
+  // The same in a warp, as the compiler is to know.
+  const int groupRow = __shfl_sync(0xffffffffu, consumer / kWarpgroupThreads * 64, 0);
   QueryRow* const known = reinterpret_cast<QueryRow*>(tiles + Shared::kKnown) + warpRow;
   {
-    const int64_t statisticsAt = place.statisticsAt(p) + warpRow;
+    const int left = work.rows - warpRow;
+    const int64_t statisticsAt = int64_t{work.head} * p.queries + work.firstQuery + warpRow;
     if (lane < 16) {
       known[lane].lse2 = lane < left ? p.lse[statisticsAt + lane] * kLog2E : INFINITY;
       known[lane].mu = kMoving && p.mu != nullptr && lane < left ? p.mu[statisticsAt + lane] : 0;
     }
     hopper::mbarrierWait(&barriers.own, 0);
-    outputProducts<PanelLayout<Own>, kMoving>(known, p, queryAt, statisticsAt, tiles + Shared::kG, tiles + Shared::kH,
-                                              warpRow, left);
+    outputProducts<PanelLayout<Own>, kMoving>(known, p, work.queryAt(p, warpRow), statisticsAt, tiles + Shared::kG,
+                                              tiles + Shared::kH, warpRow, left);
     __syncwarp();
   }
 
   float gq[kDim / 2] = {}, gtq[kMoving ? kDim / 2 : 1] = {};
-  StageCursor<Tile::kStages> cursor;
-  for (int tile = 0; tile < work.tiles; ++tile, cursor.advance()) {
-    const unsigned char* const stage = tiles + cursor.stage * Shared::kStage;
-    hopper::mbarrierWait(&barriers.full[cursor.stage], cursor.parity);
+  const uint64_t own = Own::rowOperand(tiles, groupRow, 0);
+  const uint64_t rows = Other::rowOperand(tiles, 0, 0), columns = Other::columnOperand(tiles, 0, 0);
+  for (int tile = 0; tile < count; ++tile) {
+    const StageOf<Tile::kStages> at(tile);
+    const int stage = at.stage * Shared::kStage;
+    hopper::mbarrierWait(&barriers.full[at.stage], at.parity);
     float s[kScores], t[kMoving ? kScores : 1], d[kMoving ? kScores : 1], r[kScores];
+    const uint64_t keys = advanced(rows, stage);
     hopper::wgmmaFence();
-    issueScores<T, Own, Other, kMoving, kAll>(s, t, tiles + Shared::kQ, tiles + Shared::kTq, groupRow,
-                                              stage + Shared::kK, stage + Shared::kTk);
+    issueScores<T, Own, Other, kMoving, kAll>(s, t, own, Shared::kQ, Shared::kTq, keys, Shared::kK, Shared::kTk);
     hopper::wgmmaCommit();
-    if constexpr (kMoving) {
-      issueScores<T, Own, Other, true, kAll>(d, r, tiles + Shared::kH, tiles + Shared::kG, groupRow,
-                                             stage + Shared::kV, stage + Shared::kTv);
-    } else {
-      issueScores<T, Own, Other, false, false>(r, d, tiles + Shared::kG, nullptr, groupRow, stage + Shared::kV,
-                                               nullptr);
-    }
+    if constexpr (kMoving)
+      issueScores<T, Own, Other, true, kAll>(d, r, own, Shared::kH, Shared::kG, keys, Shared::kV, Shared::kTv);
+    else
+      issueScores<T, Own, Other, false, false>(r, d, own, Shared::kG, 0, keys, Shared::kV, 0);
     hopper::wgmmaCommit();
     hopper::wgmmaWait<1>();
     hopper::holdRegisters(s);
     if constexpr (kMoving) hopper::holdRegisters(t);
     const int firstKey = tile * kKeys;
-    const bool masked = work.visibleTo(p, warpRow) < firstKey + kKeys;
+    const bool masked = work.visibleTo(warpRow) < firstKey + kKeys;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = lane / 4 + 8 * half;
       const QueryRow query = known[row];
-      const int visible = masked ? work.visibleTo(p, warpRow + row) - firstKey - lane % 4 * 2 : kKeys;
+      const int visible = masked ? work.visibleTo(warpRow + row) - firstKey - lane % 4 * 2 : kKeys;
 #pragma unroll
       for (int j = 2 * half; j < kScores; j += j % 2 == 0 ? 1 : 3) {
         weigh<kMoving>(s[j], kMoving ? &t[kMoving ? j : 0] : nullptr, query, p.scale, j / 4 * 8 + j % 2 < visible);
@@ -178,21 +179,23 @@ __device__ __forceinline__ void consumeDq(const HopperBackwardParams<T>& p, cons
     hopper::holdRegisters(gq);
     if constexpr (kMoving) hopper::holdRegisters(gtq);
     hopper::wgmmaFence();
-    issueGradients<T, Other, kMoving, kAll>(gq, gtq, gs, gt, stage + Shared::kK, stage + Shared::kTk);
+    issueGradients<T, Other, kMoving, kAll>(gq, gtq, gs, gt, advanced(columns, stage), Shared::kK, Shared::kTk);
     hopper::wgmmaCommit();
     hopper::wgmmaWait<0>();
     hopper::holdRegisters(gq);
     if constexpr (kMoving) hopper::holdRegisters(gtq);
-    releaseStage(&barriers.empty[cursor.stage]);
+    releaseStage(&barriers.empty[at.stage]);
   }
 
-  // What it is unknown to see has no gradient.
-  const float factor = place.length < 0 ? NAN : p.scale;
-  const auto store = [&](T* to, float(&x)[kDim / 2]) {
-    if (to == nullptr) return;
+  // All of it once more: registers are worth more in the loop. What it is unknown to see has no gradient.
+  const HopperDqWork<Tile> end(p);
+  const int64_t to = end.queryAt(p, warpRow);
+  const float factor = end.length < 0 ? NAN : p.scale;
+  const auto store = [&](T* gradient, float(&x)[kDim / 2]) {
+    if (gradient == nullptr) return;
 #pragma unroll
     for (float& each : x) each *= factor;
-    storeAccumulators<Own>(tiles + Shared::kQ, warpRow, x, to + queryAt, p.queryRow, left, p.dim);
+    storeAccumulators<Own>(tiles + Shared::kQ, warpRow, x, gradient + to, p.queryRow, end.rows - warpRow, p.dim);
   };
   store(p.gq, gq);
   if constexpr (kMoving) store(p.gtq, gtq);

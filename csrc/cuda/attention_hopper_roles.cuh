@@ -1,5 +1,6 @@
-// What the kernels of attention's backward on Hopper share: a block of three warpgroups, of which the first brings tiles
-// by TMA and the others multiply them by wgmma; the barriers between them; tiles of operands by their tensor maps.
+// What the kernels of attention's backward on Hopper share: a block of three warpgroups, of which the first brings
+// tiles by TMA and the others multiply them by wgmma; the barriers between them; tiles of operands by their tensor
+// maps.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace flowmap::cuda {
 constexpr int kWarpgroupThreads = 128, kConsumerWarpgroups = 2, kConsumerWarps = 4 * kConsumerWarpgroups;
 constexpr int kHopperThreads = (1 + kConsumerWarpgroups) * kWarpgroupThreads;
 // Of a thread; together what a block of kHopperThreads may have.
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 // The operands [D, tokens, heads, batch] in boxes of a panel of a tile.
 struct BackwardMaps {
@@ -33,11 +34,10 @@ void encodeMaps(HopperBackwardParams<T>& p, int64_t batch) {
                           int heads) {
     using Tile = decltype(tile);
     const auto elements = [&](int64_t distance) { return static_cast<uint64_t>(distance * p.dim); };
-    const hopper::TensorShape<4> shape{
-        {static_cast<uint64_t>(p.dim), static_cast<uint64_t>(tokens), static_cast<uint64_t>(heads),
-         static_cast<uint64_t>(batch)},
-        {1, elements(rows.row), elements(rows.head), elements(rows.batch)},
-        {Tile::kPanelColumns, Tile::kRows, 1, 1}};
+    const hopper::TensorShape<4> shape{{static_cast<uint64_t>(p.dim), static_cast<uint64_t>(tokens),
+                                        static_cast<uint64_t>(heads), static_cast<uint64_t>(batch)},
+                                       {1, elements(rows.row), elements(rows.head), elements(rows.batch)},
+                                       {Tile::kPanelColumns, Tile::kRows, 1, 1}};
     check(hopper::encodeTensorMap(map, x == nullptr ? otherwise : x, shape, Tile::kSwizzle), "cuTensorMapEncodeTiled");
   };
   const auto ofQueries = [&](CUtensorMap& map, const T* x) {
@@ -49,6 +49,22 @@ void encodeMaps(HopperBackwardParams<T>& p, int64_t batch) {
   ofQueries(p.maps.q, p.q), ofQueries(p.maps.tq, p.tq), ofQueries(p.maps.g, p.g), ofQueries(p.maps.h, p.h);
   ofKeys(p.maps.k, p.k), ofKeys(p.maps.tk, p.tk), ofKeys(p.maps.v, p.v), ofKeys(p.maps.tv, p.tv);
 }
+
+// Which head a block has: these kernels do not know packed sequences.
+struct HeadPlace {
+  int head, ofBatch, batch;  // head through the batch
+  int length;                // how many keys count; -1 where that is unknown
+
+  __device__ __forceinline__ HeadPlace(const FusedHeads& p, int headsOfBatch)
+      : head(p.firstHead + static_cast<int>(blockIdx.y)),
+        ofBatch(head % headsOfBatch),
+        batch(head / headsOfBatch),
+        length(p.keys) {
+    if (p.keyLengths == nullptr) return;
+    const int given = p.keyLengths[batch];
+    length = given < 0 || given > p.keys ? -1 : given;
+  }
+};
 
 // Where a tile of an operand begins.
 struct TileOrigin {
@@ -89,17 +105,15 @@ struct RoleBarriers {
   }
 };
 
-// The stage in turn, and the parity of its phase.
+// The stage in turn, and the parity of its phase: made of the tile's number, as registers are worth more.
 template <int kStages>
-struct StageCursor {
-  int stage = 0;
-  uint32_t parity = 0;
+struct StageOf {
+  static_assert((kStages & (kStages - 1)) == 0);
+  const int stage;
+  const uint32_t parity;
 
-  __device__ __forceinline__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
+  __device__ __forceinline__ explicit StageOf(int tile)
+      : stage(tile & (kStages - 1)), parity(static_cast<uint32_t>(tile) / kStages & 1) {}
 };
 
 // A consumer warp is done with a stage.
@@ -115,37 +129,46 @@ struct PanelLayout {
   static __device__ __forceinline__ int offset(int row, int chunk) { return Tile::chunk(row, 8 * chunk); }
 };
 
-// x = A·Bᵀ and y = tA·Bᵀ + A·tBᵀ, of the tangents that there are, for 64 own rows from `row` on. Issues only.
+// An operand further on in shared memory, by bytes: one descriptor serves all tiles of a shape, and all steps.
+__device__ __forceinline__ uint64_t advanced(uint64_t operand, int bytes) {
+  return operand >> 32 << 32 | (static_cast<uint32_t>(operand) + static_cast<uint32_t>(bytes) / 16);
+}
+template <class Tile>
+constexpr int bytesToColumn(int column) {
+  return column / Tile::kPanelColumns * Tile::kPanelBytes + column % Tile::kPanelColumns * 2;
+}
+
+// x = A·Bᵀ and y = tA·Bᵀ + A·tBᵀ, of the tangents that there are, for 64 own rows; operands by rows (see Tile) of the
+// first tiles, and how far on each is. Issues only.
 template <class T, class Own, class Other, bool kOwn, bool kOther, int kScores, int kMovingScores>
-__device__ __forceinline__ void issueScores(float (&x)[kScores], float (&y)[kMovingScores], const unsigned char* own,
-                                            const unsigned char* ownTangent, int row, const unsigned char* other,
-                                            const unsigned char* otherTangent) {
+__device__ __forceinline__ void issueScores(float (&x)[kScores], float (&y)[kMovingScores], uint64_t own, int atA,
+                                            int atTa, uint64_t other, int atB, int atTb) {
   using hopper::Major;
 #pragma unroll
   for (int k = 0; k < Own::kColumns; k += 16) {
-    const uint64_t a = Own::rowOperand(own, row, k), b = Other::rowOperand(other, 0, k);
+    const int onA = bytesToColumn<Own>(k), onB = bytesToColumn<Other>(k);
+    const uint64_t a = advanced(own, atA + onA), b = advanced(other, atB + onB);
     hopper::wgmma<T, Major::k, Major::k>(x, a, b, k > 0);
-    if constexpr (kOwn) hopper::wgmma<T, Major::k, Major::k>(y, Own::rowOperand(ownTangent, row, k), b, k > 0);
-    if constexpr (kOther)
-      hopper::wgmma<T, Major::k, Major::k>(y, a, Other::rowOperand(otherTangent, 0, k), kOwn || k > 0);
+    if constexpr (kOwn) hopper::wgmma<T, Major::k, Major::k>(y, advanced(own, atTa + onA), b, k > 0);
+    if constexpr (kOther) hopper::wgmma<T, Major::k, Major::k>(y, a, advanced(other, atTb + onB), kOwn || k > 0);
   }
 }
 
 // x += W·B + tW·tB and y += tW·B, where there are tangents of the own rows to give y to, and of the others; weights are
-// in registers. Issues only.
+// in registers, `other` is an operand by columns. Issues only.
 template <class T, class Other, bool kOwn, bool kOther, int kSteps, int kMovingSteps, int kMovingColumns>
 __device__ __forceinline__ void issueGradients(float (&x)[Other::kColumns / 2], float (&y)[kMovingColumns],
                                                const uint32_t (&w)[kSteps][4], const uint32_t (&tw)[kMovingSteps][4],
-                                               const unsigned char* other, const unsigned char* otherTangent) {
+                                               uint64_t other, int atB, int atTb) {
   using hopper::Major;
   static_assert(Other::kRows == 16 * kSteps);
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
-    const uint64_t b = Other::columnOperand(other, 0, 16 * step);
+    const int on = 16 * step * Other::kSwizzle;
+    const uint64_t b = advanced(other, atB + on);
     hopper::wgmma<T, Major::mn>(x, w[step], b, true);
     if constexpr (kOwn) hopper::wgmma<T, Major::mn>(y, tw[step], b, true);
-    if constexpr (kOther)
-      hopper::wgmma<T, Major::mn>(x, tw[step], Other::columnOperand(otherTangent, 0, 16 * step), true);
+    if constexpr (kOther) hopper::wgmma<T, Major::mn>(x, tw[step], advanced(other, atTb + on), true);
   }
 }
 

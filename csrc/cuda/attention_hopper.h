@@ -1,0 +1,34 @@
+// Which attention the kernels for Hopper (compute capability 9.0) take over from those of mma.sync.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "cuda/attention.h"
+
+namespace flowmap::cuda {
+
+// FLOWMAP_HOPPER=off leaves them out: for comparisons.
+inline bool hopperWanted() {
+  static const bool wanted = [] {
+    const char* const given = std::getenv("FLOWMAP_HOPPER");
+    return given == nullptr || std::string_view(given) != "off";
+  }();
+  return wanted;
+}
+
+// Of what the fused kernels take: not packed sequences, whose tiles TMA would read on into the next one, nor what
+// changes tiles as they arrive. Blocks count tiles of 64 or more tokens of all heads in 32 bits.
+inline bool runsOnHopper(const Runtime& runtime, const AttentionGeometry& g) {
+  const int64_t tiles = (std::max(g.queries, g.keys) / 64 + 1) * g.batch * g.queryHeads;
+  return runtime.major() == 9 && runtime.minor() == 0 && hopperWanted() && g.dim <= 128 && g.keys > 0 && !g.packed &&
+         !g.normalize && !g.centerKeys && tiles < int64_t{1} << 31;
+}
+
+// See attention_forward_hopper.cuh.
+void attentionForwardHopperBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
+void attentionForwardHopperFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionResults& out);
+
+}  // namespace flowmap::cuda
