@@ -27,8 +27,9 @@ struct HopperBackwardParams : BackwardParams<T> {
   BackwardMaps maps;
 };
 
-// Maps for boxes of QueryTile and KeyTile. Where an operand is absent, that of q or k stands in: see loadOperand.
-template <class QueryTile, class KeyTile, class T>
+// Maps for boxes of QueryTile and KeyTile, of what kernels that know kWhat read. Where an operand is absent, that of q
+// or k stands in: see loadOperand.
+template <Moving kWhat, class QueryTile, class KeyTile, class T>
 void encodeMaps(HopperBackwardParams<T>& p, int64_t batch) {
   const auto encode = [&](CUtensorMap& map, auto tile, const T* x, const T* otherwise, const HeadRows& rows, int tokens,
                           int heads) {
@@ -46,8 +47,10 @@ void encodeMaps(HopperBackwardParams<T>& p, int64_t batch) {
   const auto ofKeys = [&](CUtensorMap& map, const T* x) {
     encode(map, KeyTile(), x, p.k, p.keyRows, p.keys, p.heads / p.group);
   };
-  ofQueries(p.maps.q, p.q), ofQueries(p.maps.tq, p.tq), ofQueries(p.maps.g, p.g), ofQueries(p.maps.h, p.h);
-  ofKeys(p.maps.k, p.k), ofKeys(p.maps.tk, p.tk), ofKeys(p.maps.v, p.v), ofKeys(p.maps.tv, p.tv);
+  ofQueries(p.maps.q, p.q), ofQueries(p.maps.g, p.g);
+  ofKeys(p.maps.k, p.k), ofKeys(p.maps.v, p.v);
+  if constexpr (kWhat != Moving::None) ofQueries(p.maps.tq, p.tq), ofQueries(p.maps.h, p.h);
+  if constexpr (kWhat == Moving::All) ofKeys(p.maps.tk, p.tk), ofKeys(p.maps.tv, p.tv);
 }
 
 // Which head a block has: these kernels do not know packed sequences.
