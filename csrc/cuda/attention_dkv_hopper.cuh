@@ -192,8 +192,13 @@ __device__ __forceinline__ void consumeDkv(const HopperBackwardParams<T>& p, con
       hopper::wgmmaFence();
       issueGradients<T, Other, kAll, kMoving>(gk, gtk, gs, gt, advanced(columns, stage), Shared::kQ, Shared::kTq);
       hopper::wgmmaCommit();
+      hopper::wgmmaWait<0>();
+      holdOperands(gs);
+      if constexpr (kMoving) holdOperands(gt);
     }
     hopper::wgmmaWait<0>();
+    if constexpr (kValues) holdOperands(weights);
+    if constexpr (kValues && kMoving) holdOperands(moved);
     if constexpr (kValues) hopper::holdRegisters(gv);
     if constexpr (kValues && kAll) hopper::holdRegisters(gtv);
     if constexpr (kKeys) hopper::holdRegisters(gk);

@@ -184,6 +184,8 @@ __device__ __forceinline__ void consumeDq(const HopperBackwardParams<T>& p, cons
     hopper::wgmmaWait<0>();
     hopper::holdRegisters(gq);
     if constexpr (kMoving) hopper::holdRegisters(gtq);
+    holdOperands(gs);
+    if constexpr (kMoving) holdOperands(gt);
     releaseStage(&barriers.empty[at.stage]);
   }
 

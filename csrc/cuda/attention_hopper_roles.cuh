@@ -175,6 +175,13 @@ __device__ __forceinline__ void issueGradients(float (&x)[Other::kColumns / 2], 
   }
 }
 
+// Keeps the operands of products where they are: after the wait for these.
+template <int kSteps>
+__device__ __forceinline__ void holdOperands(uint32_t (&operands)[kSteps][4]) {
+#pragma unroll
+  for (int i = 0; i < 4 * kSteps; ++i) asm volatile("" : "+r"(operands[i / 4][i % 4])::"memory");
+}
+
 // A warp writes its 16 rows of accumulators as elements, into its own rows of a tile of its block's and from there to
 // global memory, where row `row` of the tile is at `to`: `rows` of them, and `columns` elements of each.
 template <class Tile, class T>
