@@ -1,5 +1,5 @@
-// Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64 and
-// up to 128, deterministic, without what the host would have to prepare (see attention_hopper.h).
+// Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64, 96
+// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h).
 #pragma once
 
 #include <type_traits>
@@ -52,6 +52,8 @@ template <Moving kWhat, class T>
 void launchBackwardHopper(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   if (p.dim <= 64)
     launchBackwardHopperSize<64, kWhat>(runtime, p, heads);
+  else if (p.dim <= 96)
+    launchBackwardHopperSize<96, kWhat>(runtime, p, heads);
   else
     launchBackwardHopperSize<128, kWhat>(runtime, p, heads);
 }

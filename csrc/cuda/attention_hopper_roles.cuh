@@ -137,7 +137,7 @@ __device__ __forceinline__ uint64_t advanced(uint64_t operand, int bytes) {
   return operand >> 32 << 32 | (static_cast<uint32_t>(operand) + static_cast<uint32_t>(bytes) / 16);
 }
 template <class Tile>
-constexpr int bytesToColumn(int column) {
+__device__ __forceinline__ int bytesToColumn(int column) {
   return column / Tile::kPanelColumns * Tile::kPanelBytes + column % Tile::kPanelColumns * 2;
 }
 

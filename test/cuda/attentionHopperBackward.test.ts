@@ -12,7 +12,7 @@ import {
   relativeNorm,
   worst,
 } from '../support/fusedAttention';
-import { type HopperCase, hopperCases, shapesOfCase } from './support/attentionHopperCases';
+import { basicCases, type HopperCase, hopperCases, shapesOfCase } from './support/attentionHopperCases';
 
 const counts = (each: HopperCase) => shapesOfCase(each).map((shape) => shape.reduce((a, b) => a * b, 1));
 
@@ -51,6 +51,7 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
   (label === 'cpu' ? it.skip : it)('errs no more than eager mathematics', () => {
     first = run('all', { SIMT_STATS: '1' });
     const excesses = hopperCases.all.flatMap(({ title, operands, sizes, dtype, masks }, i) => {
+      if (label === 'cuda-emulated' && i >= basicCases) return [];
       const zeroed = shapesOfCase(hopperCases.all[i]!).map(
         (shape, x) => operands[x] ?? new Float64Array(shape.reduce((a, b) => a * b, 1)),
       );
@@ -68,8 +69,8 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
   (label === 'cuda-emulated' ? it : it.skip)("differs from mma.sync's kernels in roundings alone", () => {
     expect(first.kernels.filter((line) => !line.includes('HopperKernel'))).toEqual([]);
     for (const dtype of ['__nv_bfloat16', '__half']) {
-      // Two widths, three sets of tangents, two kernels; the wide keys' with all tangents are two.
-      expect(first.kernels.filter((line) => line.includes(`Kernel<${dtype}`))).toHaveLength(13);
+      // Three widths, three sets of tangents, two kernels; those of keys wider than 64 with all tangents are two.
+      expect(first.kernels.filter((line) => line.includes(`Kernel<${dtype}`))).toHaveLength(20);
     }
     const other = run('all', { FLOWMAP_HOPPER: 'off', SIMT_STATS: '1' });
     expect(other.kernels.filter((line) => line.includes('HopperKernel'))).toEqual([]);
