@@ -94,7 +94,7 @@ export function cublasFeatures(): CublasFeatures {
 }
 
 /**
- * Threads of the CPU kernels: the environment variable `FLOWMAP_THREADS`, else as many as OpenMP picks within the
+ * Threads of the CPU kernels: the environment variable `FLOWMAP_THREADS`, else as many as the
  * processors that this process may use.
  */
 export function threads(): number {

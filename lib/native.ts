@@ -36,8 +36,8 @@ function platform(): string {
 
 function load(): NativeAddon {
   const path = find();
-  // Read by the OpenMP library as it is loaded. How long a waiting thread spins before it sleeps: some tens of
-  // microseconds, the gap between two kernels. Its default, hundreds, fights for cores with whatever else runs.
+  // Read by the OpenMP library, whose threads oneDNN uses for some products, as it is loaded. How long a waiting thread
+  // spins before it sleeps: some tens of microseconds. Its default, hundreds, fights with the kernels' own threads.
   process.env.GOMP_SPINCOUNT ??= '2000';
   try {
     return require(path) as NativeAddon;

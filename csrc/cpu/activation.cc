@@ -6,6 +6,7 @@
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
 #include "cpu/row_buffers.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -21,16 +22,16 @@ void forRuns(int64_t n, Body body) {
 
 void CpuBackend::activation(ActivationOp op, const Tensor& y, const Tensor& ty, const Tensor& x, const Tensor& tx) {
   const int64_t n = x.numel();
+  const bool streamed = isStreamed(y, ty);
   dispatchFloating(x.dtype(), [&]<class T>() {
     forRuns(n, [&](int64_t begin, int64_t end) {
+      RowReader<T> xs(x.data<T>(), kRun), txs(tx.data<T>(), kRun);
+      RowWriter<T> ys(y.data<T>(), kRun, streamed), tys(ty.data<T>(), kRun, streamed);
       for (int64_t at = begin * kRun; at < std::min(n, end * kRun); at += kRun) {
         const int64_t length = std::min(kRun, n - at);
-        const auto part = [&](const Tensor& t) { return t ? t.data<T>() + at : nullptr; };
-        RowReader<T> xs(part(x), length), txs(part(tx), length);
-        RowWriter<T> ys(part(y), length), tys(part(ty), length);
-        activationRun(op, length, xs(0), txs(0), ys(0), tys(0));
-        ys.finish(0);
-        tys.finish(0);
+        activationRun(op, length, xs(at, length), txs(at, length), ys(at), tys(at));
+        ys.finish(at, length);
+        tys.finish(at, length);
       }
     });
   });
@@ -39,17 +40,18 @@ void CpuBackend::activation(ActivationOp op, const Tensor& y, const Tensor& ty, 
 void CpuBackend::activationVjp(ActivationOp op, const Tensor& gx, const Tensor& gtx, const Tensor& x, const Tensor& tx,
                                const Tensor& g, const Tensor& h) {
   const int64_t n = x.numel();
+  const bool streamed = isStreamed(gx, gtx);
   dispatchFloating(x.dtype(), [&]<class T>() {
     forRuns(n, [&](int64_t begin, int64_t end) {
+      RowReader<T> xs(x.data<T>(), kRun), txs(tx.data<T>(), kRun), gs(g.data<T>(), kRun), hs(h.data<T>(), kRun);
+      RowWriter<T> gxs(gx.data<T>(), kRun, streamed), gtxs(gtx.data<T>(), kRun, streamed);
       for (int64_t at = begin * kRun; at < std::min(n, end * kRun); at += kRun) {
         const int64_t length = std::min(kRun, n - at);
-        const auto part = [&](const Tensor& t) { return t ? t.data<T>() + at : nullptr; };
-        RowReader<T> xs(part(x), length), txs(part(tx), length), gs(part(g), length), hs(part(h), length);
-        RowWriter<T> gxs(part(gx), length), gtxs(part(gtx), length);
         activationVjpRun(op, length,
-                         {xs(0), tx ? txs(0) : nullptr, g ? gs(0) : nullptr, h ? hs(0) : nullptr, gxs(0), gtxs(0)});
-        gxs.finish(0);
-        gtxs.finish(0);
+                         {xs(at, length), tx ? txs(at, length) : nullptr, g ? gs(at, length) : nullptr,
+                          h ? hs(at, length) : nullptr, gxs(at), gtxs(at)});
+        gxs.finish(at, length);
+        gtxs.finish(at, length);
       }
     });
   });

@@ -2,8 +2,6 @@
 // for plain attention. A task owns a key head and a range of its queries: the queries' gradients are its own, the keys'
 // it sums in rows of its own, added up in a fixed order where a head has several tasks. The split depends on shapes and
 // on the lengths of sequences, never on the number of threads, and so do the results.
-#include <omp.h>
-
 #include <cmath>
 #include <limits>
 
@@ -14,6 +12,7 @@
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
 #include "cpu/backend.h"
+#include "cpu/parallel.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -70,7 +69,7 @@ class Backward {
     }
     const SequenceItems tasks(sequences_, [&](size_t i) { return g_.keyHeads * plans_[i].splits; });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
-    const int64_t threads = omp_get_max_threads();
+    const int64_t threads = teamSize();
     const typename Scratch::Room room(leftWidth_, width_, keyTile);
     // What tasks and tiles of keys add to the gradients of weights.
     const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
@@ -85,40 +84,37 @@ class Backward {
     partial_ = means_ + means;
     C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
-#pragma omp parallel if (parallel)
-    {
-      C* scratch = base + size + omp_get_thread_num() * room.all();
-#pragma omp for schedule(static, 1)
-      for (int64_t i = 0; i < heads; ++i) findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch);
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+    const auto scratch = [&] { return base + size + teamThread() * room.all(); };
+    parallelTasks(heads, parallel, [&](int64_t i) { findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch()); });
+    parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
         const auto [sequence, index] = keyTiles[i];
         const int64_t tiles = sequences_[sequence].keyTiles;
-        pack(sequence, index / tiles, index % tiles, scratch);
+        pack(sequence, index / tiles, index % tiles, scratch());
       }
-#pragma omp for schedule(dynamic, 1)
-      for (int64_t i = 0; i < tasks.size(); ++i) {
-        const auto [sequence, index] = tasks[i];
-        const Plan& plan = plans_[sequence];
-        const int64_t head = index / plan.splits, split = index % plan.splits;
-        const int64_t queryTiles = queryTilesOf(sequences_[sequence]), perHead = group_ * queryTiles;
-        std::fill_n(sumsOf(sequence, head, split), plan.sums(), C(0));
-        C* weight = out_.gqWeight ? queryWeight + i * width_ : nullptr;
-        if (weight) std::fill_n(weight, width_, C(0));
-        for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
-          queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
-                    sumsOf(sequence, head, split), weight, Scratch(scratch, room));
-        }
+    });
+    parallelTasks(tasks.size(), parallel, [&](int64_t i) {
+      const auto [sequence, index] = tasks[i];
+      const Plan& plan = plans_[sequence];
+      const int64_t head = index / plan.splits, split = index % plan.splits;
+      const int64_t queryTiles = queryTilesOf(sequences_[sequence]), perHead = group_ * queryTiles;
+      std::fill_n(sumsOf(sequence, head, split), plan.sums(), C(0));
+      C* weight = out_.gqWeight ? queryWeight + i * width_ : nullptr;
+      if (weight) std::fill_n(weight, width_, C(0));
+      for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
+        queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
+                  sumsOf(sequence, head, split), weight, Scratch(scratch(), room));
       }
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+    });
+    parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
         const auto [sequence, index] = keyTiles[i];
         const int64_t tiles = sequences_[sequence].keyTiles;
         C* weight = out_.gkWeight ? keyWeight + i * width_ : nullptr;
         if (weight) std::fill_n(weight, width_, C(0));
         finish(sequence, index / tiles, index % tiles, weight);
       }
-    }
+    });
     sumWeights(out_.gqWeight, queryWeight, tasks.size());
     sumWeights(out_.gkWeight, keyWeight, keyTiles.size());
   }

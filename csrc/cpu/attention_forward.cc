@@ -2,8 +2,6 @@
 // sequence, with an online softmax and two accumulators: O, and Σ P∘(T − c) V + Σ P tV, which share one rescaling
 // factor. Subtracting a constant c per row from T is exact and keeps the sum small where keys share a large offset. A
 // task's results depend on its sequence alone.
-#include <omp.h>
-
 #include <cmath>
 #include <limits>
 
@@ -13,6 +11,7 @@
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
 #include "cpu/backend.h"
+#include "cpu/parallel.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -52,7 +51,7 @@ class Forward {
     const int64_t transposed = g_.keyHeads * packedKeys * depth_, natural = g_.keyHeads * packedKeys * width_;
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
     const int64_t means = g_.centerKeys ? heads * 2 * width_ : 0;
-    const int64_t threads = omp_get_max_threads();
+    const int64_t threads = teamSize();
     const int64_t left = roomFor<C, E>(kQueryTile * leftWidth_);
     const int64_t weights = Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0;
     const int64_t tile = 2 * left + kQueryTile * (2 * width_ + 2 * keyTile) + 2 * weights;
@@ -67,29 +66,26 @@ class Forward {
     tv_ = in_.tv ? v_ + natural + (in_.tk ? transposed : 0) : nullptr;
     means_ = base + shared - means;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 32768;
-#pragma omp parallel if (parallel)
-    {
-      C* scratch = base + shared + omp_get_thread_num() * tile;
-      if (g_.centerKeys) {
-#pragma omp for schedule(static, 1)
-        for (int64_t i = 0; i < heads; ++i) mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch);
-      }
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < keyTiles.size(); ++i) {
+    const auto scratch = [&] { return base + shared + teamThread() * tile; };
+    if (g_.centerKeys) {
+      parallelTasks(heads, parallel,
+                    [&](int64_t i) { mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch()); });
+    }
+    parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
         const auto [sequence, index] = keyTiles[i];
         const AttentionSequence& s = sequences_[sequence];
         const int64_t head = index / s.keyTiles;
-        pack(s, head, index % s.keyTiles, meansOf(sequence * g_.keyHeads + head), scratch);
+        pack(s, head, index % s.keyTiles, meansOf(sequence * g_.keyHeads + head), scratch());
       }
-#pragma omp for schedule(dynamic, 1)
-      for (int64_t task = 0; task < queryTiles.size(); ++task) {
-        const auto [sequence, index] = queryTiles[task];
-        const AttentionSequence& s = sequences_[sequence];
-        // Last tiles first: under a causal mask they are the longest.
-        const int64_t tiles = tilesOf(s), at = tiles - 1 - index % tiles;
-        queryTile(s, index / tiles, at * kQueryTile, Scratch(scratch, left, kQueryTile * width_, kQueryTile * keyTile));
-      }
-    }
+    });
+    parallelTasks(queryTiles.size(), parallel, [&](int64_t task) {
+      const auto [sequence, index] = queryTiles[task];
+      const AttentionSequence& s = sequences_[sequence];
+      // Last tiles first: under a causal mask they are the longest.
+      const int64_t tiles = tilesOf(s), at = tiles - 1 - index % tiles;
+      queryTile(s, index / tiles, at * kQueryTile, Scratch(scratch(), left, kQueryTile * width_, kQueryTile * keyTile));
+    });
   }
 
  private:

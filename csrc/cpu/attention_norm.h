@@ -71,7 +71,7 @@ class HeadNorm {
       primal = wideX;
       if (tx) toFloatRun(wideTx, tx, dim_), tangent = wideTx;
     }
-    return {dim_, eps_, C(0), primal, tangent, gain_.data(), zeros_.data(), zeros_.data(), zeros_.data()};
+    return {dim_, eps_, C(0), primal, tangent, gain_.data(), zeros_.data(), zeros_.data(), zeros_.data(), true, false};
   }
 
   const int64_t dim_, width_;

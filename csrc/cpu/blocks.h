@@ -9,6 +9,7 @@
 #include "core/dispatch.h"
 #include "cpu/convert.h"
 #include "cpu/parallel.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 
@@ -57,21 +58,25 @@ template <class Out, class... Ts, class Kernel>
 void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, int64_t parallelFrom, Kernel run,
                const Ts*... data) {
   constexpr bool kAnyNarrow = kNarrow<Out> || (kNarrow<Ts> || ...);
+  const bool streamed = numel * static_cast<int64_t>(sizeof(Out)) >= kStreamedBytes;
   parallelFor(numel, numel >= parallelFrom, 64, [&](int64_t begin, int64_t end) {
     std::tuple<Operand<Ts>...> operands{Operand<Ts>(data)...};
-    Compute<Out> narrowed[kNarrow<Out> ? kBlock : 1];
+    Compute<Out> wide[kNarrow<Out> ? kBlock : 1];
+    Out leaving[kBlock];
     const auto write = [&](int64_t at, int64_t n, const auto&... runs) {
+      Out* const to = streamed ? leaving : y + at;
       if constexpr (kNarrow<Out>) {
-        run(narrowed, n, runs...);
-        fromFloatRun(y + at, narrowed, n);
+        run(wide, n, runs...);
+        fromFloatRun(to, wide, n);
       } else {
-        run(y + at, n, runs...);
+        run(to, n, runs...);
       }
+      if (streamed) streamRun(y + at, leaving, n * static_cast<int64_t>(sizeof(Out)));
     };
     [&]<size_t... I>(std::index_sequence<I...>) {
       if (plan.rank == 1 || plan.inner() >= kShortRow) {
         plan.forEachRun(begin, end, [&](int64_t at, int64_t n, const auto& offset) {
-          const int64_t piece = kAnyNarrow ? kBlock : n;
+          const int64_t piece = kAnyNarrow || streamed ? kBlock : n;
           for (int64_t i = 0; i < n; i += piece) {
             const int64_t m = std::min(piece, n - i);
             write(at + i, m, std::get<I>(operands).direct(offset[I] + i * plan.step(I), plan.step(I), m)...);
@@ -88,6 +93,7 @@ void mapBlocks(const BroadcastPlan<sizeof...(Ts)>& plan, Out* y, int64_t numel, 
       }
     }
     (std::index_sequence_for<Ts...>{});
+    if (streamed) finishStreams();
   });
 }
 

@@ -133,9 +133,19 @@ void CpuBackend::clamp(const Tensor& out, const Tensor& x, double low, double hi
 
 void CpuBackend::cast(const Tensor& out, const Tensor& x) {
   const size_t toSize = itemSize(out.dtype()), fromSize = itemSize(x.dtype());
+  const bool streamed = isStreamed(out);
   parallelFor(out.numel(), out.numel() >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
-    convertRun(out.dtype(), out.data<char>() + begin * toSize, x.dtype(), x.data<const char>() + begin * fromSize,
-               end - begin);
+    const auto convert = [&](char* to, int64_t at, int64_t n) {
+      convertRun(out.dtype(), to, x.dtype(), x.data<const char>() + at * fromSize, n);
+    };
+    if (!streamed) return convert(out.data<char>() + begin * toSize, begin, end - begin);
+    double leaving[kBlock];  // of any type
+    for (int64_t at = begin; at < end; at += kBlock) {
+      const int64_t n = std::min(kBlock, end - at);
+      convert(reinterpret_cast<char*>(leaving), at, n);
+      streamRun(out.data<char>() + at * toSize, leaving, n * static_cast<int64_t>(toSize));
+    }
+    finishStreams();
   });
 }
 

@@ -1,10 +1,12 @@
 // Tensors made from nothing.
 #include <algorithm>
+#include <array>
 
 #include "core/dispatch.h"
 #include "cpu/backend.h"
 #include "cpu/convert.h"
 #include "cpu/parallel.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 
@@ -12,8 +14,17 @@ void CpuBackend::fill(const Tensor& out, double value) {
   dispatchBits(out.dtype(), [&]<class T>() {
     T element;
     convertRun(out.dtype(), &element, DType::Float64, &value, 1);
-    parallelFor(out.numel(), out.numel() >= kParallelElements, 64,
-                [&](int64_t begin, int64_t end) { std::fill_n(out.data<T>() + begin, end - begin, element); });
+    const bool streamed = isStreamed(out);
+    parallelFor(out.numel(), out.numel() >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
+      T* const y = out.data<T>();
+      if (!streamed) return void(std::fill_n(y + begin, end - begin, element));
+      std::array<T, 512> block;
+      block.fill(element);
+      constexpr int64_t kBlock = std::tuple_size_v<decltype(block)>;
+      for (int64_t at = begin; at < end; at += kBlock)
+        streamRun(y + at, block.data(), std::min(kBlock, end - at) * static_cast<int64_t>(sizeof(T)));
+      finishStreams();
+    });
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "cpu/parallel.h"
+#include "cpu/product_blocks.h"
 
 namespace flowmap::cpu {
 
@@ -17,10 +18,16 @@ void gemm(bool transposeA, bool transposeB, int64_t m, int64_t n, int64_t k, con
     if (beta == 0) std::fill_n(c, m * n, 0.0f);
     return;
   }
-  const dnnl_status_t status = dnnl_sgemm(transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', m, n, k, 1.0f, a,
-                                          transposeA ? m : k, b, transposeB ? k : n, beta, c, n);
-  if (status == dnnl_out_of_memory) fail(ErrorCode::OutOfMemory, "gemm", "oneDNN found no memory for its buffers");
-  if (status != dnnl_success) fail(ErrorCode::Internal, "gemm", "oneDNN failed with status ", static_cast<int>(status));
+  const auto block = [&](const ProductBlock& at) {
+    const dnnl_status_t status = dnnl_sgemm(transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', at.rows, at.columns, k,
+                                            1.0f, a + (transposeA ? at.row : at.row * k), transposeA ? m : k,
+                                            b + (transposeB ? at.column * k : at.column), transposeB ? k : n, beta,
+                                            c + at.row * n + at.column, n);
+    if (status == dnnl_out_of_memory) fail(ErrorCode::OutOfMemory, "gemm", "oneDNN found no memory for its buffers");
+    if (status != dnnl_success)
+      fail(ErrorCode::Internal, "gemm", "oneDNN failed with status ", static_cast<int>(status));
+  };
+  forProductBlocks(m, n, k, block);
 }
 
 namespace {

@@ -1,6 +1,4 @@
 // Matrix products and linear layers, with their tangents and gradients, on top of gemm.
-#include <omp.h>
-
 #include <exception>
 #include <memory>
 #include <utility>
@@ -11,9 +9,11 @@
 #include "cpu/broadcast_offset.h"
 #include "cpu/convert.h"
 #include "cpu/gemm.h"
+#include "cpu/kept_error.h"
 #include "cpu/matmul_bfloat16.h"
 #include "cpu/onednn_product.h"
 #include "cpu/parallel.h"
+#include "cpu/product_blocks.h"
 #include "cpu/row_sums.h"
 
 namespace flowmap::cpu {
@@ -107,7 +107,7 @@ void rowProducts(const RowProducts<C>& job, int64_t begin, int64_t end, int64_t 
 // than the products do, and oneDNN's matmul, which packs what it is about to use, takes half the time. From 192 rows on
 // they are even.
 bool packsInPassing(int64_t rows, int64_t n, int64_t k, bool transposeRight) {
-  return transposeRight && rows >= 16 && rows < 192 && n * k >= 1 << 18;
+  return transposeRight && rows >= 16 && readsOnce(rows, n, k);
 }
 
 void fewRowProducts(Device& device, const RowProducts<float>& job, int64_t rows, int64_t n, int64_t k) {
@@ -131,7 +131,7 @@ void rowProducts(Device& device, const std::vector<RowProducts<C>>& jobs, int64_
                  bool transposeRight) {
   constexpr int64_t kLeastRows = 64;  // of a thread: each packs all of `right` for itself
   const int64_t all = rows * static_cast<int64_t>(jobs.size());
-  const bool split = std::is_same_v<C, float> && all >= kLeastRows * omp_get_max_threads() && all * n * k >= 1 << 20;
+  const bool split = std::is_same_v<C, float> && all >= kLeastRows * teamSize() && all * n * k >= kLeastProduct;
   if constexpr (std::is_same_v<C, float>) {
     if (packsInPassing(rows, n, k, transposeRight)) {
       for (const RowProducts<C>& job : jobs) {
@@ -144,7 +144,6 @@ void rowProducts(Device& device, const std::vector<RowProducts<C>>& jobs, int64_
       return;
     }
   }
-  std::exception_ptr error;
   const auto range = [&](int64_t begin, int64_t end) {
     for (size_t job = 0; job < jobs.size(); ++job) {
       const int64_t first = static_cast<int64_t>(job) * rows;
@@ -153,15 +152,9 @@ void rowProducts(Device& device, const std::vector<RowProducts<C>>& jobs, int64_
     }
   };
   if (!split) return range(0, all);
-  parallelFor(all, true, 16, [&](int64_t begin, int64_t end) {
-    try {
-      range(begin, end);
-    } catch (...) {  // errors of oneDNN cannot leave a parallel region, so they are kept
-#pragma omp critical(flowmap_matmul_error)
-      error = std::current_exception();
-    }
-  });
-  if (error) std::rethrow_exception(error);
+  KeptError error;
+  parallelFor(all, true, 16, [&](int64_t begin, int64_t end) { error.keep([&] { range(begin, end); }); });
+  error.rethrow();
 }
 
 bool asBFloat16(const Tensor& x) { return x.dtype() == DType::BFloat16 && multipliesBFloat16(); }
@@ -193,19 +186,15 @@ void CpuBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b, boo
       gemm(transposeA, transposeB, m, n, k, left.get() + broadcastOffset(shape, a.shape(), batch) * m * k,
            right.get() + broadcastOffset(shape, b.shape(), batch) * k * n, Compute<T>(0), result.get() + batch * m * n);
     };
-    // Many small products: a thread each. Errors of oneDNN cannot leave a parallel region, so they are kept.
-    if (batches >= 2 * omp_get_max_threads() && m * n * k < int64_t{1} << 21) {
-      std::exception_ptr error;
-#pragma omp parallel for schedule(static)
-      for (int64_t batch = 0; batch < batches; ++batch) {
-        try {
-          one(batch);
-        } catch (...) {
-#pragma omp critical(flowmap_matmul_error)
-          error = std::current_exception();
-        }
-      }
-      if (error) std::rethrow_exception(error);
+    // Many small products: a thread each.
+    if (batches >= 2 * teamSize() && m * n * k < int64_t{1} << 21) {
+      KeptError error;
+      parallelFor(batches, true, 1, [&](int64_t begin, int64_t end) {
+        error.keep([&] {
+          for (int64_t batch = begin; batch < end; ++batch) one(batch);
+        });
+      });
+      error.rethrow();
     } else {
       for (int64_t batch = 0; batch < batches; ++batch) one(batch);
     }

@@ -11,6 +11,7 @@
 #include "cpu/convert.h"
 #include "cpu/mmd_tiles.h"
 #include "cpu/parallel.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -18,8 +19,6 @@ namespace {
 // Chunks added up in float before they go to sums in double: few, so that rounding errors stay far below those of the
 // inputs.
 constexpr int64_t kSliceChunks = 8;
-// Of results: more do not wait in the caches for whatever reads them.
-constexpr int64_t kStreamedBytes = 16 << 20;
 // Of each row, between what is computed and what is fetched.
 constexpr int64_t kAheadBytes = 2048;
 // Of a group's packed particles that are kept for the gradient: half of a second-level cache.
@@ -101,7 +100,7 @@ class Mmd {
     checkPerGroup("weight", in_.weight, 0);
     checkPerGroup("lossWeight", in_.lossWeight, -INFINITY);
     if (groups_ == 0) return;
-    const int64_t threads = omp_get_max_threads(), shared = ranges_ > 1 ? groups_ : 0;
+    const int64_t threads = teamSize(), shared = ranges_ > 1 ? groups_ : 0;
     // Each thread's lanes of sums, sums, and kernel values; where ranges of one group are tasks, the sums of each task.
     const int64_t lanes = (moving_ ? 2 : 1) * pairs_ * kMmdLanes, sums = 2 * padded_, own = lanes + 2 * sums + padded_;
     const Tensor wide = scratch({threads * own + shared * ranges_ * sums}, DType::Float64);
@@ -113,7 +112,7 @@ class Mmd {
     C* groupCoefficients = narrow.data<C>() + threads * narrowOwn;
     const Tensor rows = scratch({threads * staged}, DTypeOf<Wide>::value);
     const auto ofThread = [&] {
-      const int64_t thread = omp_get_thread_num();
+      const int64_t thread = teamThread();
       double* at = wide.data<double>() + thread * own;
       C* points = narrow.data<C>() + thread * narrowOwn;
       return Scratch{at,

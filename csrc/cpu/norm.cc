@@ -11,6 +11,7 @@
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
 #include "cpu/row_buffers.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -65,17 +66,39 @@ class GroupSums {
   std::vector<C> partial_;
 };
 
-int64_t inputRow(const NormLayout& layout, int64_t row) {
-  return row / layout.rowsPerSegment * layout.segmentStride + layout.segmentOffset +
-         row % layout.rowsPerSegment * layout.dim;
-}
+// Where rows begin in the input, one after another, and which group they are of: without a division for each.
+class RowPlace {
+ public:
+  RowPlace(const NormLayout& layout, int64_t row)
+      : layout_(layout),
+        input_(row / layout.rowsPerSegment * layout.segmentStride + layout.segmentOffset +
+               row % layout.rowsPerSegment * layout.dim),
+        inSegment_(row % layout.rowsPerSegment),
+        group_(row / layout.rowsPerGroup),
+        inGroup_(row % layout.rowsPerGroup) {}
+  int64_t input() const { return input_; }
+  int64_t nextInput() const {
+    return inSegment_ + 1 < layout_.rowsPerSegment ? input_ + layout_.dim
+                                                   : input_ - inSegment_ * layout_.dim + layout_.segmentStride;
+  }
+  int64_t group() const { return group_; }
+  void next() {
+    input_ = nextInput();
+    if (++inSegment_ == layout_.rowsPerSegment) inSegment_ = 0;
+    if (++inGroup_ == layout_.rowsPerGroup) inGroup_ = 0, ++group_;
+  }
+
+ private:
+  const NormLayout& layout_;
+  int64_t input_, inSegment_, group_, inGroup_;
+};
 
 // The operands' readers of one thread.
 template <class T>
 struct Readers {
   RowReader<T> x, tx, gain, tgain, shift, tshift;
   std::vector<Compute<T>> ones, centeredX, centeredTx;
-  bool hasGain, hasTangent;
+  bool hasGain, hasTangent, isModulated;
   Readers(const NormOperands& in, const NormLayout& layout) : Readers(in, layout.dim) {
     if (!layout.centered) return;
     centeredX.resize(static_cast<size_t>(layout.dim));
@@ -89,12 +112,13 @@ struct Readers {
         shift(in.shift.data<T>(), dim),
         tshift(in.tshift.data<T>(), dim),
         hasGain(static_cast<bool>(in.gain)),
-        hasTangent(static_cast<bool>(in.tx)) {
+        hasTangent(static_cast<bool>(in.tx)),
+        isModulated(in.tgain || in.shift || in.tshift) {
     if (!hasGain) ones.assign(static_cast<size_t>(dim), Compute<T>(1));
   }
-  NormRow<Compute<T>> at(const NormLayout& layout, int64_t row, int64_t group) {
+  NormRow<Compute<T>> at(const NormLayout& layout, const RowPlace& place, bool last) {
     using C = Compute<T>;
-    const int64_t in = inputRow(layout, row), affine = group * layout.dim;
+    const int64_t in = place.input(), affine = place.group() * layout.dim;
     const C *primal = x(in), *tangent = tx(in);
     if (layout.centered) {
       centerRow(layout.dim, primal, centeredX.data());
@@ -104,6 +128,7 @@ struct Readers {
         tangent = centeredTx.data();
       }
     }
+    const int64_t next = last ? in : place.nextInput();
     return {layout.dim,
             static_cast<C>(layout.eps),
             static_cast<C>(hasGain ? layout.gainOffset : 0.0),
@@ -112,7 +137,11 @@ struct Readers {
             hasGain ? gain(affine) : ones.data(),
             tgain(affine),
             shift(affine),
-            tshift(affine)};
+            tshift(affine),
+            hasGain,
+            isModulated,
+            {x.address(next), tx.address(next)},
+            sizeof(T)};
   }
 };
 
@@ -122,13 +151,15 @@ bool isLarge(const NormLayout& layout) { return layout.rows * layout.dim >= kPar
 
 void CpuBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& ty, const NormOperands& in) {
   if (layout.dim == 0) return;
+  const bool streamed = isStreamed(y, ty);
   dispatchFloating(in.x.dtype(), [&]<class T>() {
     parallelFor(layout.rows, isLarge(layout), 8, [&](int64_t begin, int64_t end) {
       Readers<T> read(in, layout);
-      RowWriter<T> ys(y.data<T>(), layout.dim), tys(ty.data<T>(), layout.dim);
-      for (int64_t row = begin; row < end; ++row) {
+      RowWriter<T> ys(y.data<T>(), layout.dim, streamed), tys(ty.data<T>(), layout.dim, streamed);
+      RowPlace place(layout, begin);
+      for (int64_t row = begin; row < end; ++row, place.next()) {
         const int64_t at = row * layout.dim;
-        normForwardRow(read.at(layout, row, row / layout.rowsPerGroup), ys(at), tys(at));
+        normForwardRow(read.at(layout, place, row + 1 == layout.rows), ys(at), tys(at));
         ys.finish(at);
         tys.finish(at);
       }
@@ -138,6 +169,7 @@ void CpuBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& t
 
 void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, const NormOperands& in, const Tensor& g,
                          const Tensor& h) {
+  const bool streamed = isStreamed(out.gx, out.gtx);
   dispatchFloating(in.x.dtype(), [&]<class T>() {
     const std::vector<RowChunk> chunks = rowChunks(layout.rows, layout.rowsPerGroup);
     GroupSums<T> gain(out.ggain, chunks, layout.dim), tgain(out.gtgain, chunks, layout.dim);
@@ -146,14 +178,19 @@ void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, con
     parallelFor(count, isLarge(layout), 1, [&](int64_t begin, int64_t end) {
       Readers<T> read(in, layout);
       RowReader<T> gs(g.data<T>(), layout.dim), hs(h.data<T>(), layout.dim);
-      RowWriter<T> gx(out.gx.data<T>(), layout.dim), gtx(out.gtx.data<T>(), layout.dim);
+      RowWriter<T> gx(out.gx.data<T>(), layout.dim, streamed), gtx(out.gtx.data<T>(), layout.dim, streamed);
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         const RowChunk& rows = chunks[chunk];
-        for (int64_t row = rows.begin; row < rows.end; ++row) {
-          const int64_t at = row * layout.dim, input = inputRow(layout, row);
+        RowPlace place(layout, rows.begin);
+        for (int64_t row = rows.begin; row < rows.end; ++row, place.next()) {
+          const int64_t at = row * layout.dim, input = place.input();
+          const bool last = row + 1 == layout.rows;
           const auto gxRow = gx(input), gtxRow = gtx(input);
-          normBackwardRow(read.at(layout, row, rows.group), {gs(at), hs(at), gxRow, gtxRow, gain.at(chunk),
-                                                             tgain.at(chunk), shift.at(chunk), tshift.at(chunk)});
+          auto operands = read.at(layout, place, last);
+          const int64_t next = last ? at : at + layout.dim;
+          operands.next[2] = gs.address(next), operands.next[3] = hs.address(next);
+          normBackwardRow(operands, {gs(at), hs(at), gxRow, gtxRow, gain.at(chunk), tgain.at(chunk), shift.at(chunk),
+                                     tshift.at(chunk)});
           if (layout.centered) {  // centring is its own transpose
             if (gxRow) centerRow(layout.dim, gxRow, gxRow);
             if (gtxRow) centerRow(layout.dim, gtxRow, gtxRow);
@@ -174,11 +211,12 @@ void CpuBackend::gatedResidual(const Tensor& y, const Tensor& ty, const Tensor& 
                                const Tensor& tx, const Tensor& tgate, const Tensor& tz) {
   const int64_t dim = x.shape()[-1], perGroup = x.shape()[-2];
   if (x.numel() == 0) return;
+  const bool streamed = isStreamed(y, ty);
   dispatchFloating(x.dtype(), [&]<class T>() {
     parallelFor(x.numel() / dim, x.numel() >= kParallelElements, 8, [&](int64_t begin, int64_t end) {
       RowReader<T> xs(x.data<T>(), dim), zs(z.data<T>(), dim), gates(gate.data<T>(), dim);
       RowReader<T> txs(tx.data<T>(), dim), tzs(tz.data<T>(), dim), tgates(tgate.data<T>(), dim);
-      RowWriter<T> ys(y.data<T>(), dim), tys(ty.data<T>(), dim);
+      RowWriter<T> ys(y.data<T>(), dim, streamed), tys(ty.data<T>(), dim, streamed);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * dim, group = row / perGroup * dim;
         gatedForwardRow(GatedRow<Compute<T>>{dim, xs(at), gates(group), zs(at), txs(at), tgates(group), tzs(at)},
@@ -195,6 +233,7 @@ void CpuBackend::gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const T
                                   const Tensor& g, const Tensor& h) {
   const int64_t dim = z.shape()[-1], perGroup = z.shape()[-2];
   const int64_t rows = dim ? z.numel() / dim : 0;
+  const bool streamed = isStreamed(gz, gtz);
   dispatchFloating(z.dtype(), [&]<class T>() {
     const std::vector<RowChunk> chunks = rows ? rowChunks(rows, perGroup) : std::vector<RowChunk>();
     GroupSums<T> gates(ggate, chunks, dim), tgates(gtgate, chunks, dim);
@@ -202,7 +241,7 @@ void CpuBackend::gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const T
                 [&](int64_t begin, int64_t end) {
                   RowReader<T> zs(z.data<T>(), dim), gateRow(gate.data<T>(), dim), tzs(tz.data<T>(), dim),
                       tgateRow(tgate.data<T>(), dim), gs(g.data<T>(), dim), hs(h.data<T>(), dim);
-                  RowWriter<T> gzs(gz.data<T>(), dim), gtzs(gtz.data<T>(), dim);
+                  RowWriter<T> gzs(gz.data<T>(), dim, streamed), gtzs(gtz.data<T>(), dim, streamed);
                   for (int64_t chunk = begin; chunk < end; ++chunk) {
                     const RowChunk& range = chunks[chunk];
                     for (int64_t row = range.begin; row < range.end; ++row) {
@@ -223,10 +262,11 @@ void CpuBackend::gatedResidualVjp(const Tensor& ggate, const Tensor& gz, const T
 void CpuBackend::softmax(const Tensor& y, const Tensor& x) {
   const int64_t dim = x.shape()[-1];
   if (x.numel() == 0) return;
+  const bool streamed = isStreamed(y);
   dispatchFloating(x.dtype(), [&]<class T>() {
     parallelFor(x.numel() / dim, x.numel() >= kParallelElements / 4, 4, [&](int64_t begin, int64_t end) {
       RowReader<T> xs(x.data<T>(), dim);
-      RowWriter<T> ys(y.data<T>(), dim);
+      RowWriter<T> ys(y.data<T>(), dim, streamed);
       for (int64_t row = begin; row < end; ++row) {
         softmaxRow(dim, xs(row * dim), ys(row * dim));
         ys.finish(row * dim);

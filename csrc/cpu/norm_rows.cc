@@ -1,5 +1,4 @@
-// Compiled once per SIMD level. The loops are plain: within a level's target the compiler vectorises them, and the
-// reductions are marked so that it may.
+// Compiled once per SIMD level. Plain loops are left to the compiler, which vectorises them for the level.
 #include "cpu/norm_rows.h"
 
 #include <cmath>
@@ -7,120 +6,171 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/norm_rows.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "cpu/row_vectors-inl.h"
 #include "cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
 
 template <class C>
-struct Statistics {
-  C r, c;
+void center(int64_t dim, const C* x, C* out) {
+  const hn::ScalableTag<C> d;
+  using V = RowVector<C>;
+  const C n = static_cast<C>(dim);
+  const auto [sum] = sumVectors<C, 1>(dim, [=](auto at, V* sums) HWY_ATTR { sums[0] = hn::Add(sums[0], at.load(x)); });
+  const V mean = hn::Set(d, sum / n);
+  // Of a part's lanes beyond the row only the sum would know.
+  const auto [rest] = sumVectors<C, 1>(dim, [=](auto at, V* sums) HWY_ATTR {
+    at.store(hn::Sub(at.load(x), mean), out);
+    sums[0] = hn::Add(sums[0], at.load(out));
+  });
+  const V left = hn::Set(d, rest / n);
+  forVectors<C>(dim, [=](auto at) HWY_ATTR { at.store(hn::Sub(at.load(out), left), out); });
+}
+
+// How a row is scaled and moved: what is absent costs nothing where all of a kind is. By value: what is behind a
+// reference is read again after every store.
+template <class C, bool kScaled, bool kModulated>
+struct Affine {
+  using V = RowVector<C>;
+  V offset;
+  const C *gains, *tgains, *shifts, *tshifts;
+
+  explicit Affine(const NormRow<C>& row)
+      : offset(hn::Set(hn::ScalableTag<C>(), row.offset)),
+        gains(row.gain),
+        tgains(row.tgain),
+        shifts(row.shift),
+        tshifts(row.tshift) {}
+  HWY_INLINE V scale(auto at, V x) const { return kScaled ? hn::Mul(x, hn::Add(offset, at.load(gains))) : x; }
+  // x̂ (offset + gain) + shift
+  HWY_INLINE V value(auto at, V unit) const {
+    return kModulated ? hn::Add(scale(at, unit), at.load(shifts)) : scale(at, unit);
+  }
+  // u (offset + gain) + x̂ tgain + tshift
+  HWY_INLINE V tangent(auto at, V unit, V tunit) const {
+    const V scaled = scale(at, tunit);
+    return kModulated ? hn::Add(hn::MulAdd(unit, at.load(tgains), scaled), at.load(tshifts)) : scaled;
+  }
+  // The cotangent of x̂: g (offset + gain) + h tgain
+  HWY_INLINE V pulled(auto at, V g, V h) const {
+    return kModulated ? hn::MulAdd(h, at.load(tgains), scale(at, g)) : scale(at, g);
+  }
+};
+
+template <class C, class Body>
+void withAffine(const NormRow<C>& row, Body body) {
+  if (row.modulated)
+    body(Affine<C, true, true>(row));
+  else if (row.scaled)
+    body(Affine<C, true, false>(row));
+  else
+    body(Affine<C, false, false>(row));
+}
+
+// Brings the rows that come next nearer, place by place, while the bus has nothing else to do.
+template <int Count>
+struct Ahead {
+  const char* rows[Count];
+  int64_t item;
+  bool known;
+
+  template <class C>
+  explicit Ahead(const NormRow<C>& row) : item(row.nextItem), known(row.next[0] != nullptr) {
+    for (int i = 0; i < Count; ++i) rows[i] = row.next[i] ? row.next[i] : row.next[0];
+  }
+  HWY_INLINE void fetch(int64_t at) const {
+    if (!known) return;
+    for (int i = 0; i < Count; ++i) hwy::Prefetch(rows[i] + at * item);
+  }
 };
 
 template <class C>
-Statistics<C> statistics(const NormRow<C>& row) {
+void normForward(const NormRow<C>& row, C* y, C* ty) {
+  const hn::ScalableTag<C> d;
+  using V = RowVector<C>;
   const int64_t dim = row.dim;
-  const C *x = row.x, *tx = row.tx;
-  C squares = 0, products = 0;
-#pragma omp simd reduction(+ : squares, products)
-  for (int64_t i = 0; i < dim; ++i) {
-    squares += x[i] * x[i];
-    products += x[i] * tx[i];
-  }
-  const C r = C(1) / std::sqrt(squares / static_cast<C>(dim) + row.eps);
-  return {r, r * products / static_cast<C>(dim)};
-}
-
-template <class C>
-C rowMean(int64_t dim, const C* x) {
-  C sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < dim; ++i) sum += x[i];
-  return sum / static_cast<C>(dim);
-}
-
-template <class C>
-void center(int64_t dim, const C* x, C* out) {
-  const C mean = rowMean(dim, x);
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) out[i] = x[i] - mean;
-  const C rest = rowMean(dim, out);
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) out[i] -= rest;
-}
-
-template <class C>
-void normForward(const NormRow<C>& row, C* HWY_RESTRICT y, C* HWY_RESTRICT ty) {
-  const auto [r, c] = statistics(row);
-  const int64_t dim = row.dim;
-  const C offset = row.offset;
-  const C *x = row.x, *tx = row.tx, *gain = row.gain, *tgain = row.tgain, *shift = row.shift, *tshift = row.tshift;
-  if (!ty) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) y[i] = x[i] * r * (offset + gain[i]) + shift[i];
-    return;
-  }
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) {
-    const C unit = x[i] * r, a = offset + gain[i];
-    ty[i] = r * (tx[i] - unit * c) * a + unit * tgain[i] + tshift[i];
-    y[i] = unit * a + shift[i];
-  }
+  const C *x = row.x, *tx = row.tx, n = static_cast<C>(dim), eps = row.eps;
+  withAffine(row, [=, &row](auto affine) HWY_ATTR {
+    if (!ty) {
+      const auto [squares] = sumVectors<C, 1>(dim, [&](auto at, V* sums) HWY_ATTR {
+        const V a = at.load(x);
+        sums[0] = hn::MulAdd(a, a, sums[0]);
+      });
+      const V r = hn::Set(d, C(1) / std::sqrt(squares / n + eps));
+      const Ahead<1> ahead(row);
+      forVectors<C>(dim, [&](auto at) HWY_ATTR {
+        ahead.fetch(at.at);
+        at.store(affine.value(at, hn::Mul(at.load(x), r)), y);
+      });
+      return;
+    }
+    const auto [squares, products] = sumVectors<C, 2>(dim, [&](auto at, V* sums) HWY_ATTR {
+      const V a = at.load(x);
+      sums[0] = hn::MulAdd(a, a, sums[0]);
+      sums[1] = hn::MulAdd(a, at.load(tx), sums[1]);
+    });
+    const C inverse = C(1) / std::sqrt(squares / n + eps);
+    const V r = hn::Set(d, inverse), c = hn::Set(d, inverse * products / n);
+    const Ahead<2> ahead(row);
+    forVectors<C>(dim, [&](auto at) HWY_ATTR {
+      ahead.fetch(at.at);
+      const V unit = hn::Mul(at.load(x), r);
+      const V tunit = hn::Mul(r, hn::NegMulAdd(unit, c, at.load(tx)));
+      at.store(affine.tangent(at, unit, tunit), ty);
+      at.store(affine.value(at, unit), y);
+    });
+  });
 }
 
 template <class C>
 void normBackward(const NormRow<C>& row, const NormRowGradients<C>& out) {
-  const auto [r, c] = statistics(row);
+  const hn::ScalableTag<C> d;
+  using V = RowVector<C>;
   const int64_t dim = row.dim;
-  const C offset = row.offset;
-  const C *x = row.x, *tx = row.tx, *gain = row.gain, *tgain = row.tgain, *g = out.g, *h = out.h;
-  if (out.gx || out.gtx) {
-    C inG = 0, inH = 0, withTx = 0;
-#pragma omp simd reduction(+ : inG, inH, withTx)
-    for (int64_t i = 0; i < dim; ++i) {
-      const C unit = x[i] * r, a = offset + gain[i], hw = h[i] * a;
-      inG += unit * (g[i] * a + h[i] * tgain[i]);
-      inH += unit * hw;
-      withTx += hw * tx[i];
-    }
-    const C n = static_cast<C>(dim);
-    inG /= n;
-    inH /= n;
-    withTx /= n;
-    const C along = withTx - 3 * inH * c;
-    if (C* HWY_RESTRICT gx = out.gx) {
-#pragma omp simd
-      for (int64_t i = 0; i < dim; ++i) {
-        const C unit = x[i] * r, a = offset + gain[i], hw = h[i] * a;
-        gx[i] = r * (g[i] * a + h[i] * tgain[i] - unit * inG) - r * r * (unit * along + c * hw + inH * tx[i]);
+  const C *x = row.x, *tx = row.tx, *g = out.g, *h = out.h, n = static_cast<C>(dim), eps = row.eps;
+  C *const gx = out.gx, *const gtx = out.gtx, *const gainSum = out.gainSum, *const tgainSum = out.tgainSum;
+  const Ahead<4> ahead(row);
+  withAffine(row, [=](auto affine) HWY_ATTR {
+    const auto [squares, products, alongG, alongH, withTx] = sumVectors<C, 5>(dim, [&](auto at, V* sums) HWY_ATTR {
+      const V a = at.load(x), b = at.load(tx), pulledG = at.load(g), pulledH = at.load(h);
+      const V scaled = affine.scale(at, pulledH);
+      sums[0] = hn::MulAdd(a, a, sums[0]);
+      sums[1] = hn::MulAdd(a, b, sums[1]);
+      sums[2] = hn::MulAdd(a, affine.pulled(at, pulledG, pulledH), sums[2]);
+      sums[3] = hn::MulAdd(a, scaled, sums[3]);
+      sums[4] = hn::MulAdd(b, scaled, sums[4]);
+    });
+    const C inverse = C(1) / std::sqrt(squares / n + eps), mean = inverse * products / n;
+    const C inG = inverse * alongG / n, inH = inverse * alongH / n;
+    const V r = hn::Set(d, inverse), c = hn::Set(d, mean), unitG = hn::Set(d, inG), unitH = hn::Set(d, inH);
+    const V rr = hn::Set(d, inverse * inverse), along = hn::Set(d, withTx / n - 3 * inH * mean);
+    forVectors<C>(dim, [&](auto at) HWY_ATTR {
+      ahead.fetch(at.at);
+      const V unit = hn::Mul(at.load(x), r), b = at.load(tx), pulledG = at.load(g), pulledH = at.load(h);
+      const V scaled = affine.scale(at, pulledH);
+      if (gx) {
+        const V first = hn::NegMulAdd(unit, unitG, affine.pulled(at, pulledG, pulledH));
+        const V second = hn::MulAdd(unit, along, hn::MulAdd(c, scaled, hn::Mul(unitH, b)));
+        at.store(hn::NegMulAdd(rr, second, hn::Mul(r, first)), gx);
       }
-    }
-    if (C* HWY_RESTRICT gtx = out.gtx) {
-#pragma omp simd
-      for (int64_t i = 0; i < dim; ++i) gtx[i] = r * (h[i] * (offset + gain[i]) - x[i] * r * inH);
-    }
+      if (gtx) at.store(hn::Mul(r, hn::NegMulAdd(unit, unitH, scaled)), gtx);
+      if (gainSum) {
+        const V tunit = hn::Mul(r, hn::NegMulAdd(unit, c, b));
+        at.store(hn::MulAdd(pulledG, unit, hn::MulAdd(pulledH, tunit, at.load(gainSum))), gainSum);
+      }
+      if (tgainSum) at.store(hn::MulAdd(pulledH, unit, at.load(tgainSum)), tgainSum);
+    });
+  });
+  if (C* const sum = out.shiftSum) {
+    forVectors<C>(dim, [&](auto at) HWY_ATTR { at.store(hn::Add(at.load(sum), at.load(g)), sum); });
   }
-  if (C* HWY_RESTRICT sum = out.gainSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) {
-      const C unit = x[i] * r;
-      sum[i] += g[i] * unit + h[i] * r * (tx[i] - unit * c);
-    }
-  }
-  if (C* HWY_RESTRICT sum = out.tgainSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) sum[i] += h[i] * x[i] * r;
-  }
-  if (C* HWY_RESTRICT sum = out.shiftSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) sum[i] += g[i];
-  }
-  if (C* HWY_RESTRICT sum = out.tshiftSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) sum[i] += h[i];
+  if (C* const sum = out.tshiftSum) {
+    forVectors<C>(dim, [&](auto at) HWY_ATTR { at.store(hn::Add(at.load(sum), at.load(h)), sum); });
   }
 }
 

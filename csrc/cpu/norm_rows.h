@@ -3,6 +3,7 @@
 // with offset 1. Maths: x̂ = r x with r = (mean x² + eps)^-½, c = mean(x̂ tx), u = r (tx − x̂ c) the tangent of x̂.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace flowmap::cpu {
@@ -12,12 +13,15 @@ namespace flowmap::cpu {
 void centerRow(int64_t dim, const float* x, float* out);
 void centerRow(int64_t dim, const double* x, double* out);
 
-// One row each; all pointers valid, rows of constants stand for what is absent.
+// One row each; all pointers but `next` valid, rows of zeros stand for what is absent.
 template <class C>
 struct NormRow {
   int64_t dim;
   C eps, offset;
   const C *x, *tx, *gain, *tgain, *shift, *tshift;
+  bool scaled = true, modulated = true;  // has a gain; has a gain and a part that is added
+  std::array<const char*, 4> next{};     // where rows to come are in memory
+  int64_t nextItem = 0;                  // bytes of an element there
 };
 
 // y = x̂ (offset + gain) + shift; ty = u (offset + gain) + x̂ tgain + tshift, unless ty is null.

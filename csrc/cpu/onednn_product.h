@@ -24,7 +24,6 @@ struct OneDnnProduct {
   int64_t batches = 1, batchesA = 1, batchesB = 1;
 };
 
-// Not for calls from within a parallel region: oneDNN spreads one product over the team.
 void oneDnnProduct(Device& device, const OneDnnProduct& product);
 
 // Whether this machine multiplies bfloat16 without widening it first (ONEDNN_MAX_CPU_ISA is heeded).

@@ -1,5 +1,5 @@
 // Rows of tensors as rows of the type arithmetic is done in: in place for float and double, through a buffer for
-// 16-bit floats. One object a thread.
+// 16-bit floats and for what is written past the caches. One object a thread.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "cpu/convert.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 
@@ -19,15 +20,19 @@ class RowReader {
     if (dim > 0 && (!data || !std::is_same_v<T, C>)) buffer_.resize(static_cast<size_t>(dim));
   }
   // The row that begins at element `at`.
-  const C* operator()(int64_t at) {
+  const C* operator()(int64_t at) { return (*this)(at, dim_); }
+  // `count` elements of one, at most dim.
+  const C* operator()(int64_t at, int64_t count) {
     if (!data_) return buffer_.data();
     if constexpr (std::is_same_v<T, C>) {
       return data_ + at;
     } else {
-      toFloatRun(buffer_.data(), data_ + at, dim_);
+      toFloatRun(buffer_.data(), data_ + at, count);
       return buffer_.data();
     }
   }
+  // Where the row is in memory; null if it is absent.
+  const char* address(int64_t at) const { return data_ ? reinterpret_cast<const char*>(data_ + at) : nullptr; }
 
  private:
   const T* data_;
@@ -39,27 +44,42 @@ template <class T>
 class RowWriter {
  public:
   using C = Compute<T>;
-  RowWriter(T* data, int64_t dim) : data_(data), dim_(dim) {
-    if (data && !std::is_same_v<T, C>) buffer_.resize(static_cast<size_t>(dim));
+  RowWriter(T* data, int64_t dim, bool streamed = false) : data_(data), dim_(dim), streamed_(data && streamed) {
+    if (data && (kNarrow || streamed)) buffer_.resize(static_cast<size_t>(dim));
+    if (kNarrow && streamed_) narrow_.resize(static_cast<size_t>(dim));
   }
+  ~RowWriter() {
+    if (streamed_) finishStreams();
+  }
+  RowWriter(const RowWriter&) = delete;
+  RowWriter& operator=(const RowWriter&) = delete;
   // Where to compute the row that begins at element `at`; null if it is not wanted. Call `finish` with the same `at`.
   C* operator()(int64_t at) {
     if (!data_) return nullptr;
-    if constexpr (std::is_same_v<T, C>)
-      return data_ + at;
-    else
-      return buffer_.data();
+    if constexpr (!kNarrow) {
+      if (!streamed_) return data_ + at;
+    }
+    return buffer_.data();
   }
-  void finish(int64_t at) {
-    if constexpr (!std::is_same_v<T, C>) {
-      if (data_) fromFloatRun(data_ + at, buffer_.data(), dim_);
+  void finish(int64_t at) { finish(at, dim_); }
+  void finish(int64_t at, int64_t count) {
+    if (!data_) return;
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+    if constexpr (kNarrow) {
+      fromFloatRun(streamed_ ? narrow_.data() : data_ + at, buffer_.data(), count);
+      if (streamed_) streamRun(data_ + at, narrow_.data(), bytes);
+    } else {
+      if (streamed_) streamRun(data_ + at, buffer_.data(), bytes);
     }
   }
 
  private:
+  static constexpr bool kNarrow = !std::is_same_v<T, C>;
   T* data_;
   int64_t dim_;
+  bool streamed_;
   std::vector<C> buffer_;
+  std::vector<T> narrow_;
 };
 
 }  // namespace flowmap::cpu

@@ -7,6 +7,7 @@
 #include "core/dispatch.h"
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
+#include "cpu/streaming.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -14,10 +15,13 @@ namespace {
 constexpr int64_t kTile = 32;  // a transposed tile of 4-byte elements is 4 KiB on each side
 
 template <class T>
-void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride) {
+void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride, bool streamed) {
   constexpr int64_t kShort = 16;  // elements that a loop has moved before memcpy has begun
   if (outStride == 1 && inStride == 1 && n > kShort) {
-    std::memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
+    if (streamed)
+      streamRun(y, x, n * static_cast<int64_t>(sizeof(T)));
+    else
+      std::memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
   } else if (outStride == 1 && inStride == 0) {
     std::fill_n(y, n, *x);
   } else {
@@ -58,17 +62,20 @@ template <class T>
 void copyRows(const CopyWalk& walk, T* y, const T* x) {
   const int outer = walk.rank - 1;
   const int64_t rows = walk.count(outer), n = walk.sizes[outer];
+  const bool streamed = rows * n * static_cast<int64_t>(sizeof(T)) >= kStreamedBytes;
   // A single long row is cut; many rows are dealt out.
   if (outer == 0) {
     return parallelFor(n, n >= kParallelElements, 64, [&](int64_t begin, int64_t end) {
-      copyRow(y + begin * walk.out[0], x + begin * walk.in[0], end - begin, walk.out[0], walk.in[0]);
+      copyRow(y + begin * walk.out[0], x + begin * walk.in[0], end - begin, walk.out[0], walk.in[0], streamed);
+      if (streamed) finishStreams();
     });
   }
   parallelFor(rows, rows * n >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
     RowOffsets at(walk, begin);
     for (int64_t row = begin; row < end; ++row, at.next()) {
-      copyRow(y + at.out, x + at.in, n, walk.out[outer], walk.in[outer]);
+      copyRow(y + at.out, x + at.in, n, walk.out[outer], walk.in[outer], streamed);
     }
+    if (streamed) finishStreams();
   });
 }
 

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "cpu/team.h"
 
 namespace flowmap::cpu {
 namespace {
@@ -51,6 +52,6 @@ int64_t threads() {
 
 void setThreads(int64_t count) { chosen.store(count); }
 
-void applyThreads(int64_t count) { omp_set_num_threads(static_cast<int>(count)); }
+void applyThreads(int64_t count) { setTeamSize(count); }
 
 }  // namespace flowmap::cpu
