@@ -4,7 +4,7 @@
 namespace flowmap::cuda {
 
 void attentionBackwardHopperFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
-                                     const AttentionResults& saved, const Tensor& g, const Tensor& h) {
+                                    const AttentionResults& saved, const Tensor& g, const Tensor& h) {
   launchAttentionBackwardHopper<Float16>(runtime, call, out, saved, g, h);
 }
 
