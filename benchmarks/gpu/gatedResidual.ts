@@ -1,6 +1,9 @@
 // The gated residual at the sizes of DiT-XL/2: many samples, and one whose tokens blocks must share.
-import { gatedResidual as gated, jvp, type Tensor } from '../../lib';
-import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
+import { gatedResidual as gated, jvp, slice, type Tensor } from '../../lib';
+import { errorOfFirst } from '../support/error';
+import { type BenchmarkDType, bytesOf, dtypes, type Group, maker, pulled, type Scale, tokensOf } from './group';
+
+const checked = 64; // tokens of the first sample
 
 type Size = readonly [samples: number, tokens: number, width: number];
 
@@ -22,14 +25,40 @@ function group({ device }: Scale, dtype: BenchmarkDType, [samples, tokens, width
       const [primals, tangents] = [inputs(), inputs()];
       const [g, h] = [normal([samples, tokens, width]), normal([samples, tokens, width])];
       const f = (...[x, gate, z]: Tensor[]) => gated(x!, gate!, z!);
+      const withTangent = (...at: Tensor[]) => jvp(f, at.slice(0, 3), at.slice(3));
       const one = pullback(f, primals);
-      const both = pullback((...at: Tensor[]) => jvp(f, at.slice(0, 3), at.slice(3)), [...primals, ...tangents]);
+      const both = pullback(withTangent, [...primals, ...tangents]);
+      const few = Math.min(checked, tokens);
+      const error = (work: (...inputs: Tensor[]) => Tensor[], ...inputs: Tensor[]) =>
+        errorOfFirst(work, inputs, (x) =>
+          slice(x, new Array(x.rank).fill(0), x.rank === 2 ? [1, width] : [1, few, width]),
+        );
       const subjects = [
-        { name: 'value', run: () => f(...primals), bytes: 3 * tensor + vector },
-        { name: 'value with tangent', run: () => jvp(f, primals, tangents), bytes: 6 * tensor + 2 * vector },
+        {
+          name: 'value',
+          run: () => f(...primals),
+          bytes: 3 * tensor + vector,
+          error: error((...at) => [f(...at)], ...primals),
+        },
+        {
+          name: 'value with tangent',
+          run: () => jvp(f, primals, tangents),
+          bytes: 6 * tensor + 2 * vector,
+          error: error(withTangent, ...primals, ...tangents),
+        },
         // The cotangents of x are those of the results.
-        { name: 'backward', run: () => one(g), bytes: 3 * tensor + 2 * vector },
-        { name: 'backward of both', run: () => both([g, h]), bytes: 6 * tensor + 4 * vector },
+        {
+          name: 'backward',
+          run: () => one(g),
+          bytes: 3 * tensor + 2 * vector,
+          error: error((...at) => pulled(f, at.slice(0, 3), at[3]!), ...primals, g),
+        },
+        {
+          name: 'backward of both',
+          run: () => both([g, h]),
+          bytes: 6 * tensor + 4 * vector,
+          error: error((...at) => pulled(withTangent, at.slice(0, 6), at.slice(6)), ...primals, ...tangents, g, h),
+        },
       ];
       return { subjects, held };
     },

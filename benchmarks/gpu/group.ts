@@ -76,6 +76,15 @@ export function maker(device: string, dtype: DType): Maker {
   };
 }
 
+/** What `f` pulls its cotangents back to at `primals`, once. */
+export function pulled<R>(f: (...inputs: Tensor[]) => R, primals: readonly Tensor[], cotangents: R): Tensor[] {
+  const [out, pull] = vjp(f, [...primals]);
+  const gradients = (pull as (cotangents: unknown) => Tensor[])(cotangents);
+  dispose(out);
+  pull.dispose();
+  return gradients;
+}
+
 /** Runs a subject and reads from each of its results: a kernel that fails does so where its result is read. */
 export function runOnce(subject: Subject): void {
   const read = (made: unknown): void => {

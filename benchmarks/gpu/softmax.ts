@@ -1,6 +1,9 @@
 // Softmax over rows that a few threads, a block, and several blocks share.
-import { softmax as overRows } from '../../lib';
+import { softmax as overRows, slice } from '../../lib';
+import { errorOfFirst } from '../support/error';
 import { bytesOf, dtypes, type Group, maker, type Scale, tokensOf } from './group';
+
+const checked = 2 ** 18; // elements
 
 export function softmax(scale: Scale): Group[] {
   const { device, toy } = scale;
@@ -17,7 +20,13 @@ export function softmax(scale: Scale): Group[] {
         make: () => {
           const { held, normal } = maker(device, dtype);
           const x = normal([rows, width]);
-          return { subjects: [{ name: 'softmax', run: () => overRows(x), bytes: 2 * tensor }], held };
+          const few = Math.min(rows, Math.ceil(checked / width));
+          const error = errorOfFirst(
+            (each) => [overRows(each!)],
+            [x],
+            (each) => slice(each, [0, 0], [few, width]),
+          );
+          return { subjects: [{ name: 'softmax', run: () => overRows(x), bytes: 2 * tensor, error }], held };
         },
       };
     }),

@@ -38,3 +38,15 @@ export function errorBeside(ours: () => Results, reference: () => Results): () =
     return error;
   };
 }
+
+/** That of work whose rows do not know each other, on the `first` of its inputs' rows: they stand for all. */
+export function errorOfFirst(
+  work: (...inputs: Tensor[]) => Results,
+  inputs: readonly Tensor[],
+  first: (x: Tensor) => Tensor,
+): () => number {
+  return errorBeside(
+    () => work(...inputs.map(first)),
+    () => work(...inputs.map((x) => toFloat64(first(x)))),
+  );
+}

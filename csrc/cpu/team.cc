@@ -158,9 +158,16 @@ std::mutex& mastership() {
   return mutex;
 }
 
+struct Master {
+  ~Master() {
+    if (ownSize > 1) setTeamSize(1);
+  }
+};
+
 }  // namespace
 
 void setTeamSize(int64_t size) {
+  thread_local Master untilThisThreadEnds;
   std::lock_guard lock(mastership());
   omp_set_num_threads(1);  // oneDNN works within parts, on one thread each
   ownSize = 1;

@@ -7,7 +7,8 @@
 
 namespace flowmap::cpu {
 
-// For this thread's work from now on; others have no team. Smaller where the system has no thread left.
+// For this thread's work from now on; others have no team. Smaller where the system has no thread left. The team ends
+// with the thread.
 void setTeamSize(int64_t size);
 
 // 1 within a part, and on threads without a team.

@@ -1,4 +1,8 @@
 // Errors against float64 that rows carry, at sizes that take no time.
+import { activation } from '../../benchmarks/gpu/activation';
+import { gatedResidual } from '../../benchmarks/gpu/gatedResidual';
+import { dtypeOf } from '../../benchmarks/gpu/group';
+import { softmax } from '../../benchmarks/gpu/softmax';
 import { groups as attention } from '../../benchmarks/ops/attention.bench';
 import { groups as matmul } from '../../benchmarks/ops/matmul.bench';
 import { groups as norm } from '../../benchmarks/ops/norm.bench';
@@ -18,6 +22,21 @@ it.each(['attention', 'matmul', 'norm'] as const)('%s is as near to float64 as i
   for (const { error } of errors('float32')) expect(error > 1e-9 && error < 2e-6).toBe(true);
   for (const { error } of errors('bfloat16')) expect(error > 1e-4 && error < 1e-2).toBe(true);
   for (const { error } of errors('float64')) expect(error).toBeLessThan(1e-14);
+});
+
+it.each([
+  ['activation', activation, 8],
+  ['softmax', softmax, 1],
+  ['gatedResidual', gatedResidual, 8],
+] as const)('%s, whose rows do not know each other, is so too on its first rows', (_, family, count) => {
+  for (const group of family({ device: 'cpu', toy: true })) {
+    const { subjects, held } = group.make();
+    const errors = subjects.map(({ error }) => error!());
+    expect(count % errors.length).toBe(0);
+    const [least, most] = dtypeOf(group) === 'bfloat16' ? [1e-4, 1e-2] : [1e-9, 2e-6];
+    for (const error of errors) expect(error > least && error < most).toBe(true);
+    for (const each of held) each.dispose();
+  }
 });
 
 it('an error is the distance of all results together over the size of the reference, nulls aside', () => {
