@@ -20,11 +20,11 @@ inline bool hopperWanted() {
 }
 
 // Of what the fused kernels take: not packed sequences, whose tiles TMA would read on into the next one, nor what
-// changes tiles as they arrive. Blocks count tiles of 64 or more tokens of all heads in 32 bits.
+// changes tiles as they arrive. Blocks count tiles of 64 or more tokens of all heads in an int.
 inline bool runsOnHopper(const Runtime& runtime, const AttentionGeometry& g) {
   const int64_t tiles = (std::max(g.queries, g.keys) / 64 + 1) * g.batch * g.queryHeads;
   return runtime.major() == 9 && runtime.minor() == 0 && hopperWanted() && g.dim <= 128 && g.keys > 0 && !g.packed &&
-         !g.normalize && !g.centerKeys && tiles < int64_t{1} << 31;
+         !g.normalize && !g.centerKeys && tiles < int64_t{1} << 30;
 }
 
 // See attention_forward_hopper.cuh.

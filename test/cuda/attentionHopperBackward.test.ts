@@ -12,7 +12,7 @@ import {
   relativeNorm,
   worst,
 } from '../support/fusedAttention';
-import { basicCases, type HopperCase, hopperCases, shapesOfCase } from './support/attentionHopperCases';
+import { basicCases, type HopperCase, hopperCases, shapesOfCase } from './support/attentionHopperBackwardCases';
 
 const counts = (each: HopperCase) => shapesOfCase(each).map((shape) => shape.reduce((a, b) => a * b, 1));
 
@@ -26,7 +26,7 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
   /** The gradients of each case, those that are not wanted null; their bits, and which kernels ran. */
   function run(which: keyof typeof hopperCases, env: Record<string, string> = {}) {
     const file = join(folder, 'results');
-    const { stderr } = digestsOf('attentionHopper.ts', {
+    const { stderr } = digestsOf('attentionHopperBackward.ts', {
       SIMT_SM: '90',
       ...env,
       HOPPER_CASES: which,

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
-import { hopperCases, shapesOfCase } from './attentionHopperCases';
+import { hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
 
 const results: Buffer[] = [];
 for (const each of hopperCases[process.env.HOPPER_CASES as keyof typeof hopperCases]) {
