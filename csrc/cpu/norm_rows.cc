@@ -227,9 +227,8 @@ void softmax(int64_t dim, const C* HWY_RESTRICT x, C* HWY_RESTRICT y) {
     hn::Store(exp(d, hn::Set(d, x[i] - top)), d, one);
     y[i] = one[0];
   }
-  C sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < dim; ++j) sum += y[j];
+  const auto [sum] =
+      sumVectors<C, 1>(dim, [=](auto at, auto* sums) HWY_ATTR { sums[0] = hn::Add(sums[0], at.load(y)); });
   const C scale = C(1) / sum;
 #pragma omp simd
   for (int64_t j = 0; j < dim; ++j) y[j] *= scale;

@@ -9,6 +9,7 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -70,29 +71,36 @@ HWY_INLINE void forVectors(int64_t dim, Body body) {
   if (at < dim) body(PartVector<C>{at, dim - at});
 }
 
-// body(place, sums) adds what it finds to each of `Count` sums.
+// body(place, sums) adds what it finds to each of `Count` sums. Of long rows there are sums of pieces, added in double:
+// rounding errors do not grow with the row.
 template <class C, int Count, class Body>
 HWY_INLINE std::array<C, Count> sumVectors(int64_t dim, Body body) {
+  constexpr int64_t kPiece = 4096;
   constexpr int kAtOnce = Count > 2 ? 2 : 4;  // with what they are made of, in registers
   const hn::ScalableTag<C> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  RowVector<C> sums[kAtOnce][Count];
-  for (auto& of : sums) {
-    for (RowVector<C>& sum : of) sum = hn::Zero(d);
-  }
-  int64_t at = 0;
-  for (; at + kAtOnce * lanes <= dim; at += kAtOnce * lanes) {
-    for (int i = 0; i < kAtOnce; ++i) body(WholeVector<C>{at + i * lanes}, sums[i]);
-  }
-  for (; at + lanes <= dim; at += lanes) body(WholeVector<C>{at}, sums[0]);
-  if (at < dim) body(PartVector<C>{at, dim - at}, sums[1]);
-  std::array<C, Count> result;
-  for (int j = 0; j < Count; ++j) {
-    for (int i = kAtOnce / 2; i > 0; i /= 2) {
-      for (int from = 0; from < i; ++from) sums[from][j] = hn::Add(sums[from][j], sums[from + i][j]);
+  double total[Count] = {};
+  for (int64_t begin = 0; begin < dim; begin += kPiece) {
+    const int64_t end = std::min(dim, begin + kPiece);
+    RowVector<C> sums[kAtOnce][Count];
+    for (auto& of : sums) {
+      for (RowVector<C>& sum : of) sum = hn::Zero(d);
     }
-    result[j] = hn::GetLane(hn::SumOfLanes(d, sums[0][j]));
+    int64_t at = begin;
+    for (; at + kAtOnce * lanes <= end; at += kAtOnce * lanes) {
+      for (int i = 0; i < kAtOnce; ++i) body(WholeVector<C>{at + i * lanes}, sums[i]);
+    }
+    for (; at + lanes <= end; at += lanes) body(WholeVector<C>{at}, sums[0]);
+    if (at < end) body(PartVector<C>{at, end - at}, sums[1]);
+    for (int j = 0; j < Count; ++j) {
+      for (int i = kAtOnce / 2; i > 0; i /= 2) {
+        for (int from = 0; from < i; ++from) sums[from][j] = hn::Add(sums[from][j], sums[from + i][j]);
+      }
+      total[j] += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, sums[0][j])));
+    }
   }
+  std::array<C, Count> result;
+  for (int j = 0; j < Count; ++j) result[j] = static_cast<C>(total[j]);
   return result;
 }
 
