@@ -48,7 +48,9 @@ auto forwardOf(const Runtime& runtime, const AttentionGeometry& g, DType dtype) 
   return dtype == DType::BFloat16 ? attentionForwardBFloat16 : attentionForwardFloat16;
 }
 
-auto backwardOf(const AttentionGeometry& g, DType dtype) {
+auto backwardOf(const Runtime& runtime, const AttentionGeometry& g, DType dtype) {
+  if (runsOnHopper(runtime, g) && g.deterministic)
+    return dtype == DType::BFloat16 ? attentionBackwardHopperBFloat16 : attentionBackwardHopperFloat16;
   if (g.dim > kMostNarrowDim)
     return dtype == DType::BFloat16 ? attentionBackwardWideBFloat16 : attentionBackwardWideFloat16;
   return dtype == DType::BFloat16 ? attentionBackwardBFloat16 : attentionBackwardFloat16;
@@ -80,7 +82,7 @@ void CudaBackend::attentionVjp(const AttentionGeometry& geometry, const Attentio
   if (!fused)
     attentionVjpComposed(runtime_, call, gradients.attention(), g, h);
   else
-    backwardOf(geometry, in.q.dtype())(runtime_, call, gradients.attention(), saved, g, h);
+    backwardOf(runtime_, geometry, in.q.dtype())(runtime_, call, gradients.attention(), saved, g, h);
   gradients.finish(runtime_, *this, call, in);
 }
 

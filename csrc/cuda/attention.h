@@ -58,4 +58,10 @@ void attentionBackwardWideBFloat16(const Runtime& runtime, const AttentionCall& 
 void attentionBackwardWideFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                                   const AttentionResults& saved, const Tensor& g, const Tensor& h);
 
+// For devices of capability 9.0: see runsOnHopper in attention_hopper.h.
+void attentionBackwardHopperBFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
+                                     const AttentionResults& saved, const Tensor& g, const Tensor& h);
+void attentionBackwardHopperFloat16(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
+                                    const AttentionResults& saved, const Tensor& g, const Tensor& h);
+
 }  // namespace flowmap::cuda

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "cuda/attention_backward_call.cuh"
 #include "cuda/attention_dkv.cuh"
 #include "cuda/attention_dq.cuh"
-#include "cuda/scratch.h"
 
 namespace flowmap::cuda {
 
@@ -100,51 +100,28 @@ void launchBackward(const Runtime& runtime, const BackwardParams<T>& p, int64_t 
     launchBackwardSize<128, kWhat>(runtime, p, heads);
 }
 
-// Element is BFloat16 or Float16. Without a cotangent of the tangent the tangents do not matter, and have no gradient.
+// Element is BFloat16 or Float16.
 template <class Element, bool kWide = false>
 void launchAttentionBackward(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                              const AttentionResults& saved, const Tensor& g, const Tensor& h) {
-  using T = TensorCore<Element>;
-  const AttentionGeometry& geometry = call.geometry;
   const AttentionOperands& in = call.in;
-  const auto read = [](const Tensor& x) { return x ? reinterpret_cast<const T*>(x.data<const Element>()) : nullptr; };
-  const auto write = [](const Tensor& x) { return x ? reinterpret_cast<T*>(x.data<Element>()) : nullptr; };
-  const int64_t heads = geometry.batch * geometry.queryHeads, rows = heads * geometry.queries;
-  const Scratch<float> scratch(in.q.device(), (h ? 2 : 1) * rows);
-  BackwardParams<T> p(call);
-  p.q = read(in.q), p.k = read(in.k), p.v = read(in.v);
-  p.o = read(saved.o), p.g = read(g);
-  p.gq = write(out.gq), p.gk = write(out.gk), p.gv = write(out.gv);
-  p.lse = saved.lse.data<const float>();
-  p.delta = scratch.data();
-  if (h) {
-    p.tq = read(in.tq), p.tk = read(in.tk), p.tv = read(in.tv);
-    p.to = read(saved.to), p.h = read(h);
-    p.gtq = write(out.gtq), p.gtk = write(out.gtk), p.gtv = write(out.gtv);
-    p.mu = saved.mu ? saved.mu.data<const float>() : nullptr;
-    p.a = scratch.data() + rows;
-  } else {
-    for (const Tensor* x : {&out.gtq, &out.gtk, &out.gtv}) {
-      if (!*x) continue;
-      check(cudaMemsetAsync(x->data<Element>(), 0, x->numel() * sizeof(Element), runtime.stream()), "cudaMemsetAsync");
-    }
-  }
-  const bool all = h && (in.tk || in.tv || out.gtk || out.gtv);
+  const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
+  auto p = backward.params;
   std::optional<Scratch<float>> sums;
-  if (!kWide && all && !geometry.deterministic && (out.gq || out.gtq) && (out.gk || out.gtk) &&
-      fusedBytes(p.dim) <= static_cast<int64_t>(runtime.sharedMemoryPerBlock())) {
+  if (!kWide && backward.moving == Moving::All && !call.geometry.deterministic && (out.gq || out.gtq) &&
+      (out.gk || out.gtk) && fusedBytes(p.dim) <= static_cast<int64_t>(runtime.sharedMemoryPerBlock())) {
     const int64_t size = in.q.numel(), count = (out.gq ? 1 : 0) + (out.gtq ? 1 : 0);
     sums.emplace(in.q.device(), count * size);
     check(cudaMemsetAsync(sums->data(), 0, count * size * sizeof(float), runtime.stream()), "cudaMemsetAsync");
     p.gqSums = out.gq ? sums->data() : nullptr;
     p.gtqSums = out.gtq ? sums->data() + (count - 1) * size : nullptr;
   }
-  if (!h)
-    launchBackward<Moving::None, kWide>(runtime, p, heads);
-  else if (all)
-    launchBackward<Moving::All, kWide>(runtime, p, heads);
+  if (backward.moving == Moving::None)
+    launchBackward<Moving::None, kWide>(runtime, p, backward.heads);
+  else if (backward.moving == Moving::All)
+    launchBackward<Moving::All, kWide>(runtime, p, backward.heads);
   else
-    launchBackward<Moving::Queries, kWide>(runtime, p, heads);
+    launchBackward<Moving::Queries, kWide>(runtime, p, backward.heads);
 }
 
 }  // namespace flowmap::cuda

@@ -10,8 +10,6 @@
 
 namespace flowmap::cuda {
 
-enum class KeyGradients { All, OfKeys, OfValues };
-
 template <int kDim_, int kWarps, int kQueries_>
 struct DkvTile {
   static constexpr int kDim = kDim_, kQueries = kQueries_, kThreads = 32 * kWarps, kRows = 16 * kWarps, kStages = 2;

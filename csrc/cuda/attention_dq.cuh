@@ -25,56 +25,6 @@ struct DqShared {
   static constexpr int kBytes = kKnown + Tile::kRows * static_cast<int>(sizeof(QueryRow));
 };
 
-template <class T>
-__device__ __forceinline__ float dotChunk(const uint4& x, const uint4& y, float sum) {
-  const uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 u = unpackBits<T>(xs[i]), w = unpackBits<T>(ys[i]);
-    sum += u.x * w.x + u.y * w.y;
-  }
-  return sum;
-}
-
-// Finds a and delta of a warp's queries and writes them to `known` and to memory. queryAt and statisticsAt are of the
-// warp's first row, of which `left` exist; g and h lie in shared memory from row warpRow on.
-template <int kDim, bool kMoving, class T>
-__device__ __forceinline__ void outputProducts(QueryRow* known, const BackwardParams<T>& p, int64_t queryAt,
-                                               int64_t statisticsAt, const unsigned char* g, const unsigned char* h,
-                                               int warpRow, int left) {
-  using Layout = TileLayout<kDim>;
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int pass = 0; pass < 4; ++pass) {
-    const int row = 4 * pass + lane / 8;
-    float a = 0, delta = 0;
-#pragma unroll
-    for (int first = 0; first < Layout::kChunks; first += 8) {
-      const int chunk = first + lane % 8;
-      if (row >= left || chunk * 8 >= p.dim) continue;
-      const int64_t at = queryAt + row * p.queryRow + chunk * 8;
-      const int within = Layout::offset(warpRow + row, chunk);
-      const uint4 o = *reinterpret_cast<const uint4*>(p.o + at);
-      delta = dotChunk<T>(o, *reinterpret_cast<const uint4*>(g + within), delta);
-      if constexpr (kMoving) {
-        const uint4 hs = *reinterpret_cast<const uint4*>(h + within);
-        a = dotChunk<T>(o, hs, a);
-        if (p.to != nullptr) delta = dotChunk<T>(*reinterpret_cast<const uint4*>(p.to + at), hs, delta);
-      }
-    }
-#pragma unroll
-    for (int distance = 1; distance < 8; distance *= 2) {
-      delta += __shfl_xor_sync(0xffffffffu, delta, distance);
-      if constexpr (kMoving) a += __shfl_xor_sync(0xffffffffu, a, distance);
-    }
-    if (lane % 8 != 0) continue;
-    known[row].a = a, known[row].delta = delta;
-    if (row >= left) continue;
-    p.delta[statisticsAt + row] = delta;
-    if constexpr (kMoving) p.a[statisticsAt + row] = a;
-  }
-}
-
 template <class T, class Tile, Moving kWhat>
 __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __grid_constant__ BackwardParams<T> p) {
   using Shared = DqShared<Tile, kWhat>;
@@ -136,8 +86,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) attentionDqKernel(const __g
     ptx::cpAsyncWait<1>();
     normalizeQueries<kRows, kDim, kThreads>(shared + Shared::kQ, kMoving ? shared + Shared::kTq : nullptr, p, place);
     __syncthreads();
-    outputProducts<kDim, kMoving>(known, p, queryAt + warpRow * p.queryRow, statisticsAt, shared + Shared::kG,
-                                  shared + Shared::kH, warpRow, left);
+    outputProducts<TileLayout<kDim>, kMoving>(known, p, queryAt + warpRow * p.queryRow, statisticsAt,
+                                              shared + Shared::kG, shared + Shared::kH, warpRow, left);
   }
 
   float gq[kColumns][4] = {}, gtq[kTangent ? kColumns : 1][4] = {};

@@ -29,7 +29,7 @@ __device__ __forceinline__ void attendHopper(HopperForwardShared<Tile, kTangents
   using Shared = HopperForwardShared<Tile, kTangents>;
   using OfQueries = typename Tile::OfQueries;
   using OfKeys = typename Tile::OfKeys;
-  using Turn = HopperTurn<Tile::kStages>;
+  using Turn = hopper::RingTurn<Tile::kStages>;
   constexpr bool kMoving = Shared::kMoving, kAll = Shared::kAll;
   constexpr int kKeys = Tile::kKeys, kScores = kKeys / 8, kColumns = Tile::kDim / 8, kSteps = kKeys / 16;
 

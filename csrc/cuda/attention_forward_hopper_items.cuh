@@ -46,15 +46,6 @@ struct HopperForwardShared {
   Barrier tail;  // for the values' tile whose last rows are to become zero
 };
 
-// Where the n-th use of a ring of kStages is, and the parity that its barrier's wait takes.
-template <int kStages>
-struct HopperTurn {
-  int stage;
-  uint32_t parity;
-  __device__ __forceinline__ explicit HopperTurn(uint32_t n)
-      : stage(static_cast<int>(n % kStages)), parity(n / kStages % 2) {}
-};
-
 // What a block does next: kRows queries of one head. Items of `together` heads are side by side, those with most keys
 // first: under a causal mask blocks then end at about the same time, and keys and values stay in the L2 cache.
 template <class Tile>

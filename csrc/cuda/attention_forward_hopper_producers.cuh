@@ -52,7 +52,7 @@ __device__ __forceinline__ void bringKeys(HopperForwardShared<Tile, kTangents>& 
   for (int at = static_cast<int>(blockIdx.x); at < HopperItem<Tile>::count(p); at += static_cast<int>(gridDim.x)) {
     const HopperItem<Tile> item(p, at);
     for (int tile = 0; tile < item.tiles; ++tile, ++used) {
-      const HopperTurn<Tile::kStages> turn(used);
+      const hopper::RingTurn<Tile::kStages> turn(used);
       hopper::mbarrierWait(&shared.keysEmpty[turn.stage], turn.parity ^ 1);
       bringTile(shared.keys[turn.stage], p, p.k, p.tk, p.givenTk, item, tile, &shared.keysFull[turn.stage]);
     }
@@ -60,15 +60,6 @@ __device__ __forceinline__ void bringKeys(HopperForwardShared<Tile, kTangents>& 
 }
 
 // Rows of values beyond the keys that count may be anything, NaN included, which a weight of 0 does not hide.
-template <class Tile>
-__device__ __forceinline__ void clearRows(unsigned char* values, int from) {
-  constexpr int kChunks = Tile::kDim / 8;
-#pragma unroll 1
-  for (int i = from * kChunks + static_cast<int>(threadIdx.x) % 32; i < Tile::kKeys * kChunks; i += 32) {
-    *reinterpret_cast<uint4*>(values + Tile::OfKeys::chunk(i / kChunks, i % kChunks * 8)) = uint4{};
-  }
-}
-
 template <class Tile, Tangents kTangents>
 __device__ __forceinline__ void bringValues(HopperForwardShared<Tile, kTangents>& shared,
                                             const HopperForwardParams& p) {
@@ -77,7 +68,7 @@ __device__ __forceinline__ void bringValues(HopperForwardShared<Tile, kTangents>
   for (int at = static_cast<int>(blockIdx.x); at < HopperItem<Tile>::count(p); at += static_cast<int>(gridDim.x)) {
     const HopperItem<Tile> item(p, at);
     for (int tile = 0; tile < item.tiles; ++tile, ++used) {
-      const HopperTurn<Tile::kStages> turn(used);
+      const hopper::RingTurn<Tile::kStages> turn(used);
       // What is beyond the tensor is zeros already.
       const int counting = item.length - tile * Tile::kKeys;
       const bool whole = counting >= Tile::kKeys || item.length == p.keys;
@@ -90,7 +81,8 @@ __device__ __forceinline__ void bringValues(HopperForwardShared<Tile, kTangents>
       __syncwarp();
       hopper::mbarrierWait(&shared.tail, tails++ % 2);
 #pragma unroll 1
-      for (unsigned char* const values : shared.values[turn.stage]) clearRows<Tile>(values, counting);
+      for (unsigned char* const values : shared.values[turn.stage])
+        hopper::clearRows<typename Tile::OfKeys>(values, counting);
       hopper::fenceProxyAsync();
       __syncwarp();
       if (leads) hopper::mbarrierArrive(full);

@@ -2,14 +2,16 @@
 // mathematics, what must hold by the mathematics or to the bit, and what must not be seen.
 import { Tensor } from '../../lib';
 import { native } from '../../lib/native';
-import { attentionGradientsOf } from '../support/attentionGradients';
-import { type AttentionMasks, type AttentionSizes, type Narrow, rounding } from '../support/attentionOracle';
+import type { AttentionMasks, AttentionSizes, Narrow } from '../support/attentionOracle';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
 import {
   adversaries,
   digestsOf,
   epsilon,
+  gradientExcesses,
+  gradientNames,
+  gradientRoom,
   makeAdversarial,
   masked,
   narrow,
@@ -28,10 +30,6 @@ interface Given {
   needs?: readonly number[];
   deterministic?: boolean;
 }
-const names = ['gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv'] as const;
-// Relative errors of whole gradients: roundings of the result, of the weights, and of the outputs; and room.
-const relative: Readonly<Record<Narrow, number>> = { bfloat16: 4e-3, float16: 5e-4 };
-
 const zerosOf = (x: Float64Array) => new Float64Array(x.length);
 
 describeOnDevices('the fused backward of attention with its tangent', (device, label) => {
@@ -94,17 +92,7 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
 
   function check(sizes: AttentionSizes, dtype: Narrow, masks: AttentionMasks = {}, operands?: Float64Array[]) {
     const all = operands ?? operandsOf(sizes, dtype, masks.layout);
-    const [given, cotangents] = [all.slice(0, 6), [all[6]!, all[7]!] as [Float64Array, Float64Array]];
-    const expected = attentionGradientsOf(given, cotangents, sizes, masks);
-    const eager = attentionGradientsOf(given, cotangents, sizes, masks, rounding(dtype));
-    const got = run(all, sizes, dtype, masks);
-    const excesses = names.flatMap((name, i) => {
-      const largest = worst(zerosOf(expected[i]!), expected[i]!);
-      const most = 3 * worst(eager[i]!, expected[i]!) + 2 * epsilon[dtype] * largest + 1e-6;
-      const room = largest > 1e-6 ? Math.max(relative[dtype], 1.5 * relativeNorm(eager[i]!, expected[i]!)) : Infinity;
-      const [error, norm] = [worst(got[i]!, expected[i]!), relativeNorm(got[i]!, expected[i]!)];
-      return error <= most && norm <= room ? [] : [{ name, error, most, norm, room }];
-    });
+    const excesses = gradientExcesses(run(all, sizes, dtype, masks), all, sizes, dtype, masks);
     expect(excesses).toEqual([]);
   }
 
@@ -224,7 +212,8 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
       const got = run(operands, sizes, 'bfloat16', { causal: true }, { cotangents: [true, false] });
       const zeroed = operands.map((x, i) => (i === 7 ? zerosOf(x) : x));
       const expected = run(zeroed, sizes, 'bfloat16', { causal: true });
-      for (let i = 0; i < 6; i++) expect([names[i], worst(got[i]!, expected[i]!)]).toEqual([names[i], 0]);
+      for (let i = 0; i < 6; i++)
+        expect([gradientNames[i], worst(got[i]!, expected[i]!)]).toEqual([gradientNames[i], 0]);
       const still = run(
         operands,
         sizes,
@@ -269,9 +258,9 @@ describeOnDevices('the fused backward of attention with its tangent', (device, l
         const got = run(operands, sizes, 'bfloat16', masks, { deterministic: false, needs });
         for (const [i, x] of ordered.entries()) {
           if (!needs[i]) expect(got[i]).toHaveLength(0);
-          // Only those of the queries come by another way.
-          else if (i % 3 !== 0 && label !== 'cpu') expect(got[i]).toEqual(x);
-          else expect(relativeNorm(got[i]!, x)).toBeLessThanOrEqual(relative.bfloat16);
+          // Only those of the queries come by another way, but on Hopper, whose own kernels sum in order.
+          else if (i % 3 !== 0 && label === 'cuda-emulated') expect(got[i]).toEqual(x);
+          else expect(relativeNorm(got[i]!, x)).toBeLessThanOrEqual(gradientRoom.bfloat16);
         }
       }
     },

@@ -30,7 +30,7 @@ const correct = {
   ],
   hopper_tile: ['depth64', 'depth80', 'depth96', 'depth112', 'depth128', 'depth128float16'],
   hopper_wgmma: [
-    ...['n64', 'n80', 'n96', 'n112', 'n128', 'swizzle32', 'swizzle64', 'swizzle128', 'registers', 'signs'],
+    ...['n32', 'n64', 'n80', 'n96', 'n112', 'n128', 'swizzle32', 'swizzle64', 'swizzle128', 'registers', 'signs'],
   ],
   planted_hopper: ['pipeline'],
   planted_hopper_cluster: ['exchange'],

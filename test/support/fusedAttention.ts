@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import type { Tensor } from '../../lib';
 import { attentionSettings } from '../../lib/ops/attention';
+import { attentionGradientsOf } from './attentionGradients';
 import { type AttentionMasks, type AttentionSizes, type Narrow, rounding } from './attentionOracle';
 import { sample } from './checkOp';
 
@@ -99,6 +100,32 @@ export function worst(got: Float64Array, expected: Float64Array): number {
 export function relativeNorm(got: Float64Array, expected: Float64Array): number {
   const squares = expected.reduce((sum, x) => sum + x * x, 0);
   return Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / Math.max(squares, 1e-30));
+}
+
+export const gradientNames = ['gq', 'gk', 'gv', 'gtq', 'gtk', 'gtv'] as const;
+// Relative errors of whole gradients: roundings of the result, of the weights, and of the outputs; and room.
+export const gradientRoom: Readonly<Record<Narrow, number>> = { bfloat16: 4e-3, float16: 5e-4 };
+
+/** Which gradients err more than eager 16-bit mathematics does; one that is not wanted is null. */
+export function gradientExcesses(
+  got: readonly (Float64Array | null)[],
+  operands: readonly Float64Array[],
+  sizes: AttentionSizes,
+  dtype: Narrow,
+  masks: AttentionMasks = {},
+) {
+  const [given, cotangents] = [operands.slice(0, 6), [operands[6]!, operands[7]!] as [Float64Array, Float64Array]];
+  const expected = attentionGradientsOf(given, cotangents, sizes, masks);
+  const eager = attentionGradientsOf(given, cotangents, sizes, masks, rounding(dtype));
+  return gradientNames.flatMap((name, i) => {
+    const [mine, exact, rounded] = [got[i], expected[i]!, eager[i]!];
+    if (!mine) return [];
+    const largest = worst(new Float64Array(exact.length), exact);
+    const most = 3 * worst(rounded, exact) + 2 * epsilon[dtype] * largest + 1e-6;
+    const room = largest > 1e-6 ? Math.max(gradientRoom[dtype], 1.5 * relativeNorm(rounded, exact)) : Infinity;
+    const [error, norm] = [worst(mine, exact), relativeNorm(mine, exact)];
+    return error <= most && norm <= room ? [] : [{ name, error, most, norm, room }];
+  });
 }
 
 /** Runs a program of test/cuda/support that prints digests, on another emulated GPU or in another schedule. */

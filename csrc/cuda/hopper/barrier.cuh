@@ -107,6 +107,15 @@ __device__ __forceinline__ bool mbarrierTryWaitCluster(Mbarrier* barrier, uint32
   return over != 0;
 }
 
+/** Which place of a ring its n-th use has, and the parity of the phase that a wait for that use names. */
+template <int Stages>
+struct RingTurn {
+  int stage;
+  uint32_t parity;
+  __device__ __forceinline__ explicit RingTurn(uint32_t n)
+      : stage(static_cast<int>(n % Stages)), parity(n / Stages % 2) {}
+};
+
 // ---- engines and roles ----
 
 /** Shows what this thread wrote, or knows others to have written, to bulk copies and wgmma that follow. */

@@ -63,6 +63,16 @@ __device__ __forceinline__ void tileStore(const void* map, Box<Rank> box, const 
   }
 }
 
+/** By a warp: rows from `first` on become zero. Engines see it after a fenceProxyAsync. */
+template <class Tile>
+__device__ __forceinline__ void clearRows(unsigned char* tile, int first) {
+  constexpr int kChunks = Tile::kColumns / 8;
+#pragma unroll 1
+  for (int i = first * kChunks + static_cast<int>(threadIdx.x) % 32; i < Tile::kRows * kChunks; i += 32) {
+    *reinterpret_cast<uint4*>(tile + Tile::chunk(i / kChunks, i % kChunks * 8)) = uint4{};
+  }
+}
+
 // ---- accumulators ----
 
 /** In the warpgroup's 64 rows: what element j of an accumulator of this thread is. */

@@ -22,6 +22,36 @@ struct ElementName<__half> {
   static constexpr char value[] = "f16";
 };
 
+// ---- 32 columns ----
+
+template <class T, Major OfA, Major OfB, int SignA = 1, int SignB = 1>
+__device__ __forceinline__ void wgmma(float (&d)[16], uint64_t a, uint64_t b, bool accumulates) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.%23.%23 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+      "}, %16, %17, p, %19, %20, %21, %22;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "l"(a), "l"(b), "r"(int(accumulates)), "n"(SignA), "n"(SignB), "n"(int(OfA)), "n"(int(OfB)),
+        "C"(ElementName<T>::value)
+      : "memory");
+}
+
+template <class T, Major OfB, int SignA = 1, int SignB = 1>
+__device__ __forceinline__ void wgmma(float (&d)[16], const uint32_t (&a)[4], uint64_t b, bool accumulates) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.%25.%25 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+      "}, {%16, %17, %18, %19}, %20, p, %22, %23, %24;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulates)), "n"(SignA), "n"(SignB),
+        "n"(int(OfB)), "C"(ElementName<T>::value)
+      : "memory");
+}
+
 // ---- 64 columns ----
 
 template <class T, Major OfA, Major OfB, int SignA = 1, int SignB = 1>

@@ -130,11 +130,13 @@ void recordProduct(const char* name) {
 void recordWgmma() {
   using Bf = __nv_bfloat16;
   constexpr Major kK = Major::k, kMn = Major::mn;
+  recordProduct<Bf, 32, 128, kK, kK>("wgmma bfloat16 n32");
   recordProduct<Bf, 64, 128, kK, kK>("wgmma bfloat16 n64, swizzle of 128 bytes");
   recordProduct<Bf, 80, 128, kK, kK>("wgmma bfloat16 n80");
   recordProduct<Bf, 96, 128, kK, kK>("wgmma bfloat16 n96");
   recordProduct<Bf, 112, 128, kK, kK>("wgmma bfloat16 n112");
   recordProduct<Bf, 128, 128, kK, kK>("wgmma bfloat16 n128");
+  recordProduct<__half, 32, 64, kK, kMn, true>("wgmma float16 n32, A in registers, B mn-major");
   recordProduct<__half, 64, 128, kK, kMn, true>("wgmma float16 n64, A in registers, B mn-major");
   recordProduct<__half, 80, 128, kK, kMn, true>("wgmma float16 n80, A in registers, B mn-major");
   recordProduct<__half, 96, 128, kK, kMn, true>("wgmma float16 n96, A in registers, B mn-major");

@@ -54,7 +54,8 @@ bool runSigns() { return run<Bf, 64, 128, kK, kK, false, -1, 1>() && run<Bf, 64,
 }  // namespace
 
 int main(int count, char** arguments) {
-  return selftest::runCases({{"n64", runWidth<64>},
+  return selftest::runCases({{"n32", runWidth<32>},
+                             {"n64", runWidth<64>},
                              {"n80", runWidth<80>},
                              {"n96", runWidth<96>},
                              {"n112", runWidth<112>},
