@@ -153,7 +153,9 @@ void rowProducts(Device& device, const std::vector<RowProducts<C>>& jobs, int64_
   };
   if (!split) return range(0, all);
   KeptError error;
-  parallelFor(all, true, 16, [&](int64_t begin, int64_t end) { error.keep([&] { range(begin, end); }); });
+  // A range for each thread, as every range packs all of `right`.
+  parallelFor(
+      all, true, 16, [&](int64_t begin, int64_t end) { error.keep([&] { range(begin, end); }); }, 1);
   error.rethrow();
 }
 

@@ -15,19 +15,18 @@ constexpr int64_t kParallelElements = 32768;
 constexpr int64_t kParallelTranscendental = 8192;
 
 // body(begin, end) on disjoint ranges that cover [0, n). `parallel` false, or n of 1: one call, on this thread.
-// Ranges begin at multiples of `align`, so that threads do not share cache lines. `body` must not throw.
+// Ranges begin at multiples of `align`, so that threads do not share cache lines; there are at most `perThread` for
+// each thread. `body` must not throw.
 template <class Body>
-void parallelFor(int64_t n, bool parallel, int64_t align, Body body) {
+void parallelFor(int64_t n, bool parallel, int64_t align, Body body, int64_t perThread = 2) {
   if (n <= 0) return;
-  const int64_t threads = teamSize();
-  if (!parallel || n <= align || threads == 1) return body(int64_t{0}, n);
-  const auto part = [&](int64_t thread) {
-    const int64_t blocks = (n + align - 1) / align;
-    const int64_t begin = blocks * thread / threads * align, end = std::min(n, blocks * (thread + 1) / threads * align);
-    if (begin < end) body(begin, end);
+  const int64_t threads = teamSize(), blocks = (n + align - 1) / align, parts = std::min(blocks, threads * perThread);
+  if (!parallel || parts == 1 || threads == 1) return body(int64_t{0}, n);
+  const auto part = [&](int64_t at) {
+    body(blocks * at / parts * align, std::min(n, blocks * (at + 1) / parts * align));
   };
-  runOnTeam([](void* context, int64_t thread) { (*static_cast<const decltype(part)*>(context))(thread); },
-            const_cast<void*>(static_cast<const void*>(&part)));
+  runOnTeam([](void* context, int64_t at) { (*static_cast<const decltype(part)*>(context))(at); },
+            const_cast<void*>(static_cast<const void*>(&part)), parts);
 }
 
 // body(i) for all i in [0, n), which threads take in turn as they are done with the last. `body` must not throw.

@@ -1,5 +1,5 @@
-// Cuts a matrix product into blocks of the result, one for every thread of the team: in both directions, as each reads
-// all rows of A and columns of B that it needs for itself.
+// Cuts a matrix product into blocks of the result, one or a few for every thread of the team: in both directions, as
+// each reads all rows of A and columns of B that it needs for itself.
 #pragma once
 
 #include <omp.h>
@@ -65,22 +65,28 @@ void forProductBlocks(int64_t m, int64_t n, int64_t k, Block block) {
     const OneDnnThreads all(threads);
     return block(ProductBlock{0, m, 0, n});
   }
-  const ProductGrid grid = productGrid(m, n, threads);
+  // Large products in more blocks than threads, for processors that are not equally fast.
+  constexpr int64_t kLeastBlock = 1 << 22;
+  const int64_t perThread = std::clamp<int64_t>(m * n * k / (threads * kLeastBlock), 1, kMostPartsPerThread);
+  const ProductGrid grid = productGrid(m, n, threads * perThread);
   const auto cut = [](int64_t size, int64_t count, int64_t at, int64_t step) {
     return std::min(size, (size + step - 1) / step * at / count * step);
   };
   KeptError error;
-  parallelFor(grid.rows * grid.columns, true, 1, [&](int64_t begin, int64_t end) {
-    error.keep([&] {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t r = i / grid.columns, c = i % grid.columns;
-        const int64_t row = cut(m, grid.rows, r, kBlockRows), column = cut(n, grid.columns, c, kBlockColumns);
-        const ProductBlock at{row, cut(m, grid.rows, r + 1, kBlockRows) - row, column,
-                              cut(n, grid.columns, c + 1, kBlockColumns) - column};
-        if (at.rows > 0 && at.columns > 0) block(at);
-      }
-    });
-  });
+  parallelFor(
+      grid.rows * grid.columns, true, 1,
+      [&](int64_t begin, int64_t end) {
+        error.keep([&] {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t r = i / grid.columns, c = i % grid.columns;
+            const int64_t row = cut(m, grid.rows, r, kBlockRows), column = cut(n, grid.columns, c, kBlockColumns);
+            const ProductBlock at{row, cut(m, grid.rows, r + 1, kBlockRows) - row, column,
+                                  cut(n, grid.columns, c + 1, kBlockColumns) - column};
+            if (at.rows > 0 && at.columns > 0) block(at);
+          }
+        });
+      },
+      kMostPartsPerThread);
   error.rethrow();
 }
 

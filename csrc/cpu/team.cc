@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -49,7 +50,7 @@ bool lookOut(const Condition& condition, std::chrono::microseconds patience) {
 
 // A round is one piece of work: its number, and how many parts it has.
 constexpr int kPartBits = 16;
-static_assert(kMaxThreads < 1 << kPartBits);
+static_assert(kMostPartsPerThread * kMaxThreads < 1 << kPartBits);
 int64_t partsOf(uint64_t round) { return static_cast<int64_t>(round & ((1 << kPartBits) - 1)); }
 
 // Its threads end with the process or when the team shrinks; it is never destroyed.
@@ -95,11 +96,11 @@ class Team {
     std::atomic<uint64_t> taken{0};  // the last round it was taken in
   };
 
-  // Runs what nobody has taken, a thread's own part first: it may have the data of the round before in its caches.
+  // Runs what nobody has taken, a thread's own parts first: it may have the data of the round before in its caches.
   void take(uint64_t round, int64_t thread) {
-    const int64_t parts = partsOf(round);
+    const int64_t parts = partsOf(round), first = thread * parts / std::max(wanted_.load(), thread + 1);
     for (int64_t i = 0; i < parts; ++i) {
-      const int64_t part = (thread + i) % parts;
+      const int64_t part = (first + i) % parts;
       std::atomic<uint64_t>& taken = parts_[part].taken;
       uint64_t last = taken.load(std::memory_order_relaxed);
       // A round whose part is still to be had has not ended, so work_ and context_ are its own.
@@ -138,7 +139,7 @@ class Team {
   }
 
   std::vector<std::thread> threads_;
-  std::unique_ptr<Part[]> parts_{new Part[kMaxThreads]};
+  std::unique_ptr<Part[]> parts_{new Part[kMostPartsPerThread * kMaxThreads]};
   TeamPart work_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint64_t> round_{0};
@@ -178,10 +179,9 @@ int64_t teamSize() { return inPart ? 1 : ownSize; }
 
 int64_t teamThread() { return ownThread; }
 
-void runOnTeam(TeamPart work, void* context) {
-  const int64_t parts = teamSize();
+void runOnTeam(TeamPart work, void* context, int64_t parts) {
   std::unique_lock lock(mastership(), std::defer_lock);
-  if (parts == 1 || !lock.try_lock()) {
+  if (parts == 1 || teamSize() == 1 || !lock.try_lock()) {
     for (int64_t part = 0; part < parts; ++part) work(context, part);
     return;
   }

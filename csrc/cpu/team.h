@@ -1,6 +1,6 @@
-// The threads that share the work of CPU kernels. A piece of work is cut into as many parts as the team has threads;
-// whoever is awake takes them, so a thread that others keep off its processor holds nobody up. Between two pieces
-// threads look out for the next before they sleep.
+// The threads that share the work of CPU kernels. A piece of work is cut into parts, a few for every thread; whoever is
+// done takes the next, so a thread that others keep off its processor, or that has a slow one, holds nobody up. Between
+// two pieces threads look out for the next before they sleep.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,11 @@ int64_t teamThread();
 
 using TeamPart = void (*)(void* context, int64_t part);
 
-// work(context, part) for all parts 0 … teamSize() − 1, on any of the threads, in any order. Must not throw. What was
-// done before is seen by all parts, and what they did after.
-void runOnTeam(TeamPart work, void* context);
+// Of a piece of work, for every thread.
+constexpr int64_t kMostPartsPerThread = 4;
+
+// work(context, part) for all of `parts`, at most kMostPartsPerThread · teamSize(), on any of the threads, in any
+// order. Must not throw. What was done before is seen by all parts, and what they did after.
+void runOnTeam(TeamPart work, void* context, int64_t parts);
 
 }  // namespace flowmap::cpu

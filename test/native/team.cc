@@ -44,10 +44,11 @@ void everyIndexOnce(unsigned seed, int rounds) {
 
 void partsKnowTheirThread() {
   setTeamSize(4);
+  // More parts than threads, too.
   const auto master = std::this_thread::get_id();
   std::vector<std::atomic<int>> inside(4);
   for (int round = 0; round < 2000; ++round) {
-    parallelFor(4, true, 1, [&](int64_t, int64_t) {
+    parallelFor(round % 2 ? 4 : 40, true, 1, [&](int64_t, int64_t) {
       const int64_t thread = teamThread();
       expect(thread >= 0 && thread < 4, "a thread's number is below the team's size");
       expect((thread == 0) == (std::this_thread::get_id() == master), "the thread whose work it is has number 0");
