@@ -5,6 +5,7 @@ import {
   concat,
   copy,
   type DType,
+  emptyCache,
   full,
   gatedResidual,
   randn,
@@ -13,6 +14,7 @@ import {
   slice,
   softmax,
   type Tensor,
+  tidy,
 } from '../../lib';
 import { layerNormJvp } from '../../lib/ops/layerNorm';
 import { rmsNormJvp, rmsNormJvpVjp } from '../../lib/ops/norm';
@@ -21,21 +23,22 @@ const pieces = 4;
 
 /** Runs over whole operands and over each quarter of their rows, which is below the limit. */
 function sameInPieces(rows: Tensor[], f: (...x: Tensor[]) => Tensor) {
-  const whole = f(...rows);
-  const count = rows[0]!.shape[0]! / pieces;
-  const part = (x: Tensor, i: number) => slice(x, [i * count], [(i + 1) * count]);
-  for (let i = 0; i < pieces; i++) {
-    const wanted = f(...rows.map((x) => part(x, i)));
-    const got = part(whole, i);
-    expect(Buffer.compare(Buffer.from(bytesOf(got)), Buffer.from(bytesOf(wanted)))).toBe(0);
-    for (const x of [wanted, got]) x.dispose();
-  }
-  whole.dispose();
+  tidy(() => {
+    const whole = f(...rows);
+    const count = rows[0]!.shape[0]! / pieces;
+    const part = (x: Tensor, i: number) => slice(x, [i * count], [(i + 1) * count]);
+    for (let i = 0; i < pieces; i++) {
+      const [got, wanted] = [part(whole, i), f(...rows.map((x) => part(x, i)))].map((x) => Buffer.from(bytesOf(x)));
+      expect(Buffer.compare(got!, wanted!)).toBe(0);
+    }
+  });
 }
 const bytesOf = (x: Tensor) => {
   const { buffer, byteOffset, byteLength } = x.dataSync() as Float32Array;
   return new Uint8Array(buffer, byteOffset, byteLength);
 };
+
+afterAll(() => emptyCache());
 
 describe.each<[DType, number, number]>([
   ['float32', 4 * 2 ** 11, 1152],
@@ -85,8 +88,10 @@ describe.each<[DType, number, number]>([
 
 it.each<DType>(['float32', 'bfloat16', 'bool'])('large fills of %s reach every element', (dtype) => {
   const count = 2 ** 25 + 13;
-  const bytes = bytesOf(full([count], 1, { dtype }));
-  const pattern = bytesOf(full([1], 1, { dtype }));
-  const wrong = bytes.findIndex((byte, i) => byte !== pattern[i % pattern.length]);
-  expect([bytes.length, wrong]).toEqual([count * pattern.length, -1]);
+  tidy(() => {
+    const bytes = bytesOf(full([count], 1, { dtype }));
+    const pattern = bytesOf(full([1], 1, { dtype }));
+    const wrong = bytes.findIndex((byte, i) => byte !== pattern[i % pattern.length]);
+    expect([bytes.length, wrong]).toEqual([count * pattern.length, -1]);
+  });
 });
