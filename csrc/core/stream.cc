@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 
+#include "core/pause.h"
+
 namespace flowmap {
 namespace {
 
@@ -16,14 +18,6 @@ constexpr std::chrono::microseconds kPatience{16};
 // processor from others, maybe from the very thread that is waited for.
 constexpr std::chrono::microseconds kLeastPatience{2};
 constexpr unsigned kOnceIn = 64;
-
-void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 template <class Condition>
 void lookOut(const Condition& condition) {

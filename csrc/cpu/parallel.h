@@ -10,7 +10,7 @@
 namespace flowmap::cpu {
 
 // Elements below which one thread is about as quick as the team, which takes 1 to 2 µs while it is awake: a sum of two
-// rows of float32 takes 4 µs at the first figure, an exponential 3 µs at the second.
+// rows of float32 takes 4 µs at the first figure; the second is for functions, at some ten times as much an element.
 constexpr int64_t kParallelElements = 32768;
 constexpr int64_t kParallelTranscendental = 8192;
 

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/pause.h"
 #include "cpu/threads.h"
 
 namespace flowmap::cpu {
@@ -25,14 +26,6 @@ constexpr int kPauses = 32;  // between two looks at the clock
 thread_local int64_t ownSize = 1;
 thread_local int64_t ownThread = 0;
 thread_local bool inPart = false;
-
-void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // Until the condition holds, or for ever: gives the processor to whoever else wants it now and then.
 template <class Condition>
