@@ -17,7 +17,9 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kTasks = 8;  // what takes more than this part of all work is split by queries
+// What takes more than this part of all work is split by queries; a smaller part, for threads to share more evenly,
+// where the sums that each part of a head has for itself are few.
+constexpr int64_t kTasks = 8, kSmallTasks = 16, kSmallSums = 64 << 20;
 
 template <class T, class Tiles>
 class Backward {
@@ -52,14 +54,18 @@ class Backward {
   void run() {
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
     if (heads == 0) return sumWeights(out_.gqWeight, nullptr, 0), sumWeights(out_.gkWeight, nullptr, 0);
-    int64_t pairs = 0;
-    for (const AttentionSequence& s : sequences_) pairs += s.pairs();
+    int64_t pairs = 0, most = 0;
+    for (const AttentionSequence& s : sequences_) {
+      pairs += s.pairs();
+      most = std::max(most, kKeySums * s.packedKeys() * width_);
+    }
+    const int64_t parts = kSmallTasks * most * static_cast<int64_t>(sizeof(C)) <= kSmallSums ? kSmallTasks : kTasks;
     int64_t packed = 0, partial = 0, keyTile = 0;
     for (const AttentionSequence& s : sequences_) {
       Plan plan{s.packedKeys() * depth_, s.packedKeys() * width_};
-      const int64_t most = std::max<int64_t>(1, group_ * queryTilesOf(s)),
+      const int64_t tiles = std::max<int64_t>(1, group_ * queryTilesOf(s)),
                     all = std::max<int64_t>(1, g_.keyHeads * pairs);
-      plan.splits = std::clamp<int64_t>((kTasks * s.pairs() + all - 1) / all, 1, most);
+      plan.splits = std::clamp<int64_t>((parts * s.pairs() + all - 1) / all, 1, tiles);
       plan.packed = packed;
       plan.partial = partial;
       packed += g_.keyHeads * plan.size();
