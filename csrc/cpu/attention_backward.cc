@@ -20,8 +20,6 @@ namespace {
 // What takes more than this part of all work is split by queries; a smaller part, for threads to share more evenly,
 // where the sums that each part of a head has for itself are few.
 constexpr int64_t kTasks = 8, kSmallTasks = 16, kSmallSums = 64 << 20;
-// What is packed of a head and summed for it, where it can stay in a second-level cache.
-constexpr int64_t kKeptBytes = 512 << 10;
 
 template <class T, class Tiles>
 class Backward {
@@ -396,27 +394,42 @@ class Backward {
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
   void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
                C* a, C* delta) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* o = saved_.o.data<T>() + at + i * stride;
-      const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
-      if constexpr (Tiles::kRounded) {
+    const T *o = saved_.o.data<T>() + at, *to = saved_.to ? saved_.to.data<T>() + at : nullptr;
+    if constexpr (Tiles::kRounded) {
+      for (int64_t i = 0; i < rows; ++i, o += stride, to += to ? stride : 0) {
         const E *ofG = g + i * leftWidth_, *ofH = h + i * leftWidth_;
         a[i] = second_ ? dotDifference(g_.dim, ofH, o, mean) : C(0);
         delta[i] = g0_ ? dotDifference(g_.dim, ofG, o, mean) : C(0);
         if (second_ && to) delta[i] += dotDifference(g_.dim, ofH, to, tangentMean);
-        continue;
       }
-      C first = 0, second = 0;
-      for (int64_t p = 0; p < g_.dim; ++p) {
-        const int64_t x = i * leftWidth_ + p;
-        if (g0_) second += static_cast<C>(g[x]) * (static_cast<C>(o[p]) - mean[p]);
-        if (second_) {
-          first += static_cast<C>(h[x]) * (static_cast<C>(o[p]) - mean[p]);
-          if (to) second += static_cast<C>(h[x]) * (static_cast<C>(to[p]) - tangentMean[p]);
+    } else {
+      OutputSums<C> sums{rows,
+                         g_.dim,
+                         g0_ ? g : nullptr,
+                         second_ ? h : nullptr,
+                         leftWidth_,
+                         nullptr,
+                         nullptr,
+                         stride,
+                         mean,
+                         tangentMean,
+                         a,
+                         delta};
+      if constexpr (std::is_same_v<T, C>) {
+        sums.o = o, sums.to = to;
+        outputSums(sums);
+      } else {
+        C wide[2][kMaxHeadDim];
+        sums.rows = 1, sums.o = wide[0], sums.to = to ? wide[1] : nullptr;
+        for (int64_t i = 0; i < rows; ++i) {
+          packRun(o + i * stride, g_.dim, wide[0]);
+          if (to) packRun(to + i * stride, g_.dim, wide[1]);
+          outputSums(sums);
+          if (sums.g) sums.g += leftWidth_;
+          if (sums.h) sums.h += leftWidth_;
+          ++sums.a, ++sums.delta;
         }
       }
-      a[i] = first;
-      delta[i] = second;
     }
   }
 
