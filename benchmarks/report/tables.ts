@@ -1,7 +1,8 @@
 // The figures of a run as rows of text, for the page and for Markdown alike.
 import { growthCells } from '../support/growth';
+import type { Ceilings } from '../support/measure';
 import type { Figure, Run } from '../support/runFile';
-import { type Ceilings, formatBytes, formatShare, formatStepRate, formatTime, shareOf } from '../support/table';
+import { formatBytes, formatShare, formatStepRate, formatTime, shareOf } from '../support/table';
 
 export interface FamilyTable {
   family: string;

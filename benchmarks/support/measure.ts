@@ -24,6 +24,13 @@ export interface Subject {
   error?: () => number;
 }
 
+export interface Ceilings {
+  /** Floating-point rate, per second. */
+  flops?: number;
+  /** Bandwidth, bytes per second. */
+  bytes?: number;
+}
+
 export interface Row extends Subject {
   /** Title of the group it was measured in. */
   group?: string;
@@ -34,6 +41,8 @@ export interface Row extends Subject {
   peakBytes?: number;
   /** Seconds that JavaScript needed to queue one run; absent where that was not told apart. */
   launchSeconds?: number;
+  /** What the machine did at best in the same rounds, medians as well. */
+  ceilings?: Ceilings;
   /** How many inputs of the same kind the runs took in turn; absent where it was one. */
   inputs?: number;
   /** Seconds of one run. */

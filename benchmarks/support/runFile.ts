@@ -1,8 +1,8 @@
 // The JSON of a run. Files of the CPU, of GPUs and of earlier versions, which lack some of the head, read alike.
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { Row } from './measure';
+import type { Ceilings, Row } from './measure';
 import type { Machine, Provenance } from './provenance';
-import { type Ceilings, ratesOf, timesFlowmap } from './table';
+import { ratesOf, timesFlowmap } from './table';
 
 /** A size that a row stands for, among rows of the same work at other sizes. */
 export interface Scaling {
@@ -30,6 +30,8 @@ export interface Figure {
   /** A GPU's: what JavaScript needed to queue one run, which is no part of the times. */
   launchSeconds?: number;
   scaling?: Scaling;
+  /** What the machine did at best in the same rounds; absent where that was not measured beside it. */
+  ceilings?: Ceilings;
   /** A peer's: the row it does the work of, how many times as long it took, and how far off its results are. */
   peerOf?: string;
   timesFlowmap?: number;
@@ -60,6 +62,7 @@ export function figuresOf(family: string, rows: readonly Row[]): StoredFigure[] 
       error: float64Error,
       peakBytes,
       scaling,
+      ceilings: row.ceilings,
       ...(peerOf === undefined ? {} : { peerOf, timesFlowmap: timesFlowmap(row, rows), difference }),
     };
     const present = Object.entries(optional).filter(([, value]) => value !== undefined);
@@ -131,7 +134,7 @@ export function runOf(json: unknown, path: string): Run {
 
 function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly StoredFigure[], at: number): Figure {
   const { family, group, name, seconds, gflops, gbytes, tflops, timesFlowmap } = stored;
-  const { steps, error, peakBytes, launchSeconds, scaling, difference } = stored;
+  const { steps, error, peakBytes, launchSeconds, scaling, ceilings, difference } = stored;
   const rate = gflops === undefined ? tflops && 1e12 * tflops : 1e9 * gflops;
   const flops = stored.flops ?? (rate && rate * seconds.median);
   const bytes = stored.bytes ?? (gbytes && 1e9 * gbytes * seconds.median);
@@ -140,7 +143,7 @@ function readFigure(stored: StoredFigure & { tflops?: number }, all: readonly St
     stored.peerOf ??
     (timesFlowmap === undefined ? undefined : all.slice(0, at).findLast((row) => row.timesFlowmap === undefined)?.name);
   const measured = { flops, bytes, steps, error, peakBytes, launchSeconds };
-  const optional = { group, ...measured, scaling, peerOf, timesFlowmap, difference };
+  const optional = { group, ...measured, scaling, ceilings, peerOf, timesFlowmap, difference };
   const present = Object.entries(optional).filter(([, value]) => value !== undefined);
   return { family, name, seconds, ...Object.fromEntries(present) };
 }

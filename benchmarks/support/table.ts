@@ -1,14 +1,7 @@
 // Rows as a table on stdout.
-import type { Row, Subject } from './measure';
+import type { Ceilings, Row } from './measure';
 
-type Work = Pick<Subject, 'flops' | 'bytes'>;
-
-export interface Ceilings {
-  /** Best measured floating-point rate, per second. */
-  flops?: number;
-  /** Best measured bandwidth, bytes per second. */
-  bytes?: number;
-}
+type Work = Pick<Row, 'flops' | 'bytes' | 'ceilings'>;
 
 export function ratesOf(row: Row): { gflops?: number; gbytes?: number } {
   return {
@@ -22,8 +15,12 @@ export interface Share {
   of: 'GEMM' | 'copy';
 }
 
-/** The ceiling that bounds some work, and how much of it is reached. Under a roofline that is the larger of both shares. */
-export function shareOf({ flops, bytes }: Work, seconds: number, ceilings: Ceilings): Share | undefined {
+/**
+ * The ceiling that bounds some work, and how much of it is reached: of the ceilings that were measured beside it, or else of
+ * the run's. Under a roofline that is the larger of both shares.
+ */
+export function shareOf(work: Work, seconds: number, ofRun: Ceilings): Share | undefined {
+  const { flops, bytes, ceilings = ofRun } = work;
   const shares: Share[] = [
     ...(flops && ceilings.flops ? [{ share: flops / seconds / ceilings.flops, of: 'GEMM' as const }] : []),
     ...(bytes && ceilings.bytes ? [{ share: bytes / seconds / ceilings.bytes, of: 'copy' as const }] : []),

@@ -169,6 +169,11 @@ it('a work with operations and bytes is bound by the ceiling it comes nearer to'
   expect(shareOf({ flops: 50, bytes: 1 }, 1, ceilings)).toEqual({ share: 0.5, of: 'GEMM' });
   expect(shareOf({ flops: 50, bytes: 8 }, 1, ceilings)).toEqual({ share: 0.8, of: 'copy' });
   expect(shareOf({}, 1, ceilings)).toBeUndefined();
+  // What was measured beside the work counts for more than the run's best.
+  expect(shareOf({ flops: 50, bytes: 1, ceilings: { flops: 80, bytes: 8 } }, 1, ceilings)).toEqual({
+    share: 0.625,
+    of: 'GEMM',
+  });
   expect(shareOf({ flops: 50 }, 1, {})).toBeUndefined();
 });
 
