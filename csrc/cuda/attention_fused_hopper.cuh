@@ -44,16 +44,17 @@ struct FusedHopperWork : HeadPlace {
   __device__ __forceinline__ FusedHopperWork keyPlace(const FusedHeads& p) const { return FusedHopperWork(p); }
   __device__ __forceinline__ GradientsTileFacts factsOf(const FusedHeads& p, int tile) const {
     const int query = (first + tile % tilesOfHead) * Tile::kQueries;
-    return {p.causal ? query + past + 1 - firstKey : Tile::kRows, length - firstKey,
-            head * group + tile / tilesOfHead, query};
+    return {p.causal ? query + past + 1 - firstKey : Tile::kRows, length - firstKey, head * group + tile / tilesOfHead,
+            query};
   }
 };
 
 template <class T, class Tile>
 struct FusedHopperSink {
+  static constexpr bool kStarts = false;
   const BackwardParams<T>& p;
 
-  __device__ __forceinline__ void add(const GradientsTileFacts& facts, int, bool tangent,
+  __device__ __forceinline__ void add(const GradientsTileFacts& facts, bool tangent,
                                       const float (&x)[Tile::kQueries / 2]) const {
     float* const sums = tangent ? p.gtqSums : p.gqSums;
     if (sums == nullptr) return;
