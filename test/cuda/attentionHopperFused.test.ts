@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describeOnDevices } from '../support/devices';
 import { gradientNames, gradientRoom, relativeNorm, worst } from '../support/fusedAttention';
 import type { HopperCase } from './support/attentionHopperBackwardCases';
-import { fusedCases } from './support/attentionHopperFusedCases';
+import { basicFusedCases, fusedCases } from './support/attentionHopperFusedCases';
 import { excessesOf, runCases } from './support/attentionHopperRuns';
 
 const fused = { FLOWMAP_HOPPER: 'fused', HOPPER_ORDER: 'any' };
@@ -36,7 +36,8 @@ describeOnDevices("attention's backward on Hopper in one kernel, of narrow heads
   let first: ReturnType<typeof run>;
   (label === 'cpu' ? it.skip : it)('errs no more than eager mathematics', () => {
     first = run('fused', { ...fused, SIMT_STATS: '1' });
-    expect(excessesOf(fusedCases.fused, first.gradients)).toEqual([]);
+    const cases = fusedCases.fused.slice(0, label === 'cuda-emulated' ? basicFusedCases : undefined);
+    expect(excessesOf(cases, first.gradients)).toEqual([]);
   });
 
   (label === 'cuda-emulated' ? it : it.skip)('runs that kernel, and one for what it needs, for each type', () => {
