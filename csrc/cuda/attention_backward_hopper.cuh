@@ -1,5 +1,6 @@
 // Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64, 96
-// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h).
+// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); one kernel for both
+// where sums may have any order.
 #pragma once
 
 #include <type_traits>
@@ -7,10 +8,9 @@
 #include "cuda/attention_backward_call.cuh"
 #include "cuda/attention_dkv_hopper.cuh"
 #include "cuda/attention_dq_hopper.cuh"
+#include "cuda/attention_split_hopper.cuh"
 
 namespace flowmap::cuda {
-
-constexpr int kHopperShared = 227 * 1024;
 
 template <class Tile, Moving kWhat, class T>
 void launchDqHopper(const Runtime& runtime, HopperBackwardParams<T>& p, int64_t heads) {
@@ -58,10 +58,26 @@ void launchBackwardHopper(const Runtime& runtime, const BackwardParams<T>& p, in
     launchBackwardHopperSize<128, kWhat>(runtime, p, heads);
 }
 
+// Where sums may have any order: a and delta, then all gradients. For heads wider than 64.
+template <int kDim, class T>
+void launchBackwardInOne(const Runtime& runtime, Device& device, const BackwardParams<T>& p, int64_t heads) {
+  HopperBackwardParams<T> outputs(p);
+  outputs.gq = outputs.gtq = nullptr;
+  launchDqHopper<HopperDqTile<kDim, 32, 2>, Moving::All>(runtime, outputs, heads);
+  launchSplit<kDim, T>(runtime, device, p, heads);
+}
+
 template <class Element>
 void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                                    const AttentionResults& saved, const Tensor& g, const Tensor& h) {
   const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
+  const bool inOne =
+      !call.geometry.deterministic && backward.moving == Moving::All && (out.gq || out.gtq) && (out.gk || out.gtk);
+  if (inOne && call.geometry.dim > 64) {
+    const auto launch = call.geometry.dim <= 96 ? launchBackwardInOne<96, TensorCore<Element>>
+                                                : launchBackwardInOne<128, TensorCore<Element>>;
+    return launch(runtime, call.in.q.device(), backward.params, backward.heads);
+  }
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
   else if (backward.moving == Moving::All)
