@@ -13,18 +13,18 @@ const sized = (
     [17, 64, 96],
     [64, 17, 128],
     [65, 127, 80],
-    [200, 65, 104],
-    [20, 1, 88],
+    [140, 65, 104],
+    [20, 2, 88],
     [1, 129, 112],
   ] as const
 ).map(([queries, keys, dim]) => caseOf(`${queries} queries, ${keys} keys, ${dim} wide`, sizesOf(queries, keys, dim)));
 
 const masked = (
   [
-    ['a causal mask', sizesOf(150, 140, 128), { causal: true }],
+    ['a causal mask', sizesOf(140, 100, 128), { causal: true }],
     ['a causal mask over a longer past', sizesOf(20, 170, 72), { causal: true }],
-    ['a causal mask with more queries than keys', sizesOf(150, 40, 128), { causal: true }],
-    ['grouped query heads', sizesOf(70, 40, 80, { batch: 2, heads: 4, keyHeads: 2 }), {}],
+    ['a causal mask with more queries than keys', sizesOf(130, 40, 128), { causal: true }],
+    ['grouped query heads', sizesOf(70, 20, 80, { batch: 2, heads: 4, keyHeads: 2 }), {}],
     [
       'one key head for all, heads inside',
       sizesOf(70, 70, 104, { heads: 3, keyHeads: 1 }),
@@ -61,12 +61,13 @@ const absent = (
   }),
 );
 
-const adversarial = adversaries.map((adversary) =>
-  caseOf(adversary, sizesOf(20, 70, 128), {
+const adversarial = adversaries.map((adversary, i) => {
+  const dim = i % 2 === 0 ? 72 : 128;
+  return caseOf(adversary, sizesOf(20, 70, dim), {
     dtype: 'bfloat16',
-    change: (operands, dtype) => makeAdversarial(adversary, operands, dtype, 128, 4),
-  }),
-);
+    change: (operands, dtype) => makeAdversarial(adversary, operands, dtype, dim, 4),
+  });
+});
 
 const instances = (['bfloat16', 'float16'] as const).flatMap((dtype) =>
   [96, 128].map((dim) =>
@@ -91,8 +92,11 @@ const uncounted = (fill: number) =>
     }),
   );
 
+/** So many of `split` are compared with float64 where that takes long, and all but these first ones with other kernels. */
+export const [splitBasic, splitAdversarial] = [sized.length + masked.length + adversarial.length, adversarial.length];
+
 export const splitCases = {
-  split: [...sized, ...masked, ...absent, ...adversarial, ...instances, ...uncounted(0)],
+  split: [...adversarial, ...sized, ...masked, ...absent, ...instances, ...uncounted(0)],
   splitNan: uncounted(Number.NaN),
-  splitFew: [masked[0]!, masked[3]!, masked[6]!, ...instances.slice(1, 3)],
+  splitFew: [masked[0]!, masked[6]!, instances[2]!],
 } as const;
