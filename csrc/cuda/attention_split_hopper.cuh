@@ -59,7 +59,7 @@ __device__ __forceinline__ void consumeWeights(const HopperBackwardParams<T>& p,
       hopper::toOperand<T>(weights, s);
       hopper::toOperand<T>(moved, t);
     }
-    hopper::mbarrierWait(&block.weightsEmpty[warp], (tile & 1) ^ 1);
+    // With the last differences the other warpgroup has read the last weights.
     uint4* const handed = reinterpret_cast<uint4*>(tiles + Shared::kP) + warp * 32 * kSteps + lane;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -154,7 +154,6 @@ __device__ __forceinline__ void consumeDifferences(const HopperBackwardParams<T>
           }
         }
       }
-      releaseStage(&block.weightsEmpty[warp]);
     }
     hopper::mbarrierWait(&block.differencesEmpty, parity ^ 1);
     hopper::storeOperand<typename Tile::Scores>(tiles + Shared::kGs, 0, gs);

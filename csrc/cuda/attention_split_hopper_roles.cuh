@@ -40,8 +40,9 @@ struct SplitShared {
 template <int kStages>
 struct SplitBlock {
   hopper::Mbarrier keys, values, landed, full[kStages], empty[kStages];
-  // Weights go from a warp of the one warpgroup to that of the same rows in the other; differences from all to all.
-  hopper::Mbarrier weightsFull[4], weightsEmpty[4], differencesFull, differencesEmpty;
+  // Weights go from a warp of the one warpgroup to that of the same rows in the other; differences from all of that to
+  // all of both.
+  hopper::Mbarrier weightsFull[4], differencesFull, differencesEmpty;
   // Of each stage: how many of the block's keys its first query sees, and which tile of queries it is.
   int seen[kStages], part[kStages];
 
@@ -52,10 +53,7 @@ struct SplitBlock {
       hopper::mbarrierInit(&full[stage], 1);
       hopper::mbarrierInit(&empty[stage], kConsumerWarps);
     }
-    for (int warp = 0; warp < 4; ++warp) {
-      hopper::mbarrierInit(&weightsFull[warp], 1);
-      hopper::mbarrierInit(&weightsEmpty[warp], 1);
-    }
+    for (hopper::Mbarrier& one : weightsFull) hopper::mbarrierInit(&one, 1);
     hopper::mbarrierInit(&differencesFull, 4);
     hopper::mbarrierInit(&differencesEmpty, kConsumerWarps);
     hopper::fenceMbarrierInit();
