@@ -4,25 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeOnDevices } from '../support/devices';
-import { gradientNames, gradientRoom, relativeNorm, worst } from '../support/fusedAttention';
-import type { HopperCase } from './support/attentionHopperBackwardCases';
-import { excessesOf, runCases } from './support/attentionHopperRuns';
+import { differencesOf, excessesOf, runCases } from './support/attentionHopperRuns';
 import { splitBasic, splitCases, splitHard } from './support/attentionHopperSplitCases';
 
 const fused = { FLOWMAP_HOPPER: 'fused', HOPPER_ORDER: 'any' };
-
-type Gradients = ReturnType<typeof runCases>['gradients'];
-
-/** Which gradients differ by more than a share of the room that there is for errors; each of two may take all of it. */
-const unlike = (cases: readonly HopperCase[], gradients: Gradients, others: Gradients, share: number) =>
-  cases.flatMap(({ title, dtype }, i) =>
-    gradients[i]!.flatMap((x, j) => {
-      const theirs = others[i]![j]!;
-      if (!x || worst(x, theirs) <= 1e-5) return [];
-      const norm = relativeNorm(x, theirs);
-      return norm <= gradientRoom[dtype] * share ? [] : [{ title, name: gradientNames[j], norm }];
-    }),
-  );
 
 describeOnDevices("attention's backward on Hopper in one kernel, of wide heads", (_, label) => {
   let folder: string;
@@ -59,13 +44,15 @@ describeOnDevices("attention's backward on Hopper in one kernel, of wide heads",
   (label === 'cpu' ? it.skip : it)('differs from the pair of kernels in roundings alone', () => {
     const pair = run('split', { FLOWMAP_HOPPER: 'fused', SIMT_STATS: '1' });
     expect(pair.kernels.filter((line) => line.includes('Split'))).toEqual([]);
-    const [ours, theirs] = [first, pair].map(({ gradients }) => gradients.slice(splitHard)) as [Gradients, Gradients];
-    expect(unlike(splitCases.split.slice(splitHard), ours, theirs, 2)).toEqual([]);
+    const [ours, theirs] = [first, pair].map(({ gradients }) => gradients.slice(splitHard));
+    expect(differencesOf(splitCases.split.slice(splitHard), ours!, theirs!, 2)).toEqual([]);
   });
 
   (label === 'cpu' ? it.skip : it)('does not see what lies beyond the keys that count, be it NaN', () => {
     const { gradients } = run('splitNan', fused);
-    expect(unlike(splitCases.splitNan, gradients, first.gradients.slice(-gradients.length), 1 / 100)).toEqual([]);
+    expect(differencesOf(splitCases.splitNan, gradients, first.gradients.slice(-gradients.length), 1 / 100)).toEqual(
+      [],
+    );
     for (const x of gradients.flat()) expect(x!.every(Number.isFinite)).toBe(true);
   });
 
@@ -75,7 +62,7 @@ describeOnDevices("attention's backward on Hopper in one kernel, of wide heads",
       { SIMT_SEED: '4', SIMT_COMPLETION: 'eager', SIMT_WORKERS: '2' },
     ];
     const [one, other] = schedules.map((schedule) => run('splitFew', { ...fused, ...schedule }).gradients);
-    expect(unlike(splitCases.splitFew, one!, other!, 1 / 100)).toEqual([]);
+    expect(differencesOf(splitCases.splitFew, one!, other!, 1 / 100)).toEqual([]);
   });
 
   (label === 'cuda-emulated' ? it : it.skip)('is not taken unless it is asked for', () => {

@@ -1,14 +1,15 @@
 // Writes the gradients of cases of attention's backward (HOPPER_CASES: which) to the file HOPPER_RESULTS, as float64;
 // tests of kernels for Hopper (attentionHopperRuns.ts) run it with these kernels, with others, and in other schedules.
-// What the forward pass leaves is the CPU's, alike for all. With HOPPER_ANY_ORDER sums may have any order.
+// What the forward pass leaves is the CPU's, alike for all. With HOPPER_ORDER=any sums may have any order.
 import { writeFileSync } from 'node:fs';
 import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
 import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
+import { fusedCases } from './attentionHopperFusedCases';
 import { splitCases } from './attentionHopperSplitCases';
 
-const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...splitCases };
+const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...splitCases };
 const results: Buffer[] = [];
 for (const each of cases[process.env.HOPPER_CASES!]!) {
   const { operands, sizes, dtype, masks, needs } = each;
