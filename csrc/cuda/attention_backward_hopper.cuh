@@ -9,6 +9,7 @@
 #include "cuda/attention_dkv_hopper.cuh"
 #include "cuda/attention_dq_hopper.cuh"
 #include "cuda/attention_fused_hopper.cuh"
+#include "cuda/attention_split_hopper.cuh"
 
 namespace flowmap::cuda {
 
@@ -58,13 +59,27 @@ void launchBackwardHopper(const Runtime& runtime, const BackwardParams<T>& p, in
     launchBackwardHopperSize<128, kWhat>(runtime, p, heads);
 }
 
-// Where sums may have any order: a and delta, then all gradients. For heads of up to 64.
-template <class T>
-void launchBackwardFusedHopper(const Runtime& runtime, Device& device, const BackwardParams<T>& p, int64_t heads) {
+// a and delta alone.
+template <class Tile, class T>
+void launchOutputProducts(const Runtime& runtime, const BackwardParams<T>& p, int64_t heads) {
   HopperBackwardParams<T> outputs(p);
   outputs.gq = outputs.gtq = nullptr;
-  launchDqHopper<HopperDqTile<64, 64, 2>, Moving::All>(runtime, outputs, heads);
-  launchFusedHopper<T>(runtime, device, p, heads);
+  launchDqHopper<Tile, Moving::All>(runtime, outputs, heads);
+}
+
+// Where sums may have any order.
+template <class T>
+void launchBackwardInOne(const Runtime& runtime, Device& device, const BackwardParams<T>& p, int64_t heads) {
+  if (p.dim <= 64) {
+    launchOutputProducts<HopperDqTile<64, 64, 2>>(runtime, p, heads);
+    launchFusedHopper<T>(runtime, device, p, heads);
+  } else if (p.dim <= 96) {
+    launchOutputProducts<HopperDqTile<96, 32, 2>>(runtime, p, heads);
+    launchSplit<96, T>(runtime, device, p, heads);
+  } else {
+    launchOutputProducts<HopperDqTile<128, 32, 2>>(runtime, p, heads);
+    launchSplit<128, T>(runtime, device, p, heads);
+  }
 }
 
 template <class Element>
@@ -73,9 +88,7 @@ void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& 
   const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
   const bool inOne =
       !call.geometry.deterministic && backward.moving == Moving::All && (out.gq || out.gtq) && (out.gk || out.gtk);
-  if (inOne && call.geometry.dim <= 64) {
-    return launchBackwardFusedHopper(runtime, call.in.q.device(), backward.params, backward.heads);
-  }
+  if (inOne) return launchBackwardInOne(runtime, call.in.q.device(), backward.params, backward.heads);
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
   else if (backward.moving == Moving::All)

@@ -4,25 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeOnDevices } from '../support/devices';
-import { gradientNames, gradientRoom, relativeNorm, worst } from '../support/fusedAttention';
-import type { HopperCase } from './support/attentionHopperBackwardCases';
 import { basicFusedCases, fusedCases } from './support/attentionHopperFusedCases';
-import { excessesOf, runCases } from './support/attentionHopperRuns';
+import { differencesOf, excessesOf, runCases } from './support/attentionHopperRuns';
 
 const fused = { FLOWMAP_HOPPER: 'fused', HOPPER_ORDER: 'any' };
-
-type Gradients = ReturnType<typeof runCases>['gradients'];
-
-/** Which gradients differ by more than a share of the room that there is for errors. */
-const unlike = (cases: readonly HopperCase[], gradients: Gradients, others: Gradients, share: number) =>
-  cases.flatMap(({ title, dtype }, i) =>
-    gradients[i]!.flatMap((x, j) => {
-      const theirs = others[i]![j]!;
-      if (!x || worst(x, theirs) <= 1e-5) return [];
-      const norm = relativeNorm(x, theirs);
-      return norm <= gradientRoom[dtype] * share ? [] : [{ title, name: gradientNames[j], norm }];
-    }),
-  );
 
 describeOnDevices("attention's backward on Hopper in one kernel, of narrow heads", (_, label) => {
   let folder: string;
@@ -51,12 +36,14 @@ describeOnDevices("attention's backward on Hopper in one kernel, of narrow heads
   (label === 'cpu' ? it.skip : it)('differs from the pair of kernels in roundings alone', () => {
     const pair = run('fused', { SIMT_STATS: '1' });
     expect(pair.kernels.filter((line) => line.includes('Fused'))).toEqual([]);
-    expect(unlike(fusedCases.fused, first.gradients, pair.gradients, 1 / 4)).toEqual([]);
+    expect(differencesOf(fusedCases.fused, first.gradients, pair.gradients, 1 / 4)).toEqual([]);
   });
 
   (label === 'cpu' ? it.skip : it)('does not see what lies beyond the keys that count, be it NaN', () => {
     const { gradients } = run('fusedNan', fused);
-    expect(unlike(fusedCases.fusedNan, gradients, first.gradients.slice(-gradients.length), 1 / 100)).toEqual([]);
+    expect(differencesOf(fusedCases.fusedNan, gradients, first.gradients.slice(-gradients.length), 1 / 100)).toEqual(
+      [],
+    );
     for (const x of gradients.flat()) expect(x!.every(Number.isFinite)).toBe(true);
   });
 
@@ -68,7 +55,7 @@ describeOnDevices("attention's backward on Hopper in one kernel, of narrow heads
     ];
     for (const schedule of schedules) {
       const other = run('fusedFew', { ...fused, ...schedule });
-      expect(unlike(fusedCases.fusedFew, other.gradients, gradients, 1 / 100)).toEqual([]);
+      expect(differencesOf(fusedCases.fusedFew, other.gradients, gradients, 1 / 100)).toEqual([]);
     }
   });
 

@@ -245,9 +245,9 @@ export const families: Readonly<Record<string, Family>> = {
     }),
   attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
   attention_backward_float16: (device) => fusedBackward(device, 'float16'),
-  // Both widths, where the device is a Hopper.
-  attention_backward_bfloat16_hopper: (device) => fusedBackward(device, 'bfloat16', [64, 88]),
-  attention_backward_float16_hopper: (device) => fusedBackward(device, 'float16', [64, 88]),
+  // All widths, where the device is a Hopper.
+  attention_backward_bfloat16_hopper: (device) => fusedBackward(device, 'bfloat16', [64, 88, 128]),
+  attention_backward_float16_hopper: (device) => fusedBackward(device, 'float16', [64, 88, 128]),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
   attention_backward_wide_bfloat16: (device) => fusedBackward(device, 'bfloat16', wideHeads),
   attention_backward_wide_float16: (device) => fusedBackward(device, 'float16', wideHeads),

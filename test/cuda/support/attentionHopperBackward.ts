@@ -7,8 +7,9 @@ import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
 import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
 import { fusedCases } from './attentionHopperFusedCases';
+import { splitCases } from './attentionHopperSplitCases';
 
-const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases };
+const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...splitCases };
 const results: Buffer[] = [];
 for (const each of cases[process.env.HOPPER_CASES!]!) {
   const { operands, sizes, dtype, masks, needs } = each;

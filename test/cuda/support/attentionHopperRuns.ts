@@ -47,13 +47,18 @@ export const excessesOf = (cases: readonly HopperCase[], gradients: Gradients) =
     return gradientExcesses(gradients[i]!, zeroed, sizes, dtype, masks).map((excess) => ({ title, ...excess }));
   });
 
-/** Where gradients differ from others' by more than roundings. */
-export const differencesOf = (cases: readonly HopperCase[], gradients: Gradients, others: Gradients) =>
+/** Where gradients differ from others' by more than roundings: a share of the room that there is for errors. */
+export const differencesOf = (
+  cases: readonly HopperCase[],
+  gradients: Gradients,
+  others: Gradients,
+  share: number = 1 / 4,
+) =>
   cases.flatMap(({ title, dtype }, i) =>
     gradients[i]!.flatMap((x, j) => {
-      if (!x) return [];
       const theirs = others[i]![j]!;
-      const right = worst(x, theirs) <= 1e-5 || relativeNorm(x, theirs) <= gradientRoom[dtype] / 4;
-      return right ? [] : [{ title, name: gradientNames[j], difference: relativeNorm(x, theirs) }];
+      if (!x || worst(x, theirs) <= 1e-5) return [];
+      const difference = relativeNorm(x, theirs);
+      return difference <= gradientRoom[dtype] * share ? [] : [{ title, name: gradientNames[j], difference }];
     }),
   );
