@@ -1,16 +1,20 @@
 // Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64, 96
-// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h).
+// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); for short sequences
+// one kernel.
 #pragma once
 
 #include <type_traits>
 
 #include "cuda/attention_backward_call.cuh"
+#include "cuda/attention_cluster_hopper.cuh"
 #include "cuda/attention_dkv_hopper.cuh"
 #include "cuda/attention_dq_hopper.cuh"
+#include "cuda/attention_hopper.h"
 
 namespace flowmap::cuda {
 
 constexpr int kHopperShared = 227 * 1024;
+static_assert(ClusterShared::kBytes + 1024 <= kHopperShared);
 
 template <class Tile, Moving kWhat, class T>
 void launchDqHopper(const Runtime& runtime, HopperBackwardParams<T>& p, int64_t heads) {
@@ -64,6 +68,8 @@ void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& 
   const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
+  else if (backward.moving == Moving::All && hopperChoice() != HopperChoice::Pair && runsInClusters(backward.params))
+    launchBackwardClusters(runtime, backward.params, backward.heads);
   else if (backward.moving == Moving::All)
     launchBackwardHopper<Moving::All>(runtime, backward.params, backward.heads);
   else

@@ -10,21 +10,28 @@
 
 namespace flowmap::cuda {
 
-// FLOWMAP_HOPPER=off leaves them out: for comparisons.
-inline bool hopperWanted() {
-  static const bool wanted = [] {
+// FLOWMAP_HOPPER, for comparisons: "off" leaves them out, "pair" leaves out the backward pass of clusters.
+enum class HopperChoice { All, Pair, Off };
+
+inline HopperChoice hopperChoice() {
+  static const HopperChoice choice = [] {
     const char* const given = std::getenv("FLOWMAP_HOPPER");
-    return given == nullptr || std::string_view(given) != "off";
+    if (given == nullptr || *given == 0) return HopperChoice::All;
+    const std::string_view named(given);
+    if (named != "off" && named != "pair") {
+      fail(ErrorCode::Argument, "attention", "FLOWMAP_HOPPER must be 'pair', 'off' or unset, got '", named, "'");
+    }
+    return named == "off" ? HopperChoice::Off : HopperChoice::Pair;
   }();
-  return wanted;
+  return choice;
 }
 
 // Of what the fused kernels take: not packed sequences, whose tiles TMA would read on into the next one, nor what
 // changes tiles as they arrive. Blocks count tiles of 64 or more tokens of all heads in an int.
 inline bool runsOnHopper(const Runtime& runtime, const AttentionGeometry& g) {
   const int64_t tiles = (std::max(g.queries, g.keys) / 64 + 1) * g.batch * g.queryHeads;
-  return runtime.major() == 9 && runtime.minor() == 0 && hopperWanted() && g.dim <= 128 && g.keys > 0 && !g.packed &&
-         !g.normalize && !g.centerKeys && tiles < int64_t{1} << 30;
+  return runtime.major() == 9 && runtime.minor() == 0 && hopperChoice() != HopperChoice::Off && g.dim <= 128 &&
+         g.keys > 0 && !g.packed && !g.normalize && !g.centerKeys && tiles < int64_t{1} << 30;
 }
 
 // See attention_forward_hopper.cuh.

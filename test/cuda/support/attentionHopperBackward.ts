@@ -1,14 +1,16 @@
 // Writes the gradients of cases of attention's backward (HOPPER_CASES: which) to the file HOPPER_RESULTS, as float64;
-// test/cuda/attentionHopperBackward.test.ts runs it with the kernels for Hopper and without, and in other schedules.
+// tests of kernels for Hopper (attentionHopperRuns.ts) run it with these kernels, with others, and in other schedules.
 // What the forward pass leaves is the CPU's, alike for all.
 import { writeFileSync } from 'node:fs';
 import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
-import { hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
+import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
+import { clusterCases } from './attentionHopperClusterCases';
 
+const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...clusterCases };
 const results: Buffer[] = [];
-for (const each of hopperCases[process.env.HOPPER_CASES as keyof typeof hopperCases]) {
+for (const each of cases[process.env.HOPPER_CASES!]!) {
   const { operands, sizes, dtype, masks, needs } = each;
   const shapes = shapesOfCase(each);
   const given = operands.map((x, i) => x && tensor(x, { shape: shapes[i]!, dtype, device: 'cpu' }));

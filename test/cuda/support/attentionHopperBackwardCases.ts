@@ -25,7 +25,7 @@ interface Options {
 }
 
 let made = 0;
-function caseOf(title: string, sizes: AttentionSizes, options: Options = {}): HopperCase {
+export function caseOf(title: string, sizes: AttentionSizes, options: Options = {}): HopperCase {
   const { masks = {}, absent = [], needs = all, change } = options;
   const dtype = options.dtype ?? (made++ % 2 === 0 ? 'bfloat16' : 'float16');
   const operands = operandsOf(sizes, dtype, masks.layout);
@@ -35,7 +35,11 @@ function caseOf(title: string, sizes: AttentionSizes, options: Options = {}): Ho
 }
 
 /** Keys that do not count, and their values and tangents, are `fill`. */
-function fillUncounted(operands: Float64Array[], { sizes, masks }: Pick<HopperCase, 'sizes' | 'masks'>, fill: number) {
+export function fillUncounted(
+  operands: Float64Array[],
+  { sizes, masks }: Pick<HopperCase, 'sizes' | 'masks'>,
+  fill: number,
+) {
   const { keyHeads, keys, dim } = sizes;
   for (const i of [1, 2, 4, 5]) {
     const inner = masks.layout === 'BSHD';
