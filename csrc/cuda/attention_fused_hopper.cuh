@@ -1,0 +1,146 @@
+// Attention's backward on Hopper where sums may have any order, for heads of up to 64 with all tangents: one kernel for
+// the gradients of keys, values and queries. Those of the queries are summed in float32 in global memory, as they lie
+// in registers; a small kernel scales, rounds and orders them.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/attention_gradients_hopper.cuh"
+#include "cuda/ptx/reduce.cuh"
+
+namespace flowmap::cuda {
+
+// Where the sums of a tile of queries lie: 16 bytes of each thread of a warpgroup side by side.
+template <class Tile>
+struct QuerySums {
+  static constexpr int kTileFloats = Tile::kQueries * Tile::kDim;
+
+  static __host__ __device__ int tilesOfHead(int queries) { return (queries + Tile::kQueries - 1) / Tile::kQueries; }
+  static __host__ __device__ int64_t count(int64_t heads, int queries) {
+    return heads * tilesOfHead(queries) * kTileFloats;
+  }
+};
+
+// What a block has to do: its keys, and the tiles of queries of which one sees a key, of all the query heads that share
+// the block's key head.
+template <class Tile>
+struct FusedHopperWork : HeadPlace {
+  int keyHead, firstKey, past, first, tilesOfHead, group;
+
+  __device__ __forceinline__ explicit FusedHopperWork(const FusedHeads& p)
+      : HeadPlace(p, p.heads / p.group),
+        keyHead(ofBatch),
+        firstKey(static_cast<int>(blockIdx.x) * Tile::kRows),
+        // Query i sees the keys up to i + past, where causal.
+        past(p.keys - p.queries),
+        first(p.causal ? max(0, firstKey - past) / Tile::kQueries : 0),
+        tilesOfHead(firstKey < length ? max(0, QuerySums<Tile>::tilesOfHead(p.queries) - first) : 0),
+        group(p.group) {}
+
+  __device__ __forceinline__ int tiles() const { return tilesOfHead * group; }
+  __device__ __forceinline__ FusedHopperWork keyPlace(const FusedHeads& p) const { return FusedHopperWork(p); }
+  __device__ __forceinline__ GradientsTileFacts factsOf(const FusedHeads& p, int tile) const {
+    const int query = (first + tile % tilesOfHead) * Tile::kQueries;
+    return {p.causal ? query + past + 1 - firstKey : Tile::kRows, length - firstKey,
+            keyHead * group + tile / tilesOfHead, query};
+  }
+};
+
+template <class T, class Tile>
+struct FusedHopperSink {
+  const BackwardParams<T>& p;
+
+  __device__ __forceinline__ void add(const GradientsTileFacts& facts, int, bool tangent,
+                                      const float (&x)[Tile::kQueries / 2]) const {
+    float* const sums = tangent ? p.gtqSums : p.gqSums;
+    if (sums == nullptr) return;
+    using Sums = QuerySums<Tile>;
+    const int tile = facts.head * Sums::tilesOfHead(p.queries) + facts.firstQuery / Tile::kQueries;
+    float* const to = sums + int64_t{tile} * Sums::kTileFloats + threadIdx.x % kWarpgroupThreads * 4;
+#pragma unroll
+    for (int j = 0; j < Tile::kQueries / 2; j += 4) {
+      ptx::addToGlobal(to + j * kWarpgroupThreads, x[j], x[j + 1], x[j + 2], x[j + 3]);
+    }
+  }
+};
+
+// By a warp. Keys and values that do not count, whatever they are, become zero.
+template <class T, class Tile>
+__device__ __forceinline__ void produceGradients(const HopperBackwardParams<T>& p, const FusedHopperWork<Tile>& work,
+                                                 unsigned char* tiles, RoleBarriers<Tile::kStages>& barriers) {
+  using Shared = HopperGradientsShared<Tile>;
+  using Own = typename Tile::Own;
+  using Other = typename Tile::Other;
+  constexpr int kQueries = Tile::kQueries;
+  const int lane = threadIdx.x % 32, count = work.tiles();
+  const int counting = work.length - work.firstKey;
+  const bool ragged = counting < Tile::kRows && work.length < p.keys;
+  if (lane == 0 && count > 0) {
+    const TileOrigin origin{work.firstKey, work.keyHead, work.batch};
+    hopper::Mbarrier* const barrier = ragged ? &barriers.landed : &barriers.own;
+    const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
+      loadOperand<Own>(tiles + offset, map, x, origin, p.keys, barrier);
+    };
+    hopper::mbarrierArriveExpect(barrier, Shared::kOwnBytes);
+    load(Shared::kK, p.maps.k, p.k), load(Shared::kTk, p.maps.tk, p.tk);
+    load(Shared::kV, p.maps.v, p.v), load(Shared::kTv, p.maps.tv, p.tv);
+  }
+  if (ragged && count > 0) {
+    __syncwarp();
+    hopper::mbarrierWait(&barriers.landed, 0);
+    for (int at = 0; at < Shared::kOwnBytes; at += Shared::kOwn) hopper::clearRows<Own>(tiles + at, counting);
+    hopper::fenceProxyAsync();
+    __syncwarp();
+    if (lane == 0) hopper::mbarrierArrive(&barriers.own);
+  }
+  for (int tile = 0; tile < count; ++tile) {
+    const hopper::RingTurn<Tile::kStages> at(static_cast<uint32_t>(tile));
+    const GradientsTileFacts facts = work.factsOf(p, tile);
+    unsigned char* const stage = tiles + at.stage * Shared::kStage;
+    hopper::Mbarrier* const full = &barriers.full[at.stage];
+    hopper::mbarrierWait(&barriers.empty[at.stage], at.parity ^ 1);
+    if (lane == 0) {
+      const TileOrigin origin{facts.firstQuery, facts.head - work.batch * p.heads, work.batch};
+      const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
+        loadOperand<Other>(stage + offset, map, x, origin, p.queries, full);
+      };
+      hopper::mbarrierExpect(full, Shared::kStage);
+      load(Shared::kQ, p.maps.q, p.q), load(Shared::kTq, p.maps.tq, p.tq);
+      load(Shared::kH, p.maps.h, p.h), load(Shared::kG, p.maps.g, p.g);
+      *Shared::facts(tiles, at.stage) = facts;
+    }
+    float* const known = Shared::known(tiles, at.stage);
+    const int64_t from = int64_t{facts.head} * p.queries + facts.firstQuery;
+#pragma unroll
+    for (int row = lane; row < kQueries; row += 32) {
+      // Of queries beyond the last all is zero, and so is what they give.
+      const bool exists = facts.firstQuery + row < p.queries;
+      known[row] = exists ? p.lse[from + row] * kLog2E : 0;
+      known[kQueries + row] = exists ? p.delta[from + row] : 0;
+      known[2 * kQueries + row] = exists && p.mu != nullptr ? p.mu[from + row] : 0;
+      known[3 * kQueries + row] = exists ? p.a[from + row] : 0;
+    }
+    __syncwarp();
+    if (lane == 0) hopper::mbarrierArrive(full);
+  }
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(kHopperThreads, 1)
+    attentionFusedHopperKernel(const __grid_constant__ HopperBackwardParams<T> p) {
+  extern __shared__ __align__(1024) unsigned char hopperTiles[];
+  __shared__ RoleBarriers<Tile::kStages> barriers;
+  const FusedHopperWork<Tile> work(p);
+  if (threadIdx.x == 0) barriers.init();
+  __syncthreads();
+  if (threadIdx.x < kWarpgroupThreads) {
+    hopper::decreaseRegisters<kProducerRegisters>();
+    if (threadIdx.x < 32) produceGradients<T, Tile>(p, work, hopperTiles, barriers);
+  } else {
+    hopper::increaseRegisters<kConsumerRegisters>();
+    FusedHopperSink<T, Tile> sink{p};
+    consumeGradients<T, Tile>(p, work, hopperTiles, barriers, sink);
+  }
+}
+
+}  // namespace flowmap::cuda
