@@ -12,11 +12,11 @@ __device__ __forceinline__ void produceOwnKeys(const HopperBackwardParams<T>& p,
                                                unsigned char* tiles, RoleBarriers<ClusterTile::kStages>& barriers) {
   using Shared = ClusterShared;
   using Own = ClusterTile::Own;
-  const int counting = work.length - work.firstRow;
+  const int counting = work.length - work.firstKey;
   const bool ragged = counting < Own::kRows && work.length < p.keys;
   if (threadIdx.x == 0) {
     hopper::Mbarrier* const barrier = ragged ? &barriers.landed : &barriers.own;
-    const TileOrigin origin{work.firstRow, work.ofBatch, work.batch};
+    const TileOrigin origin{work.firstKey, work.keyHead, work.batch};
     const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
       loadOperand<Own>(tiles + offset, map, x, origin, p.keys, barrier);
     };
@@ -49,7 +49,7 @@ __device__ __forceinline__ void produceClusterTiles(const HopperBackwardParams<T
   const int lane = threadIdx.x % 32;
   uint32_t use = 0;
   for (int grouped = 0; grouped < p.group; ++grouped) {
-    const int head = work.ofBatch * p.group + grouped;
+    const int head = work.keyHead * p.group + grouped;
     for (int i = 0; i < work.blocks; ++i) {
       const ClusterStep step = work.step(p, i);
       for (int tile = step.first; tile < step.end; ++tile, ++use) {
@@ -68,14 +68,14 @@ __device__ __forceinline__ void produceClusterTiles(const HopperBackwardParams<T
           load(Shared::kH, p.maps.h, p.h), load(Shared::kG, p.maps.g, p.g);
         }
         hopper::mbarrierWaitCluster(&others.ready[step.owner], static_cast<uint32_t>(grouped % 2));
-        float* const known = reinterpret_cast<float*>(tiles + Shared::kKnown) + at.stage * Shared::kKnownFloats;
+        float* const known = Shared::known(tiles, at.stage);
         const uint32_t from =
             ptx::clusterAddress(tiles + Shared::kStatistics, static_cast<uint32_t>(step.owner)) + 4 * (ofOwner + lane);
 #pragma unroll
         for (int kind = 0; kind < 4; ++kind) {
           known[kind * kQueries + lane] = ptx::loadClusterFloat(from + 4 * kind * ClusterTile::kRows);
         }
-        if (lane == 0) reinterpret_cast<int*>(known)[Shared::kSeen] = work.seenFrom(p, firstQuery);
+        if (lane == 0) *Shared::facts(tiles, at.stage) = work.factsOf(p, head, firstQuery);
         __syncwarp();
         if (lane == 0) hopper::mbarrierArrive(full);
       }

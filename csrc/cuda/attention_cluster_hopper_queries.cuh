@@ -10,11 +10,11 @@
 
 namespace flowmap::cuda {
 
-// Named barriers: of the consumers, and of each warpgroup of them.
-constexpr int kConsumersBarrier = 1, kWarpgroupBarrier = 2;
+// The first of the warpgroups' own named barriers.
+constexpr int kWarpgroupBarrier = kGradientsBarrier + 1;
 
 __device__ __forceinline__ void syncConsumers() {
-  ptx::barrierSync<kConsumerWarpgroups * kWarpgroupThreads>(kConsumersBarrier);
+  ptx::barrierSync<kConsumerWarpgroups * kWarpgroupThreads>(kGradientsBarrier);
 }
 
 // A warp has done what all blocks of the cluster wait for, or one of them.
@@ -36,7 +36,7 @@ __device__ __forceinline__ void knowQueries(const HopperBackwardParams<T>& p, co
                                             unsigned char* tiles, ClusterBarriers& others) {
   constexpr int kRows = ClusterTile::kRows, kChunks = ClusterTile::kDim / 8;
   const int lane = threadIdx.x % 32, warpRow = (static_cast<int>(threadIdx.x) - kWarpgroupThreads) / 32 * 16;
-  const int firstQuery = work.firstRow + warpRow, left = p.queries - firstQuery;
+  const int firstQuery = work.firstQuery() + warpRow, left = p.queries - firstQuery;
   float* const known = reinterpret_cast<float*>(tiles + ClusterShared::kStatistics) + warpRow;
   const int64_t statisticsAt = (int64_t{work.batch} * p.heads + head) * p.queries + firstQuery;
   const int64_t queryAt = p.queryRows.at(work.batch, head, firstQuery) * p.dim;
@@ -67,29 +67,34 @@ __device__ __forceinline__ void knowQueries(const HopperBackwardParams<T>& p, co
   tellBlocks(&others.ready[work.rank], work.blocks);
 }
 
-// Where the gradients of a step's queries are summed up, as the threads of a warpgroup see it.
+// Where the gradients of a step's queries are summed up, as the threads of a warpgroup see it: the sink of
+// consumeGradientsTile.
 class ClusterSums {
  public:
+  static constexpr bool kStarts = true;
+  using Part = float[ClusterTile::kQueries / 2];
+
   __device__ __forceinline__ ClusterSums(unsigned char* tiles, ClusterBarriers& others)
       : sums_(tiles + ClusterShared::kSums + static_cast<int>(threadIdx.x) % kWarpgroupThreads * 16), others_(others) {}
 
   __device__ __forceinline__ void begin(const ClusterStep& step, int i, int grouped) {
-    owner_ = ptx::clusterAddress(sums_, static_cast<uint32_t>(step.owner));
+    ofOwner_ = ptx::clusterAddress(sums_, static_cast<uint32_t>(step.owner));
     step_ = i, parity_ = static_cast<uint32_t>(grouped % 2);
   }
 
-  // x: what the blocks before have added up of one of the gradients, and then that with this block's part.
-  __device__ __forceinline__ void load(float (&x)[ClusterTile::kQueries / 2], int gradient, int tile) const {
+  // What the blocks before have added up,
+  __device__ __forceinline__ void start(const GradientsTileFacts& facts, bool tangent, Part& x) const {
     await();
-    const uint32_t at = placeOf(gradient, tile);
+    const uint32_t at = placeOf(facts, tangent);
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       const float4 values = ptx::loadClusterFloats(at + i * ClusterShared::kSumChunk);
       x[4 * i] = values.x, x[4 * i + 1] = values.y, x[4 * i + 2] = values.z, x[4 * i + 3] = values.w;
     }
   }
-  __device__ __forceinline__ void store(const float (&x)[ClusterTile::kQueries / 2], int gradient, int tile) const {
-    const uint32_t at = placeOf(gradient, tile);
+  // and that with this block's part.
+  __device__ __forceinline__ void add(const GradientsTileFacts& facts, bool tangent, const Part& x) const {
+    const uint32_t at = placeOf(facts, tangent);
 #pragma unroll
     for (int i = 0; i < kChunks; ++i) {
       const float4 values{x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]};
@@ -110,13 +115,14 @@ class ClusterSums {
   __device__ __forceinline__ void await() const {
     if (step_ > 0) hopper::mbarrierWaitCluster(&others_.turns[step_ - 1], parity_);
   }
-  __device__ __forceinline__ uint32_t placeOf(int gradient, int tile) const {
-    return owner_ + gradient * ClusterShared::kSumBytes + tile * ClusterShared::kSumTile;
+  __device__ __forceinline__ uint32_t placeOf(const GradientsTileFacts& facts, bool tangent) const {
+    const int tile = facts.firstQuery / ClusterTile::kQueries % kClusterTilesOfStep;
+    return ofOwner_ + (tangent ? ClusterShared::kSumBytes : 0) + tile * ClusterShared::kSumTile;
   }
 
   const unsigned char* const sums_;
   ClusterBarriers& others_;
-  uint32_t owner_ = 0, parity_ = 0;
+  uint32_t ofOwner_ = 0, parity_ = 0;
   int step_ = 0;
 };
 
@@ -135,7 +141,7 @@ __device__ __forceinline__ void finishQueries(const HopperBackwardParams<T>& p, 
   unsigned char* const rows = tiles + Shared::kGs + gradient * Shared::kTurn;
   const float factor = work.length < 0 ? NAN : p.scale;
 #pragma unroll 1
-  for (int tile = 0; tile < ClusterTile::kTilesOfStep; ++tile) {
+  for (int tile = 0; tile < kClusterTilesOfStep; ++tile) {
     float4* const sums = reinterpret_cast<float4*>(tiles + Shared::kSums + gradient * Shared::kSumBytes +
                                                    tile * Shared::kSumTile + thread * 16);
     float x[kValues];
@@ -158,11 +164,11 @@ __device__ __forceinline__ void finishQueries(const HopperBackwardParams<T>& p, 
   ptx::barrierSync<kWarpgroupThreads>(kWarpgroupBarrier + gradient);
   T* const to = gradient == 0 ? p.gq : p.gtq;
   if (to != nullptr) {
-    const int64_t queryAt = p.queryRows.at(work.batch, head, work.firstRow) * p.dim;
+    const int64_t queryAt = p.queryRows.at(work.batch, head, work.firstQuery()) * p.dim;
 #pragma unroll 1
     for (int i = thread; i < Own::kRows * kChunks; i += kWarpgroupThreads) {
       const int row = i / kChunks, chunk = i % kChunks;
-      if (work.firstRow + row >= p.queries || chunk * 8 >= p.dim) continue;
+      if (work.firstQuery() + row >= p.queries || chunk * 8 >= p.dim) continue;
       *reinterpret_cast<uint4*>(to + queryAt + row * p.queryRow + chunk * 8) =
           *reinterpret_cast<const uint4*>(rows + Own::chunk(row, chunk * 8));
     }

@@ -48,9 +48,10 @@ struct FusedHopperWork : HeadPlace {
 
 template <class T, class Tile>
 struct FusedHopperSink {
+  static constexpr bool kStarts = false;
   const BackwardParams<T>& p;
 
-  __device__ __forceinline__ void add(const GradientsTileFacts& facts, int, bool tangent,
+  __device__ __forceinline__ void add(const GradientsTileFacts& facts, bool tangent,
                                       const float (&x)[Tile::kQueries / 2]) const {
     float* const sums = tangent ? p.gtqSums : p.gqSums;
     if (sums == nullptr) return;

@@ -73,140 +73,165 @@ __device__ __forceinline__ void issueQueryGradient(float (&x)[Tile::kQueries / 2
   }
 }
 
-// By the threads of both warpgroups, which bring the same `work` and their own `sink`. work.tiles() is how many tiles
-// the producer brings, in whatever order; where a tile belongs is in its facts. For each,
-//   sink.add(facts, n, tangent, x)
-// is given, by one warpgroup for gq and by the other for gtq, the unscaled part of the n-th tile: element j of a thread
-// is that of column accumulatorRow(j) of the head and of query accumulatorColumn(j) of the tile. At that time the tile
-// is done with, and the weights of the next are not written before all have returned from the one before. Then
-//   work.keyPlace(p)
-// says where the gradients of keys and values go.
-template <class T, class Tile, class Work, class Sink>
-__device__ __forceinline__ void consumeGradients(const HopperBackwardParams<T>& p, const Work& work,
-                                                 unsigned char* tiles, RoleBarriers<Tile::kStages>& barriers,
-                                                 Sink& sink) {
+// A thread's part of the gradients of its warpgroup's 64 keys.
+template <class Tile>
+struct HopperKeyGradients {
+  float gk[Tile::kDim / 2] = {}, gtk[Tile::kDim / 2] = {}, gv[Tile::kDim / 2] = {}, gtv[Tile::kDim / 2] = {};
+};
+
+// By the threads of both warpgroups, which bring the same `tile` and their own `sink`: the tile-th tile of queries that
+// the producer brings; where it belongs is in its facts.
+//   sink.add(facts, tangent, x)
+// is given, by one warpgroup for gq and by the other for gtq, the tile's unscaled part: element j of a thread is that
+// of column accumulatorRow(j) of the head and of query accumulatorColumn(j) of the tile. At that time the tile is done
+// with, and the weights of the next are not written before all have returned from the one before. Where Sink::kStarts,
+//   sink.start(facts, tangent, x)
+// says what the part is added to.
+template <class T, class Tile, class Sink>
+__device__ __forceinline__ void consumeGradientsTile(float scale, unsigned char* tiles,
+                                                     RoleBarriers<Tile::kStages>& barriers, int tile, Sink& sink,
+                                                     HopperKeyGradients<Tile>& out) {
   using Shared = HopperGradientsShared<Tile>;
   using Own = typename Tile::Own;
   using Other = typename Tile::Other;
   using Weights = typename Tile::Weights;
-  constexpr int kColumns = Tile::kDim / 2, kQueries = Tile::kQueries, kScores = kQueries / 2, kSteps = kQueries / 16;
+  constexpr int kQueries = Tile::kQueries, kScores = kQueries / 2, kSteps = kQueries / 16;
   const int consumer = static_cast<int>(threadIdx.x) - kWarpgroupThreads, lane = threadIdx.x % 32;
-  const int warpRow = consumer / 32 * 16, count = work.tiles();
+  const int warpRow = consumer / 32 * 16;
   // The same in a warp, as the compiler is to know.
   const int group = __shfl_sync(0xffffffffu, consumer / kWarpgroupThreads, 0), groupRow = 64 * group;
   const uint64_t own = Own::rowOperand(tiles, groupRow, 0), ownColumns = Own::columnOperand(tiles, 0, 0);
   const uint64_t rows = Other::rowOperand(tiles, 0, 0), columns = Other::columnOperand(tiles, 0, 0);
   const uint64_t weightRows = Weights::rowOperand(tiles, 0, 0);
-  float gk[kColumns] = {}, gtk[kColumns] = {}, gv[kColumns] = {}, gtv[kColumns] = {};
-  if (count > 0) hopper::mbarrierWait(&barriers.own, 0);
-  for (int tile = 0; tile < count; ++tile) {
-    const hopper::RingTurn<Tile::kStages> at(static_cast<uint32_t>(tile));
-    const int stage = at.stage * Shared::kStage, turn = tile % 2 * Shared::kTurn;
-    hopper::mbarrierWait(&barriers.full[at.stage], at.parity);
-    float s[kScores], t[kScores], d[kScores], r[kScores];
-    const uint64_t queries = advanced(rows, stage), others = advanced(columns, stage);
-    hopper::wgmmaFence();
-    issueScores<T, Own, Other, true, true>(s, t, own, Shared::kK, Shared::kTk, queries, Shared::kQ, Shared::kTq);
-    hopper::wgmmaCommit();
-    issueScores<T, Own, Other, true, true>(d, r, own, Shared::kV, Shared::kTv, queries, Shared::kH, Shared::kG);
-    hopper::wgmmaCommit();
-    hopper::wgmmaWait<1>();
-    hopper::holdRegisters(s);
-    hopper::holdRegisters(t);
-    const float* const known = Shared::known(tiles, at.stage);
-    const auto pairOf = [&](int kind, int column) {
-      return *reinterpret_cast<const float2*>(known + lane % 4 * 2 + kind * kQueries + column);
-    };
-    {
-      const GradientsTileFacts facts = *Shared::facts(tiles, at.stage);
-      const int seen = facts.seen - warpRow, counting = facts.counting - warpRow;
-      const bool masked = min(seen, counting) < 16;
-#pragma unroll
-      for (int column = 0; column < kQueries; column += 8) {
-        const float2 lse2 = pairOf(0, column), mu = pairOf(2, column);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int j = column / 2 + i, second = i % 2;
-          const QueryRow query{second ? lse2.y : lse2.x, second ? mu.y : mu.x, 0, 0};
-          const int sees = min(seen + column + lane % 4 * 2 + second, counting);
-          weigh<true>(s[j], &t[j], query, p.scale, !masked || lane / 4 + i / 2 * 8 < sees);
-        }
-      }
-    }
-    hopper::wgmmaWait<0>();
-    hopper::holdRegisters(r);
-    hopper::holdRegisters(d);
+  const hopper::RingTurn<Tile::kStages> at(static_cast<uint32_t>(tile));
+  const int stage = at.stage * Shared::kStage, turn = tile % 2 * Shared::kTurn;
+  hopper::mbarrierWait(&barriers.full[at.stage], at.parity);
+  float s[kScores], t[kScores], d[kScores], r[kScores];
+  const uint64_t queries = advanced(rows, stage), others = advanced(columns, stage);
+  hopper::wgmmaFence();
+  issueScores<T, Own, Other, true, true>(s, t, own, Shared::kK, Shared::kTk, queries, Shared::kQ, Shared::kTq);
+  hopper::wgmmaCommit();
+  issueScores<T, Own, Other, true, true>(d, r, own, Shared::kV, Shared::kTv, queries, Shared::kH, Shared::kG);
+  hopper::wgmmaCommit();
+  hopper::wgmmaWait<1>();
+  hopper::holdRegisters(s);
+  hopper::holdRegisters(t);
+  const float* const known = Shared::known(tiles, at.stage);
+  const auto pairOf = [&](int kind, int column) {
+    return *reinterpret_cast<const float2*>(known + lane % 4 * 2 + kind * kQueries + column);
+  };
+  {
+    const GradientsTileFacts facts = *Shared::facts(tiles, at.stage);
+    const int seen = facts.seen - warpRow, counting = facts.counting - warpRow;
+    const bool masked = min(seen, counting) < 16;
 #pragma unroll
     for (int column = 0; column < kQueries; column += 8) {
-      const float2 delta = pairOf(1, column), a = pairOf(3, column);
+      const float2 lse2 = pairOf(0, column), mu = pairOf(2, column);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int j = column / 2 + i, second = i % 2;
-        const QueryRow query{0, 0, second ? a.y : a.x, second ? delta.y : delta.x};
-        differentiate<true>(s[j], &t[j], &d[j], r[j], query);
+        const QueryRow query{second ? lse2.y : lse2.x, second ? mu.y : mu.x, 0, 0};
+        const int sees = min(seen + column + lane % 4 * 2 + second, counting);
+        weigh<true>(s[j], &t[j], query, scale, !masked || lane / 4 + i / 2 * 8 < sees);
       }
     }
-    uint32_t gs[kSteps][4], gt[kSteps][4];
-    hopper::toOperand<T>(gs, r);
-    hopper::toOperand<T>(gt, d);
-    uint32_t weights[kSteps][4], moved[kSteps][4];
-    hopper::toOperand<T>(weights, s);
-    hopper::toOperand<T>(moved, t);
-    storeTransposed<Weights>(tiles + Shared::kGs + turn, warpRow, gs);
-    storeTransposed<Weights>(tiles + Shared::kGt + turn, warpRow, gt);
-    hopper::fenceProxyAsync();
-    hopper::holdRegisters(gv);
-    hopper::holdRegisters(gtv);
-    hopper::holdRegisters(gk);
-    hopper::holdRegisters(gtk);
-    hopper::wgmmaFence();
-    issueGradients<T, Other, true, true>(gv, gtv, moved, weights, others, Shared::kH, Shared::kG);
-    issueGradients<T, Other, true, true>(gk, gtk, gs, gt, others, Shared::kQ, Shared::kTq);
-    hopper::wgmmaCommit();
-    ptx::barrierSync<kConsumerWarpgroups * kWarpgroupThreads>(kGradientsBarrier);
-    // gq is twice the work of gtq: in turns.
-    const bool tangent = (tile + group) % 2 != 0;
-    float x[kScores];
-    const uint64_t shared = advanced(weightRows, turn);
-    hopper::wgmmaFence();
-    issueQueryGradient<T, Tile, false>(x, ownColumns, Shared::kK, shared, tangent ? Shared::kGt : Shared::kGs);
-    if (!tangent) issueQueryGradient<T, Tile, true>(x, ownColumns, Shared::kTk, shared, Shared::kGt);
-    hopper::wgmmaCommit();
-    hopper::wgmmaWait<1>();
-    hopper::holdRegisters(weights);
-    hopper::holdRegisters(moved);
-    hopper::holdRegisters(gs);
-    hopper::holdRegisters(gt);
-    hopper::holdRegisters(gv);
-    hopper::holdRegisters(gtv);
-    hopper::holdRegisters(gk);
-    hopper::holdRegisters(gtk);
-    const GradientsTileFacts facts = *Shared::facts(tiles, at.stage);
-    releaseStage(&barriers.empty[at.stage]);
-    hopper::wgmmaWait<0>();
-    hopper::holdRegisters(x);
-    sink.add(facts, tile, tangent, x);
   }
+  hopper::wgmmaWait<0>();
+  hopper::holdRegisters(r);
+  hopper::holdRegisters(d);
+#pragma unroll
+  for (int column = 0; column < kQueries; column += 8) {
+    const float2 delta = pairOf(1, column), a = pairOf(3, column);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int j = column / 2 + i, second = i % 2;
+      const QueryRow query{0, 0, second ? a.y : a.x, second ? delta.y : delta.x};
+      differentiate<true>(s[j], &t[j], &d[j], r[j], query);
+    }
+  }
+  uint32_t gs[kSteps][4], gt[kSteps][4];
+  hopper::toOperand<T>(gs, r);
+  hopper::toOperand<T>(gt, d);
+  uint32_t weights[kSteps][4], moved[kSteps][4];
+  hopper::toOperand<T>(weights, s);
+  hopper::toOperand<T>(moved, t);
+  storeTransposed<Weights>(tiles + Shared::kGs + turn, warpRow, gs);
+  storeTransposed<Weights>(tiles + Shared::kGt + turn, warpRow, gt);
+  hopper::fenceProxyAsync();
+  hopper::holdRegisters(out.gv);
+  hopper::holdRegisters(out.gtv);
+  hopper::holdRegisters(out.gk);
+  hopper::holdRegisters(out.gtk);
+  hopper::wgmmaFence();
+  issueGradients<T, Other, true, true>(out.gv, out.gtv, moved, weights, others, Shared::kH, Shared::kG);
+  issueGradients<T, Other, true, true>(out.gk, out.gtk, gs, gt, others, Shared::kQ, Shared::kTq);
+  hopper::wgmmaCommit();
+  const GradientsTileFacts facts = *Shared::facts(tiles, at.stage);
+  // gq is twice the work of gtq: in turns.
+  const bool tangent = (tile + group) % 2 != 0;
+  float x[kScores];
+  if constexpr (Sink::kStarts) sink.start(facts, tangent, x);
+  ptx::barrierSync<kConsumerWarpgroups * kWarpgroupThreads>(kGradientsBarrier);
+  if constexpr (Sink::kStarts) hopper::holdRegisters(x);
+  const uint64_t shared = advanced(weightRows, turn);
+  hopper::wgmmaFence();
+  issueQueryGradient<T, Tile, Sink::kStarts>(x, ownColumns, Shared::kK, shared, tangent ? Shared::kGt : Shared::kGs);
+  if (!tangent) issueQueryGradient<T, Tile, true>(x, ownColumns, Shared::kTk, shared, Shared::kGt);
+  hopper::wgmmaCommit();
+  hopper::wgmmaWait<1>();
+  hopper::holdRegisters(weights);
+  hopper::holdRegisters(moved);
+  hopper::holdRegisters(gs);
+  hopper::holdRegisters(gt);
+  hopper::holdRegisters(out.gv);
+  hopper::holdRegisters(out.gtv);
+  hopper::holdRegisters(out.gk);
+  hopper::holdRegisters(out.gtk);
+  releaseStage(&barriers.empty[at.stage]);
+  hopper::wgmmaWait<0>();
+  hopper::holdRegisters(x);
+  sink.add(facts, tangent, x);
+}
 
-  // All of it once more: registers are worth more in the loop.
-  const auto end = work.keyPlace(p);
-  const int left = p.keys - end.firstKey - warpRow, counting = end.length - end.firstKey - warpRow;
-  const int64_t keyAt = p.keyRows.at(end.batch, end.keyHead, end.firstKey + warpRow) * p.dim;
-  const auto store = [&](T* gradient, float(&x)[kColumns], float scale) {
+// `place` says where the keys are.
+template <class T, class Tile, class Place>
+__device__ __forceinline__ void storeKeyGradients(const HopperBackwardParams<T>& p, const Place& place,
+                                                  unsigned char* tiles, HopperKeyGradients<Tile>& out) {
+  using Shared = HopperGradientsShared<Tile>;
+  const int lane = threadIdx.x % 32, warpRow = (static_cast<int>(threadIdx.x) - kWarpgroupThreads) / 32 * 16;
+  const int left = p.keys - place.firstKey - warpRow, counting = place.length - place.firstKey - warpRow;
+  const int64_t keyAt = p.keyRows.at(place.batch, place.keyHead, place.firstKey + warpRow) * p.dim;
+  const auto store = [&](T* gradient, float(&x)[Tile::kDim / 2], float scale) {
     if (gradient == nullptr) return;
 #pragma unroll
-    for (int j = 0; j < kColumns; ++j) {
+    for (int j = 0; j < Tile::kDim / 2; ++j) {
       // Keys that do not count have no gradient; what an unknown number of keys gives is unknown.
       const bool counts = lane / 4 + j / 2 % 2 * 8 < counting;
-      x[j] = end.length < 0 ? NAN : counts ? x[j] * scale : 0;
+      x[j] = place.length < 0 ? NAN : counts ? x[j] * scale : 0;
     }
     // Through the values, which no other warp reads.
-    storeAccumulators<Own>(tiles + Shared::kV, warpRow, x, gradient + keyAt, p.keyRow, left, p.dim);
+    storeAccumulators<typename Tile::Own>(tiles + Shared::kV, warpRow, x, gradient + keyAt, p.keyRow, left, p.dim);
   };
-  store(p.gk, gk, p.scale);
-  store(p.gtk, gtk, p.scale);
-  store(p.gv, gv, 1);
-  store(p.gtv, gtv, 1);
+  store(p.gk, out.gk, p.scale);
+  store(p.gtk, out.gtk, p.scale);
+  store(p.gv, out.gv, 1);
+  store(p.gtv, out.gtv, 1);
+}
+
+// By the threads of both warpgroups: work.tiles() is how many tiles the producer brings, in whatever order, and
+// work.keyPlace(p) says where the gradients of keys and values go.
+template <class T, class Tile, class Work, class Sink>
+__device__ __forceinline__ void consumeGradients(const HopperBackwardParams<T>& p, const Work& work,
+                                                 unsigned char* tiles, RoleBarriers<Tile::kStages>& barriers,
+                                                 Sink& sink) {
+  const int count = work.tiles();
+  HopperKeyGradients<Tile> out;
+  if (count > 0) hopper::mbarrierWait(&barriers.own, 0);
+  for (int tile = 0; tile < count; ++tile) {
+    consumeGradientsTile<T, Tile>(p.scale, tiles, barriers, tile, sink, out);
+  }
+  // All of it once more: registers are worth more in the loop.
+  storeKeyGradients<T, Tile>(p, work.keyPlace(p), tiles, out);
 }
 
 }  // namespace flowmap::cuda
