@@ -68,12 +68,10 @@ void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& 
   const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
-  else if (backward.moving == Moving::All && hopperChoice() != HopperChoice::Pair && runsInClusters(backward.params))
-    launchBackwardClusters(runtime, backward.params, backward.heads);
-  else if (backward.moving == Moving::All)
-    launchBackwardHopper<Moving::All>(runtime, backward.params, backward.heads);
-  else
+  else if (backward.moving == Moving::Queries)
     launchBackwardHopper<Moving::Queries>(runtime, backward.params, backward.heads);
+  else if (hopperChoice() == HopperChoice::Pair || !launchBackwardClusters(runtime, backward.params, backward.heads))
+    launchBackwardHopper<Moving::All>(runtime, backward.params, backward.heads);
 }
 
 }  // namespace flowmap::cuda

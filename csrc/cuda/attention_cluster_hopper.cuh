@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
   for (int i = static_cast<int>(threadIdx.x); i < 2 * ClusterShared::kSumBytes / 16; i += kHopperThreads) {
     reinterpret_cast<float4*>(hopperTiles + ClusterShared::kSums)[i] = float4{};
   }
-  // Barriers and sums are there before other blocks use them,
+  // Barriers and sums are there before other blocks use them. No block ends before the last of these is done: it has
+  // waited for all turns, and what ends them knows of all that came before.
   ptx::clusterArrive();
   ptx::clusterWait();
   if (threadIdx.x < kWarpgroupThreads) {
@@ -56,33 +57,31 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     hopper::increaseRegisters<kConsumerRegisters>();
     consumeCluster(p, work, hopperTiles, barriers, others);
   }
-  // and as long as they do.
-  ptx::clusterArrive();
-  ptx::clusterWait();
 }
 
+// A cluster for each key head; false where sequences are too long for that, or heads too wide.
 template <class T>
-bool runsInClusters(const BackwardParams<T>& p) {
-  constexpr int kMost = kMostClusterBlocks * ClusterTile::kRows;
-  return p.dim <= ClusterTile::kDim && p.queries <= kMost && p.keys <= kMost;
-}
-
-// A cluster for each key head.
-template <class T>
-void launchBackwardClusters(const Runtime& runtime, const BackwardParams<T>& params, int64_t heads) {
+bool launchBackwardClusters(const Runtime& runtime, const BackwardParams<T>& params, int64_t heads) {
   constexpr int kBytes = ClusterShared::kBytes, kRows = ClusterTile::kRows;
   constexpr int64_t kMost = 65535;
   const auto kernel = attentionClusterHopperKernel<T>;
+  const int blocks = (std::max(params.queries, params.keys) + kRows - 1) / kRows;
+  if (params.dim > ClusterTile::kDim || blocks > kMostClusterBlocks) return false;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "cudaFuncSetAttribute");
+  Grid grid{dim3(static_cast<unsigned>(blocks)), dim3(kHopperThreads), static_cast<size_t>(kBytes)};
+  int most = 0;
+  const ClusterConfig cluster(runtime, blocks, grid);
+  check(cudaOccupancyMaxActiveClusters(&most, kernel, &cluster.config), "cudaOccupancyMaxActiveClusters");
+  if (most == 0) return false;  // a share of a GPU may have too few multiprocessors
   HopperBackwardParams<T> p(params);
   encodeMaps<Moving::All, ClusterTile::Other, ClusterTile::Own>(p, heads / p.heads);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "cudaFuncSetAttribute");
-  const int blocks = (std::max(p.queries, p.keys) + kRows - 1) / kRows;
   const int64_t keyHeads = heads / p.group;
   for (int64_t first = 0; first < keyHeads; first += kMost) {
     p.firstHead = static_cast<int>(first);
-    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(std::min(kMost, keyHeads - first)));
-    launchClusters(runtime, blocks, kernel, Grid{grid, dim3(kHopperThreads), static_cast<size_t>(kBytes)}, p);
+    grid.blocks.y = static_cast<unsigned>(std::min(kMost, keyHeads - first));
+    launchClusters(runtime, blocks, kernel, grid, p);
   }
+  return true;
 }
 
 }  // namespace flowmap::cuda
