@@ -49,7 +49,7 @@ auto forwardOf(const Runtime& runtime, const AttentionGeometry& g, DType dtype) 
 }
 
 auto backwardOf(const Runtime& runtime, const AttentionGeometry& g, DType dtype) {
-  if (runsOnHopper(runtime, g) && g.deterministic)
+  if (backwardOnHopper(runtime, g))
     return dtype == DType::BFloat16 ? attentionBackwardHopperBFloat16 : attentionBackwardHopperFloat16;
   if (g.dim > kMostNarrowDim)
     return dtype == DType::BFloat16 ? attentionBackwardWideBFloat16 : attentionBackwardWideFloat16;

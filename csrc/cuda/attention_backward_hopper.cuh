@@ -1,6 +1,6 @@
 // Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64, 96
-// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); for short sequences
-// one kernel.
+// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); one kernel for both for
+// short sequences, and another where sums may have any order.
 #pragma once
 
 #include <type_traits>
@@ -9,12 +9,10 @@
 #include "cuda/attention_cluster_hopper.cuh"
 #include "cuda/attention_dkv_hopper.cuh"
 #include "cuda/attention_dq_hopper.cuh"
+#include "cuda/attention_fused_hopper.cuh"
 #include "cuda/attention_hopper.h"
 
 namespace flowmap::cuda {
-
-constexpr int kHopperShared = 227 * 1024;
-static_assert(ClusterShared::kBytes + 1024 <= kHopperShared);
 
 template <class Tile, Moving kWhat, class T>
 void launchDqHopper(const Runtime& runtime, HopperBackwardParams<T>& p, int64_t heads) {
@@ -62,10 +60,24 @@ void launchBackwardHopper(const Runtime& runtime, const BackwardParams<T>& p, in
     launchBackwardHopperSize<128, kWhat>(runtime, p, heads);
 }
 
+// Where sums may have any order: a and delta, then all gradients. For heads of up to 64.
+template <class T>
+void launchBackwardFusedHopper(const Runtime& runtime, Device& device, const BackwardParams<T>& p, int64_t heads) {
+  HopperBackwardParams<T> outputs(p);
+  outputs.gq = outputs.gtq = nullptr;
+  launchDqHopper<HopperDqTile<64, 64, 2>, Moving::All>(runtime, outputs, heads);
+  launchFusedHopper<T>(runtime, device, p, heads);
+}
+
 template <class Element>
 void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& call, const AttentionGradients& out,
                                    const AttentionResults& saved, const Tensor& g, const Tensor& h) {
   const BackwardCall<Element> backward(runtime, call, out, saved, g, h);
+  const bool inOne =
+      !call.geometry.deterministic && backward.moving == Moving::All && (out.gq || out.gtq) && (out.gk || out.gtk);
+  if (inOne && call.geometry.dim <= 64) {
+    return launchBackwardFusedHopper(runtime, call.in.q.device(), backward.params, backward.heads);
+  }
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
   else if (backward.moving == Moving::Queries)

@@ -64,6 +64,7 @@ template <class T>
 bool launchBackwardClusters(const Runtime& runtime, const BackwardParams<T>& params, int64_t heads) {
   constexpr int kBytes = ClusterShared::kBytes, kRows = ClusterTile::kRows;
   constexpr int64_t kMost = 65535;
+  static_assert(kBytes + 1024 <= kHopperShared);
   const auto kernel = attentionClusterHopperKernel<T>;
   const int blocks = (std::max(params.queries, params.keys) + kRows - 1) / kRows;
   if (params.dim > ClusterTile::kDim || blocks > kMostClusterBlocks) return false;

@@ -3,10 +3,13 @@
 // in registers; a small kernel scales, rounds and orders them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/attention_gradients_hopper.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/ptx/reduce.cuh"
+#include "cuda/scratch.h"
 
 namespace flowmap::cuda {
 
@@ -41,8 +44,8 @@ struct FusedHopperWork : HeadPlace {
   __device__ __forceinline__ FusedHopperWork keyPlace(const FusedHeads& p) const { return FusedHopperWork(p); }
   __device__ __forceinline__ GradientsTileFacts factsOf(const FusedHeads& p, int tile) const {
     const int query = (first + tile % tilesOfHead) * Tile::kQueries;
-    return {p.causal ? query + past + 1 - firstKey : Tile::kRows, length - firstKey,
-            keyHead * group + tile / tilesOfHead, query};
+    return {p.causal ? query + past + 1 - firstKey : Tile::kRows, length - firstKey, head * group + tile / tilesOfHead,
+            query};
   }
 };
 
@@ -142,6 +145,66 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     FusedHopperSink<T, Tile> sink{p};
     consumeGradients<T, Tile>(p, work, hopperTiles, barriers, sink);
   }
+}
+
+// The sums of a tile of queries a block and turn, scaled and rounded; NaN where it is unknown what queries see.
+template <class T, class Tile>
+__global__ void __launch_bounds__(kWarpgroupThreads)
+    finishFusedHopperKernel(const __grid_constant__ BackwardParams<T> p, int tiles) {
+  constexpr int kColumns = Tile::kDim, kChunks = kColumns / 8;
+  using Sums = QuerySums<Tile>;
+  __shared__ __align__(16) T rows[Tile::kQueries][kColumns + 8];
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
+    const int head = tile / Sums::tilesOfHead(p.queries), batch = head / p.heads;
+    const int first = tile % Sums::tilesOfHead(p.queries) * Tile::kQueries;
+    bool known = true;
+    if (p.keyLengths != nullptr) {
+      const int length = p.keyLengths[batch];
+      known = length >= 0 && length <= p.keys;
+    }
+    const float factor = known ? p.scale : NAN;
+    const auto finish = [&](const float* sums, T* gradient) {
+      if (sums == nullptr) return;
+      const float* const from = sums + int64_t{tile} * Sums::kTileFloats + threadIdx.x * 4;
+#pragma unroll
+      for (int j = 0; j < Tile::kQueries / 2; j += 4) {
+        const float4 x = *reinterpret_cast<const float4*>(from + j * kWarpgroupThreads);
+        const float values[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          rows[hopper::accumulatorColumn(j + i)][hopper::accumulatorRow(j + i)] = static_cast<T>(values[i] * factor);
+        }
+      }
+      __syncthreads();
+      T* const to = gradient + p.queryRows.at(batch, head % p.heads, first) * p.dim;
+      for (int i = static_cast<int>(threadIdx.x); i < Tile::kQueries * kChunks; i += kWarpgroupThreads) {
+        const int row = i / kChunks, column = i % kChunks * 8;
+        if (first + row >= p.queries || column >= p.dim) continue;
+        *reinterpret_cast<uint4*>(to + row * p.queryRow + column) = *reinterpret_cast<const uint4*>(&rows[row][column]);
+      }
+      __syncthreads();
+    };
+    finish(p.gqSums, p.gq);
+    finish(p.gtqSums, p.gtq);
+  }
+}
+
+// a and delta are there already; the gradients of keys or values may be wanted or not.
+template <class T>
+void launchFusedHopper(const Runtime& runtime, Device& device, HopperBackwardParams<T> p, int64_t heads) {
+  using Tile = HopperGradientsTile<64, 32, 4>;
+  constexpr int kBytes = HopperGradientsShared<Tile>::kBytes;
+  static_assert(kBytes + 1024 <= kHopperShared);
+  const int64_t size = QuerySums<Tile>::count(heads, p.queries), count = (p.gq ? 1 : 0) + (p.gtq ? 1 : 0);
+  const Scratch<float> sums(device, count * size);
+  check(cudaMemsetAsync(sums.data(), 0, count * size * sizeof(float), runtime.stream()), "cudaMemsetAsync");
+  p.gqSums = p.gq ? sums.data() : nullptr;
+  p.gtqSums = p.gtq ? sums.data() + (count - 1) * size : nullptr;
+  encodeMaps<Moving::All, typename Tile::Other, typename Tile::Own>(p, heads / p.heads);
+  launchHeads<Tile>(runtime, attentionFusedHopperKernel<T, Tile>, kBytes, p, p.keys, heads / p.group);
+  const auto tiles = static_cast<int>(size / QuerySums<Tile>::kTileFloats);
+  const auto blocks = static_cast<unsigned>(std::min(tiles, 32 * runtime.multiprocessors()));
+  launchKernel(runtime, finishFusedHopperKernel<T, Tile>, Grid{dim3(blocks), dim3(kWarpgroupThreads)}, p, tiles);
 }
 
 }  // namespace flowmap::cuda

@@ -136,7 +136,15 @@ __device__ __forceinline__ void consumeGradientsTile(float scale, unsigned char*
       }
     }
   }
-  hopper::wgmmaWait<0>();
+  uint32_t weights[kSteps][4], moved[kSteps][4];
+  hopper::toOperand<T>(weights, s);
+  hopper::toOperand<T>(moved, t);
+  hopper::holdRegisters(out.gv);
+  hopper::holdRegisters(out.gtv);
+  hopper::wgmmaFence();
+  issueGradients<T, Other, true, true>(out.gv, out.gtv, moved, weights, others, Shared::kH, Shared::kG);
+  hopper::wgmmaCommit();
+  hopper::wgmmaWait<1>();
   hopper::holdRegisters(r);
   hopper::holdRegisters(d);
 #pragma unroll
@@ -152,18 +160,12 @@ __device__ __forceinline__ void consumeGradientsTile(float scale, unsigned char*
   uint32_t gs[kSteps][4], gt[kSteps][4];
   hopper::toOperand<T>(gs, r);
   hopper::toOperand<T>(gt, d);
-  uint32_t weights[kSteps][4], moved[kSteps][4];
-  hopper::toOperand<T>(weights, s);
-  hopper::toOperand<T>(moved, t);
   storeTransposed<Weights>(tiles + Shared::kGs + turn, warpRow, gs);
   storeTransposed<Weights>(tiles + Shared::kGt + turn, warpRow, gt);
   hopper::fenceProxyAsync();
-  hopper::holdRegisters(out.gv);
-  hopper::holdRegisters(out.gtv);
   hopper::holdRegisters(out.gk);
   hopper::holdRegisters(out.gtk);
   hopper::wgmmaFence();
-  issueGradients<T, Other, true, true>(out.gv, out.gtv, moved, weights, others, Shared::kH, Shared::kG);
   issueGradients<T, Other, true, true>(out.gk, out.gtk, gs, gt, others, Shared::kQ, Shared::kTq);
   hopper::wgmmaCommit();
   const GradientsTileFacts facts = *Shared::facts(tiles, at.stage);

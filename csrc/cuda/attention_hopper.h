@@ -10,18 +10,19 @@
 
 namespace flowmap::cuda {
 
-// FLOWMAP_HOPPER, for comparisons: "off" leaves them out, "pair" leaves out the backward pass of clusters.
-enum class HopperChoice { All, Pair, Off };
+// FLOWMAP_HOPPER, for comparisons: "off" leaves them out; "pair" leaves out the backward kernel for short sequences;
+// "fused" takes those that sum in no given order where the call is content with that.
+enum class HopperChoice { All, Pair, Fused, Off };
 
 inline HopperChoice hopperChoice() {
   static const HopperChoice choice = [] {
     const char* const given = std::getenv("FLOWMAP_HOPPER");
     if (given == nullptr || *given == 0) return HopperChoice::All;
     const std::string_view named(given);
-    if (named != "off" && named != "pair") {
-      fail(ErrorCode::Argument, "attention", "FLOWMAP_HOPPER must be 'pair', 'off' or unset, got '", named, "'");
-    }
-    return named == "off" ? HopperChoice::Off : HopperChoice::Pair;
+    if (named == "off") return HopperChoice::Off;
+    if (named == "pair") return HopperChoice::Pair;
+    if (named == "fused") return HopperChoice::Fused;
+    fail(ErrorCode::Argument, "attention", "FLOWMAP_HOPPER must be 'pair', 'fused', 'off' or unset, got '", named, "'");
   }();
   return choice;
 }
@@ -32,6 +33,11 @@ inline bool runsOnHopper(const Runtime& runtime, const AttentionGeometry& g) {
   const int64_t tiles = (std::max(g.queries, g.keys) / 64 + 1) * g.batch * g.queryHeads;
   return runtime.major() == 9 && runtime.minor() == 0 && hopperChoice() != HopperChoice::Off && g.dim <= 128 &&
          g.keys > 0 && !g.packed && !g.normalize && !g.centerKeys && tiles < int64_t{1} << 30;
+}
+
+// Without determinism mma.sync has a backward kernel for all gradients, too: which is faster is not known.
+inline bool backwardOnHopper(const Runtime& runtime, const AttentionGeometry& g) {
+  return runsOnHopper(runtime, g) && (g.deterministic || hopperChoice() == HopperChoice::Fused);
 }
 
 // See attention_forward_hopper.cuh.

@@ -15,6 +15,7 @@ constexpr int kWarpgroupThreads = 128, kConsumerWarpgroups = 2, kConsumerWarps =
 constexpr int kHopperThreads = (1 + kConsumerWarpgroups) * kWarpgroupThreads;
 // Of a thread; together what a block of kHopperThreads may have.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+constexpr int kHopperShared = 227 * 1024;  // bytes that a block may have
 
 // The operands [D, tokens, heads, batch] in boxes of a panel of a tile.
 struct BackwardMaps {

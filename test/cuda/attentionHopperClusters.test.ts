@@ -59,7 +59,7 @@ describeOnDevices("attention's backward in clusters on Hopper", (_, label) => {
 
   (label === 'cuda-emulated' ? it : it.skip)('is chosen by FLOWMAP_HOPPER, which may say no other word', () => {
     expect(() => run('clustersFew', { FLOWMAP_HOPPER: 'none' })).toThrow(
-      "FLOWMAP_HOPPER must be 'pair', 'off' or unset, got 'none'",
+      "FLOWMAP_HOPPER must be 'pair', 'fused', 'off' or unset, got 'none'",
     );
   });
 });

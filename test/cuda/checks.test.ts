@@ -26,7 +26,7 @@ const correct = {
   hopper_barrier: ['ring', 'ringTests', 'counts', 'remote', 'remoteRelaxed', 'roles'],
   hopper_tma: [
     ...['loadRanks', 'storeRanks', 'addRanks', 'load32', 'load64', 'load128', 'store32', 'store64', 'store128'],
-    ...['add128', 'plain', 'send', 'multicast', 'refusedMaps'],
+    ...['add128', 'plain', 'vectors', 'send', 'multicast', 'refusedMaps'],
   ],
   hopper_tile: ['depth64', 'depth80', 'depth96', 'depth112', 'depth128', 'depth128float16'],
   hopper_wgmma: [

@@ -25,11 +25,14 @@ interface ToolResult extends SanitizerFindings {
   end?: string;
 }
 
+/** Kernels that are not taken by default are, too, where a call allows it. */
+const everyKernel = { FLOWMAP_CUDA_CACHE: 'off', FLOWMAP_HOPPER: 'fused' };
+
 async function runTool(sanitizer: string, tool: string, milliseconds: number): Promise<ToolResult> {
   const ended = await runChild(
     sanitizer,
     ['--tool', tool, '--print-limit', '50', '--error-exitcode', '86', process.execPath, ...typescript(subset)],
-    { milliseconds, env: { FLOWMAP_CUDA: undefined, FLOWMAP_CUDA_CACHE: 'off' } },
+    { milliseconds, env: { FLOWMAP_CUDA: undefined, ...everyKernel } },
   );
   const findings = readFindings(`${ended.stdout}\n${ended.stderr}`);
   const right = ended.status === 0 && findings.errors === 0;
@@ -45,7 +48,7 @@ function toolLines({ tool, outcome, errors, warnings, reports, end }: ToolResult
 
 /** In a dry run the emulator, which finds the same kinds of errors, runs the subset in the tools' place. */
 async function emulatedSubset(milliseconds: number): Promise<Result> {
-  const env = { FLOWMAP_CUDA: 'emulated', FLOWMAP_CUDA_CACHE: 'off' };
+  const env = { FLOWMAP_CUDA: 'emulated', ...everyKernel };
   const ended = await runChild(process.execPath, typescript(subset), { milliseconds, env });
   const end = describeEnd(ended);
   return {

@@ -89,6 +89,17 @@ void updatePair(Thread& t, const Instruction& i) {
   t.write(i.d, old);
 }
 
+/** Floats side by side, aligned as a whole; each addition is atomic by itself. */
+void addVector(Thread& t, const Instruction& i) {
+  uint8_t* bytes = t.block->access(t, i, i.space, t.registers[i.a] + i.immediate, 4 * i.count, Access::atomic);
+  for (uint32_t element = 0; element < i.count; ++element) {
+    float value;
+    std::memcpy(&value, bytes + 4 * element, sizeof value);
+    value = AtomicAdd::of(value, t.read<float>(i.list[element]));
+    std::memcpy(bytes + 4 * element, &value, sizeof value);
+  }
+}
+
 template <class T>
 void compareAndSwap(Thread& t, const Instruction& i) {
   uint8_t* bytes = t.block->access(t, i, i.space, t.registers[i.a] + i.immediate, sizeof(T), Access::atomic);
@@ -145,6 +156,19 @@ Handler handlerOf(Statement& s, Type type, bool noFlush) {
   return nullptr;
 }
 
+/** After `add`: red.global.add.v2.f32 and v4. Of other types, and with a result, unknown. */
+void decodeVectorAdd(Statement& s, Decoder& d, Instruction& i) {
+  i.count = s.take("v2") ? 2 : s.take("v4") ? 4 : 0;
+  s.expect(i.count > 0 && s.takeType() == Type::f32 && s.operands.size() == 2 && i.space == Space::global);
+  d.address(s, 0, i.a, i.immediate);
+  std::vector<Slot> slots;
+  d.append(s, 1, slots);
+  s.expect(slots.size() == i.count);
+  i.list = d.list(slots);
+  i.run = addVector;
+  d.kernel().ordered = true;
+}
+
 template <bool returns>
 void decodeAtomic(Statement& s, Decoder& d, Instruction& i) {
   for (const char* order : {"relaxed", "acquire", "release", "acq_rel", "cta", "gpu", "sys", "cluster"}) s.take(order);
@@ -154,6 +178,10 @@ void decodeAtomic(Statement& s, Decoder& d, Instruction& i) {
     i.space = Space::shared;
   else if (s.take("shared::cluster"))
     i.space = Space::cluster;
+  if (!returns && s.operands.size() == 2 && s.operands[1].kind == Operand::Kind::vector) {
+    s.expect(s.take("add"));
+    return decodeVectorAdd(s, d, i);
+  }
   const bool noFlush = s.take("noftz");
   const Type type = s.takeType();
   i.run = handlerOf(s, type, noFlush);

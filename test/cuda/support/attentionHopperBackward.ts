@@ -1,14 +1,15 @@
 // Writes the gradients of cases of attention's backward (HOPPER_CASES: which) to the file HOPPER_RESULTS, as float64;
 // tests of kernels for Hopper (attentionHopperRuns.ts) run it with these kernels, with others, and in other schedules.
-// What the forward pass leaves is the CPU's, alike for all.
+// What the forward pass leaves is the CPU's, alike for all. With HOPPER_ORDER=any sums may have any order.
 import { writeFileSync } from 'node:fs';
 import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
 import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
 import { clusterCases } from './attentionHopperClusterCases';
+import { fusedCases } from './attentionHopperFusedCases';
 
-const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...clusterCases };
+const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...clusterCases };
 const results: Buffer[] = [];
 for (const each of cases[process.env.HOPPER_CASES!]!) {
   const { operands, sizes, dtype, masks, needs } = each;
@@ -35,7 +36,7 @@ for (const each of cases[process.env.HOPPER_CASES!]!) {
       g,
       h,
       ...cuda.settings,
-      true,
+      process.env.HOPPER_ORDER !== 'any',
       [...needs, 0, 0],
     ] as unknown as Parameters<typeof native.attentionJvpVjp>),
   ) as unknown as unknown[];

@@ -1,8 +1,9 @@
 // Bulk copies by their definition: boxes of tensors of all ranks, types and swizzles, with what is outside of the
-// tensor; stores and sums of the same; plain memory; blocks of a cluster.
+// tensor; stores and sums of the same; plain memory; vectors of atomics; blocks of a cluster.
 #include "../../conformance/hopper_tma.cuh"
 
 #include "cluster_launch.cuh"
+#include "cuda/ptx/reduce.cuh"
 
 using namespace hopper_kernels;
 using selftest::ClusterLaunch;
@@ -109,6 +110,22 @@ bool runPlain() {
   return right;
 }
 
+// ---- vectors of atomics ----
+
+// All threads add to the same eight, four or two at once.
+__global__ void addVectors(float* sums) {
+  const float x = static_cast<float>(threadIdx.x + blockIdx.x * blockDim.x);
+  flowmap::cuda::ptx::addToGlobal(sums, x, 2 * x, 3, -x);
+  asm volatile("red.global.add.v2.f32 [%0+24], {%1, %2};\n" ::"l"(sums), "f"(x), "f"(1.0f) : "memory");
+}
+
+bool runVectors() {
+  Device<float> sums(8);
+  addVectors<<<3, 64>>>(sums.data);
+  const float all = 192 * 191 / 2;
+  return sums.read() == std::vector<float>{all, 2 * all, 3 * 192, -all, 0, 0, all, 192};
+}
+
 // ---- clusters ----
 
 bool runSend() {
@@ -164,6 +181,7 @@ int main(int count, char** arguments) {
                              {"store128", runSwizzle<Way::store, 128>},
                              {"add128", runSwizzle<Way::add, 128>},
                              {"plain", runPlain},
+                             {"vectors", runVectors},
                              {"send", runSend},
                              {"multicast", runMulticast},
                              {"refusedMaps", runRefusedMaps}},
