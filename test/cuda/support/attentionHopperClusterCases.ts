@@ -1,8 +1,13 @@
 // What is asked of attention's backward in clusters of blocks, 128 keys and queries each: one block to eight, blocks
 // without keys or without queries, tiles that none of a block's keys is seen by.
 import { type AttentionMasks, type AttentionSizes, rounding } from '../../support/attentionOracle';
-import { makeAdversarial, sizesOf } from '../../support/fusedAttention';
-import { caseOf, fillUncounted, type HopperCase } from './attentionHopperBackwardCases';
+import { makeAdversarial, narrow, sizesOf } from '../../support/fusedAttention';
+import { fillUncounted, type HopperCase, caseOf as typedCaseOf } from './attentionHopperBackwardCases';
+
+// The types in turn, whatever other cases there are.
+let made = 0;
+const caseOf: typeof typedCaseOf = (title, sizes, options) =>
+  typedCaseOf(title, sizes, { dtype: narrow[made++ % 2]!, ...options });
 
 const sized = (
   [
@@ -10,7 +15,7 @@ const sized = (
     [129, 127, 16],
     [20, 260, 40],
     [260, 20, 64],
-    [40, 1024, 8],
+    [20, 1024, 8],
     [1000, 30, 8],
   ] as const
 ).map(([queries, keys, dim]) => caseOf(`${queries} queries, ${keys} keys, ${dim} wide`, sizesOf(queries, keys, dim)));
@@ -27,7 +32,7 @@ const masked = (
       { layout: 'BSHD', causal: true },
     ],
     ['heads inside', sizesOf(33, 37, 64, { batch: 2, heads: 2 }), { layout: 'BSHD' }],
-    ['a number of keys per row, none included', sizesOf(40, 300, 64, { batch: 5 }), { lengths: [300, 1, 0, 128, 200] }],
+    ['a number of keys per row, none included', sizesOf(20, 300, 64, { batch: 4 }), { lengths: [300, 0, 128, 200] }],
     [
       'all of it',
       sizesOf(150, 200, 24, { batch: 3, heads: 2, keyHeads: 1 }),
@@ -51,7 +56,7 @@ const wanted = (
   ] as const
 ).map((needs) => caseOf(`${needs} wanted`, sizesOf(20, 145, 40), { needs }));
 
-const adversarial = (['key offset', 'sharp', 'large tangents'] as const).map((adversary) =>
+const adversarial = (['sharp', 'large tangents'] as const).map((adversary) =>
   caseOf(`${adversary}`, sizesOf(40, 150, 64), {
     dtype: 'bfloat16',
     change: (operands, dtype) => makeAdversarial(adversary, operands, dtype, 64, 4),
@@ -91,5 +96,5 @@ export const isQuick = ({ sizes: { batch, heads, queries, keys, dim } }: HopperC
 export const clusterCases = {
   clusters: [...sized, ...masked, ...adversarial, low, ...absent, ...wanted, ...uncounted(0)],
   clustersNan: uncounted(Number.NaN),
-  clustersFew: [sized[2]!, masked[0]!, masked[2]!, masked[4]!],
+  clustersFew: [sized[2]!, masked[0]!, masked[4]!],
 } as const;
