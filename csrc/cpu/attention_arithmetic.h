@@ -116,6 +116,9 @@ struct BFloat16Tiles {
   }
 };
 
+// What is packed of a head, and summed for it, that can stay in a second-level cache.
+constexpr int64_t kKeptBytes = 512 << 10;
+
 // How many of C hold n of E, whole cache lines.
 template <class C, class E>
 constexpr int64_t roomFor(int64_t n) {

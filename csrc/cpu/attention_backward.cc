@@ -17,7 +17,9 @@
 namespace flowmap::cpu {
 namespace {
 
-constexpr int64_t kTasks = 8;  // what takes more than this part of all work is split by queries
+// What takes more than this part of all work is split by queries; a smaller part, for threads to share more evenly,
+// where the sums that each part of a head has for itself are few.
+constexpr int64_t kTasks = 8, kSmallTasks = 16, kSmallSums = 64 << 20;
 
 template <class T, class Tiles>
 class Backward {
@@ -52,17 +54,22 @@ class Backward {
   void run() {
     const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
     if (heads == 0) return sumWeights(out_.gqWeight, nullptr, 0), sumWeights(out_.gkWeight, nullptr, 0);
-    int64_t pairs = 0;
-    for (const AttentionSequence& s : sequences_) pairs += s.pairs();
-    int64_t packed = 0, partial = 0, keyTile = 0;
+    int64_t pairs = 0, most = 0;
+    for (const AttentionSequence& s : sequences_) {
+      pairs += s.pairs();
+      most = std::max(most, kKeySums * s.packedKeys() * width_);
+    }
+    const int64_t parts = kSmallTasks * most * kSize <= kSmallSums ? kSmallTasks : kTasks;
+    int64_t packed = 0, partial = 0, keyTile = 0, mostPacked = 0;
     for (const AttentionSequence& s : sequences_) {
       Plan plan{s.packedKeys() * depth_, s.packedKeys() * width_};
-      const int64_t most = std::max<int64_t>(1, group_ * queryTilesOf(s)),
+      const int64_t tiles = std::max<int64_t>(1, group_ * queryTilesOf(s)),
                     all = std::max<int64_t>(1, g_.keyHeads * pairs);
-      plan.splits = std::clamp<int64_t>((kTasks * s.pairs() + all - 1) / all, 1, most);
+      plan.splits = std::clamp<int64_t>((parts * s.pairs() + all - 1) / all, 1, tiles);
       plan.packed = packed;
       plan.partial = partial;
       packed += g_.keyHeads * plan.size();
+      mostPacked = std::max(mostPacked, plan.size());
       partial += g_.keyHeads * plan.splits * plan.sums();
       keyTile = std::max(keyTile, s.keyTile);
       plans_.push_back(plan);
@@ -71,6 +78,9 @@ class Backward {
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     const int64_t threads = teamSize();
     const typename Scratch::Room room(leftWidth_, width_, keyTile);
+    // Small heads are packed, walked and finished one by one, in memory of the thread's own.
+    const bool kept = tasks.size() == heads && (roomFor<C, E>(mostPacked) + most) * kSize <= kKeptBytes;
+    if (kept) packed = threads * (packedEach_ = mostPacked), partial = threads * (sumsEach_ = most);
     // What tasks and tiles of keys add to the gradients of weights.
     const int64_t ofQueryWeight = out_.gqWeight ? tasks.size() * width_ : 0;
     const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
@@ -85,41 +95,59 @@ class Backward {
     C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
     const auto scratch = [&] { return base + size + teamThread() * room.all(); };
-    parallelTasks(heads, parallel, [&](int64_t i) { findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch()); });
-    parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const auto [sequence, index] = keyTiles[i];
-        const int64_t tiles = sequences_[sequence].keyTiles;
-        pack(sequence, index / tiles, index % tiles, scratch());
-      }
-    });
-    parallelTasks(tasks.size(), parallel, [&](int64_t i) {
+    const auto packTile = [&](int64_t i) {
+      const auto [sequence, index] = keyTiles[i];
+      const int64_t tiles = sequences_[sequence].keyTiles;
+      pack(sequence, index / tiles, index % tiles, scratch());
+    };
+    const auto walk = [&](int64_t i) {
       const auto [sequence, index] = tasks[i];
       const Plan& plan = plans_[sequence];
       const int64_t head = index / plan.splits, split = index % plan.splits;
       const int64_t queryTiles = queryTilesOf(sequences_[sequence]), perHead = group_ * queryTiles;
-      std::fill_n(sumsOf(sequence, head, split), plan.sums(), C(0));
+      C* const sums = sumsOf(sequence, head, split);
+      std::fill_n(sums, plan.sums(), C(0));
       C* weight = out_.gqWeight ? queryWeight + i * width_ : nullptr;
       if (weight) std::fill_n(weight, width_, C(0));
       for (int64_t at = perHead * split / plan.splits; at < perHead * (split + 1) / plan.splits; ++at) {
-        queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile,
-                  sumsOf(sequence, head, split), weight, Scratch(scratch(), room));
+        queryTile(sequence, head, head * group_ + at / queryTiles, at % queryTiles * kQueryTile, sums, weight,
+                  Scratch(scratch(), room));
       }
-    });
-    parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const auto [sequence, index] = keyTiles[i];
-        const int64_t tiles = sequences_[sequence].keyTiles;
-        C* weight = out_.gkWeight ? keyWeight + i * width_ : nullptr;
-        if (weight) std::fill_n(weight, width_, C(0));
-        finish(sequence, index / tiles, index % tiles, weight);
-      }
-    });
+    };
+    const auto finishTile = [&](int64_t i) {
+      const auto [sequence, index] = keyTiles[i];
+      const int64_t tiles = sequences_[sequence].keyTiles;
+      C* weight = out_.gkWeight ? keyWeight + i * width_ : nullptr;
+      if (weight) std::fill_n(weight, width_, C(0));
+      finish(sequence, index / tiles, index % tiles, weight);
+    };
+    const auto findMeansOf = [&](int64_t i) { findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch()); };
+    if (kept) {
+      parallelTasks(heads, parallel, [&](int64_t i) {
+        const int64_t sequence = i / g_.keyHeads, tiles = sequences_[sequence].keyTiles;
+        const int64_t first = keyTiles.number({sequence, i % g_.keyHeads * tiles});
+        findMeansOf(i);
+        for (int64_t tile = 0; tile < tiles; ++tile) packTile(first + tile);
+        walk(i);
+        for (int64_t tile = 0; tile < tiles; ++tile) finishTile(first + tile);
+      });
+    } else {
+      const auto forAll = [&](int64_t count, const auto& body) {
+        parallelFor(count, parallel, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) body(i);
+        });
+      };
+      parallelTasks(heads, parallel, findMeansOf);
+      forAll(keyTiles.size(), packTile);
+      parallelTasks(tasks.size(), parallel, walk);
+      forAll(keyTiles.size(), finishTile);
+    }
     sumWeights(out_.gqWeight, queryWeight, tasks.size());
     sumWeights(out_.gkWeight, keyWeight, keyTiles.size());
   }
 
  private:
+  static constexpr int64_t kSize = sizeof(C);
   static constexpr int64_t kKeySums = 4;  // gk, gv, gtk, gtv
   static constexpr int64_t kMeans = 4;    // of O, tO, K, tK
 
@@ -145,6 +173,7 @@ class Backward {
 
   static int64_t queryTilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
   E* packedOf(int64_t sequence, int64_t head) const {
+    if (packedEach_ > 0) return packed_ + teamThread() * packedEach_;
     return packed_ + plans_[sequence].packed + head * plans_[sequence].size();
   }
   C* outputMean(int64_t sequence, int64_t head, int64_t index) const {
@@ -153,6 +182,7 @@ class Backward {
   C* keyMean(int64_t sequence, int64_t head, int64_t index) const { return outputMean(sequence, head, 2 + index); }
   C* sumsOf(int64_t sequence, int64_t head, int64_t split) const {
     const Plan& plan = plans_[sequence];
+    if (sumsEach_ > 0) return partial_ + teamThread() * sumsEach_;
     return partial_ + plan.partial + (head * plan.splits + split) * plan.sums();
   }
   const T* at(const Tensor& x, int64_t offset) const { return x ? x.data<T>() + offset : nullptr; }
@@ -364,27 +394,42 @@ class Backward {
   // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
   void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
                C* a, C* delta) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* o = saved_.o.data<T>() + at + i * stride;
-      const T* to = saved_.to ? saved_.to.data<T>() + at + i * stride : nullptr;
-      if constexpr (Tiles::kRounded) {
+    const T *o = saved_.o.data<T>() + at, *to = saved_.to ? saved_.to.data<T>() + at : nullptr;
+    if constexpr (Tiles::kRounded) {
+      for (int64_t i = 0; i < rows; ++i, o += stride, to += to ? stride : 0) {
         const E *ofG = g + i * leftWidth_, *ofH = h + i * leftWidth_;
         a[i] = second_ ? dotDifference(g_.dim, ofH, o, mean) : C(0);
         delta[i] = g0_ ? dotDifference(g_.dim, ofG, o, mean) : C(0);
         if (second_ && to) delta[i] += dotDifference(g_.dim, ofH, to, tangentMean);
-        continue;
       }
-      C first = 0, second = 0;
-      for (int64_t p = 0; p < g_.dim; ++p) {
-        const int64_t x = i * leftWidth_ + p;
-        if (g0_) second += static_cast<C>(g[x]) * (static_cast<C>(o[p]) - mean[p]);
-        if (second_) {
-          first += static_cast<C>(h[x]) * (static_cast<C>(o[p]) - mean[p]);
-          if (to) second += static_cast<C>(h[x]) * (static_cast<C>(to[p]) - tangentMean[p]);
+    } else {
+      OutputSums<C> sums{rows,
+                         g_.dim,
+                         g0_ ? g : nullptr,
+                         second_ ? h : nullptr,
+                         leftWidth_,
+                         nullptr,
+                         nullptr,
+                         stride,
+                         mean,
+                         tangentMean,
+                         a,
+                         delta};
+      if constexpr (std::is_same_v<T, C>) {
+        sums.o = o, sums.to = to;
+        outputSums(sums);
+      } else {
+        C wide[2][kMaxHeadDim];
+        sums.rows = 1, sums.o = wide[0], sums.to = to ? wide[1] : nullptr;
+        for (int64_t i = 0; i < rows; ++i) {
+          packRun(o + i * stride, g_.dim, wide[0]);
+          if (to) packRun(to + i * stride, g_.dim, wide[1]);
+          outputSums(sums);
+          if (sums.g) sums.g += leftWidth_;
+          if (sums.h) sums.h += leftWidth_;
+          ++sums.a, ++sums.delta;
         }
       }
-      a[i] = first;
-      delta[i] = second;
     }
   }
 
@@ -445,6 +490,7 @@ class Backward {
   std::vector<Plan> plans_;
   E* packed_ = nullptr;
   C *means_ = nullptr, *partial_ = nullptr;
+  int64_t packedEach_ = 0, sumsEach_ = 0;  // of a thread, where heads are kept in its cache
 };
 
 }  // namespace

@@ -21,6 +21,7 @@ class Forward {
   using C = typename Tiles::C;
   using E = typename Tiles::E;
   static constexpr int64_t kQueryTile = Tiles::kForwardQueries;
+  static constexpr int64_t kKeptHeads = 16;  // as many as keep threads busy
 
  public:
   Forward(const AttentionGeometry& g, const AttentionOperands& in, const AttentionResults& out)
@@ -42,20 +43,25 @@ class Forward {
     const SequenceItems queryTiles(sequences_, [&](size_t i) { return g_.queryHeads * tilesOf(sequences_[i]); });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     if (queryTiles.size() == 0) return;
-    int64_t packedKeys = 0, keyTile = 0, pairs = 0;
+    int64_t packedKeys = 0, keyTile = 0, pairs = 0, most = 0;
     for (const AttentionSequence& s : sequences_) {
       packedKeys += s.packedKeys();
+      most = std::max(most, s.packedKeys());
       keyTile = std::max(keyTile, s.keyTile);
       pairs += s.pairs();
     }
-    const int64_t transposed = g_.keyHeads * packedKeys * depth_, natural = g_.keyHeads * packedKeys * width_;
-    const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads;
+    const int64_t heads = static_cast<int64_t>(sequences_.size()) * g_.keyHeads, threads = teamSize();
+    // Small heads are packed and walked one by one, in memory of the thread's own.
+    const int64_t ofKey = depth_ * (in_.tk ? 2 : 1) + width_ * (in_.tv ? 2 : 1);
+    const bool kept = heads >= kKeptHeads && most * ofKey * static_cast<int64_t>(sizeof(E)) <= kKeptBytes;
+    if (kept) keptKeys_ = most;
+    const int64_t keys = kept ? threads * most : g_.keyHeads * packedKeys;
+    const int64_t transposed = keys * depth_, natural = keys * width_;
     const int64_t means = g_.centerKeys ? heads * 2 * width_ : 0;
-    const int64_t threads = teamSize();
     const int64_t left = roomFor<C, E>(kQueryTile * leftWidth_);
     const int64_t weights = Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0;
     const int64_t tile = 2 * left + kQueryTile * (2 * width_ + 2 * keyTile) + 2 * weights;
-    const int64_t packed = roomFor<C, E>(transposed * (in_.tk ? 2 : 1) + natural * (in_.tv ? 2 : 1));
+    const int64_t packed = roomFor<C, E>(keys * ofKey);
     const int64_t shared = packed + means;
     const Tensor workspace = Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
     workspace.storage()->materialize();
@@ -67,24 +73,41 @@ class Forward {
     means_ = base + shared - means;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 32768;
     const auto scratch = [&] { return base + shared + teamThread() * tile; };
-    if (g_.centerKeys) {
-      parallelTasks(heads, parallel,
-                    [&](int64_t i) { mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch()); });
+    const auto findMeans = [&](int64_t i) {
+      if (g_.centerKeys) mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch());
+    };
+    const auto packTile = [&](int64_t sequence, int64_t head, int64_t at) {
+      pack(sequences_[sequence], head, at, meansOf(sequence * g_.keyHeads + head), scratch());
+    };
+    const auto walk = [&](const AttentionSequence& s, int64_t head, int64_t at) {
+      queryTile(s, head, at * kQueryTile, Scratch(scratch(), left, kQueryTile * width_, kQueryTile * keyTile));
+    };
+    if (kept) {
+      parallelTasks(heads, parallel, [&](int64_t i) {
+        const int64_t sequence = i / g_.keyHeads, head = i % g_.keyHeads;
+        const AttentionSequence& s = sequences_[sequence];
+        findMeans(i);
+        for (int64_t at = 0; at < s.keyTiles; ++at) packTile(sequence, head, at);
+        for (int64_t of = head * group_; of < (head + 1) * group_; ++of) {
+          for (int64_t at = 0; at < tilesOf(s); ++at) walk(s, of, at);
+        }
+      });
+      return;
     }
+    parallelTasks(heads, parallel, findMeans);
     parallelFor(keyTiles.size(), parallel, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const auto [sequence, index] = keyTiles[i];
-        const AttentionSequence& s = sequences_[sequence];
-        const int64_t head = index / s.keyTiles;
-        pack(s, head, index % s.keyTiles, meansOf(sequence * g_.keyHeads + head), scratch());
+        const int64_t tiles = sequences_[sequence].keyTiles;
+        packTile(sequence, index / tiles, index % tiles);
       }
     });
     parallelTasks(queryTiles.size(), parallel, [&](int64_t task) {
       const auto [sequence, index] = queryTiles[task];
       const AttentionSequence& s = sequences_[sequence];
       // Last tiles first: under a causal mask they are the longest.
-      const int64_t tiles = tilesOf(s), at = tiles - 1 - index % tiles;
-      queryTile(s, index / tiles, at * kQueryTile, Scratch(scratch(), left, kQueryTile * width_, kQueryTile * keyTile));
+      const int64_t tiles = tilesOf(s);
+      walk(s, index / tiles, tiles - 1 - index % tiles);
     });
   }
 
@@ -103,6 +126,7 @@ class Forward {
 
   // A head's packed keys, as keys of all heads and sequences count.
   int64_t packedKey(const AttentionSequence& s, int64_t head) const {
+    if (keptKeys_ > 0) return teamThread() * keptKeys_;
     return g_.keyHeads * s.packedKey + head * s.packedKeys();
   }
 
@@ -237,6 +261,7 @@ class Forward {
   const std::vector<AttentionSequence> sequences_;
   E *kT_ = nullptr, *tkT_ = nullptr, *v_ = nullptr, *tv_ = nullptr;
   C* means_ = nullptr;
+  int64_t keptKeys_ = 0;  // room of a thread, where heads are kept in its cache
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "core/dispatch.h"
 #include "core/tensor.h"
@@ -22,12 +23,17 @@ constexpr int64_t padded(int64_t n) {
 
 template <class T, class E>
 void packRun(const T* src, int64_t n, E* dst) {
-  if constexpr (std::is_same_v<T, E>)
-    std::copy_n(src, n, dst);
-  else if constexpr (std::is_same_v<E, float>)
+  if constexpr (std::is_same_v<T, E>) {
+    // Rows are short: a call for each would take longer than the copy.
+    constexpr int64_t kBlock = 32 / static_cast<int64_t>(sizeof(T));
+    int64_t p = 0;
+    for (; p + kBlock <= n; p += kBlock) std::memcpy(dst + p, src + p, 32);
+    for (; p < n; ++p) dst[p] = src[p];
+  } else if constexpr (std::is_same_v<E, float>) {
     toFloatRun(dst, src, n);
-  else
+  } else {
     fromFloatRun(dst, src, n);
+  }
 }
 
 // dst [rows, padded(dim)] from rows of stride `stride`.
@@ -44,6 +50,9 @@ void packRows(const T* src, int64_t stride, int64_t rows, int64_t dim, E* dst) {
 // dst [dim, width], column j from row j; columns from `rows` on are zero.
 template <class T, class C>
 void packTransposed(const T* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, C* dst) {
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<C, float>) {
+    if (rows > 0) return transposeTile(src, stride, rows, dim, width, dst);
+  }
   constexpr int64_t kBlock = 16;
   for (int64_t first = 0; first < width; first += kBlock) {
     const int64_t last = std::min(width, first + kBlock);

@@ -55,10 +55,13 @@ class SequenceItems {
   int64_t size() const { return ends_.empty() ? 0 : ends_.back(); }
   Item operator[](int64_t number) const {
     const int64_t sequence = std::upper_bound(ends_.begin(), ends_.end(), number) - ends_.begin();
-    return {sequence, number - (sequence > 0 ? ends_[sequence - 1] : 0)};
+    return {sequence, number - before(sequence)};
   }
+  int64_t number(const Item& item) const { return before(item.sequence) + item.index; }
 
  private:
+  int64_t before(int64_t sequence) const { return sequence > 0 ? ends_[sequence - 1] : 0; }
+
   std::vector<int64_t> ends_;
 };
 

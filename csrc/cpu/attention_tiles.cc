@@ -184,6 +184,67 @@ void backward(const BackwardRow<C>& row) {
     backwardRow<C, false, false>(row);
 }
 
+// Squares of four by four.
+void TransposeTile(const float* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, float* dst) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t p = 0; p < dim; ++p) {
+    for (int64_t j = 0; j < width; ++j) dst[p * width + j] = j < rows ? src[j * stride + p] : 0;
+  }
+#else
+  const hn::FixedTag<float, 4> d;
+  const hn::FixedTag<double, 2> pairs;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t whole = dim / 4 * 4;
+  for (int64_t j = 0; j < width; j += 4) {
+    const float* row[4];
+    for (int64_t i = 0; i < 4; ++i) row[i] = src + std::min(j + i, rows - 1) * stride;
+    const int64_t there = rows - j;
+    const auto load = [&](int64_t i, int64_t p) { return i < there ? hn::LoadU(d, row[i] + p) : hn::Zero(d); };
+    float* to = dst + j;
+    for (int64_t p = 0; p < whole; p += 4, to += 4 * width) {
+      const V a = load(0, p), b = load(1, p), c = load(2, p), e = load(3, p);
+      const auto low = [&](V x, V y) { return hn::BitCast(pairs, hn::InterleaveLower(d, x, y)); };
+      const auto high = [&](V x, V y) { return hn::BitCast(pairs, hn::InterleaveUpper(d, x, y)); };
+      const auto ab = low(a, b), ce = low(c, e), abHigh = high(a, b), ceHigh = high(c, e);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, ab, ce)), d, to);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, ab, ce)), d, to + width);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, abHigh, ceHigh)), d, to + 2 * width);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, abHigh, ceHigh)), d, to + 3 * width);
+    }
+    for (int64_t p = whole; p < dim; ++p, to += width) {
+      for (int64_t i = 0; i < 4; ++i) to[i] = i < there ? row[i][p] : 0;
+    }
+  }
+#endif
+}
+
+// The sum of x · (y − mean).
+template <class C>
+HWY_INLINE C dotOfDifference(int64_t n, const C* x, const C* y, const C* mean) {
+  const hn::ScalableTag<C> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto sums = hn::Zero(d);
+  int64_t p = 0;
+  for (; p + lanes <= n; p += lanes) {
+    sums = hn::MulAdd(hn::LoadU(d, x + p), hn::Sub(hn::LoadU(d, y + p), hn::LoadU(d, mean + p)), sums);
+  }
+  C sum = hn::GetLane(hn::SumOfLanes(d, sums));
+  for (; p < n; ++p) sum += x[p] * (y[p] - mean[p]);
+  return sum;
+}
+
+template <class C>
+void sumOutputs(const OutputSums<C>& t) {
+  for (int64_t i = 0; i < t.rows; ++i) {
+    const C *g = t.g + i * t.left, *h = t.h + i * t.left, *o = t.o + i * t.stride;
+    t.a[i] = t.h ? dotOfDifference(t.dim, h, o, t.mean) : C(0);
+    t.delta[i] = t.g ? dotOfDifference(t.dim, g, o, t.mean) : C(0);
+    if (t.h && t.to) t.delta[i] += dotOfDifference(t.dim, h, t.to + i * t.stride, t.tangentMean);
+  }
+}
+
+void OutputSumsF(const OutputSums<float>& sums) { sumOutputs(sums); }
+void OutputSumsD(const OutputSums<double>& sums) { sumOutputs(sums); }
 void ProductF(const TileProduct<float>& t) { product(t); }
 void ProductD(const TileProduct<double>& t) { product(t); }
 float SoftmaxTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
@@ -204,6 +265,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace flowmap::cpu {
 
+HWY_EXPORT(TransposeTile);
+HWY_EXPORT(OutputSumsF);
+HWY_EXPORT(OutputSumsD);
 HWY_EXPORT(ProductF);
 HWY_EXPORT(ProductD);
 HWY_EXPORT(SoftmaxTileF);
@@ -212,6 +276,11 @@ HWY_EXPORT(SoftmaxTileD);
 HWY_EXPORT(BackwardTileF);
 HWY_EXPORT(BackwardTileD);
 
+void transposeTile(const float* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, float* dst) {
+  HWY_DYNAMIC_DISPATCH(TransposeTile)(src, stride, rows, dim, width, dst);
+}
+void outputSums(const OutputSums<float>& sums) { HWY_DYNAMIC_DISPATCH(OutputSumsF)(sums); }
+void outputSums(const OutputSums<double>& sums) { HWY_DYNAMIC_DISPATCH(OutputSumsD)(sums); }
 void tileProduct(const TileProduct<float>& t) { HWY_DYNAMIC_DISPATCH(ProductF)(t); }
 void tileProduct(const TileProduct<double>& t) { HWY_DYNAMIC_DISPATCH(ProductD)(t); }
 float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {

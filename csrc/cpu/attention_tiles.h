@@ -24,6 +24,25 @@ struct TileProduct {
 void tileProduct(const TileProduct<float>& t);
 void tileProduct(const TileProduct<double>& t);
 
+// dst [dim, width], column j from row j of src, rows of which are `stride` apart; columns from `rows` on are zero.
+// `width` is a multiple of the pad.
+void transposeTile(const float* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, float* dst);
+
+// For each of `rows` queries, a = H·(O − mean) and delta = G·(O − mean) + H·(tO − tangentMean), of those of g, h and
+// to that are not null. Rows of g and h are `left` apart, those of o and to `stride`.
+template <class C>
+struct OutputSums {
+  int64_t rows, dim;
+  const C *g, *h;
+  int64_t left;
+  const C *o, *to;
+  int64_t stride;
+  const C *mean, *tangentMean;
+  C *a, *delta;
+};
+void outputSums(const OutputSums<float>& sums);
+void outputSums(const OutputSums<double>& sums);
+
 // Online softmax of one row of a tile, of which the first `valid` columns count. On return s holds the weights relative
 // to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.
 template <class C>

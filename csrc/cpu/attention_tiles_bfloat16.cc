@@ -1,6 +1,7 @@
 #include "cpu/attention_tiles_bfloat16.h"
 
 #include <hwy/base.h>
+#include <hwy/cache_control.h>
 
 #include <algorithm>
 #include <cstring>
@@ -33,6 +34,15 @@ HWY_INLINE void micro(const PairProduct& t, int64_t row, int64_t column) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) sum[i][j] = _mm512_setzero_ps();
   }
+  float* HWY_RESTRICT c = t.c + row * t.n + column;
+  // Sums of long sequences come from far away: they are on their way while the terms are multiplied.
+  if (t.accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) hwy::Prefetch(c + i * t.n + j * kLanes);
+    }
+  }
   const BFloat16* HWY_RESTRICT a = t.a + row * t.aRow;
   const BFloat16* HWY_RESTRICT b = t.b + 2 * column;
   for (int64_t p = 0; p < t.k; p += 2) {
@@ -50,7 +60,6 @@ HWY_INLINE void micro(const PairProduct& t, int64_t row, int64_t column) {
     a += t.aPair;
     b += 2 * t.n;
   }
-  float* HWY_RESTRICT c = t.c + row * t.n + column;
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4

@@ -9,6 +9,7 @@
 #include "core/dispatch.h"
 #include "cpu/backend.h"
 #include "cpu/convert.h"
+#include "cpu/mmd_four.h"
 #include "cpu/mmd_tiles.h"
 #include "cpu/parallel.h"
 #include "cpu/streaming.h"
@@ -88,12 +89,15 @@ class Mmd {
     ranges_ = groups_ == 0 ? 1 : std::clamp<int64_t>((kTasks + groups_ - 1) / groups_, 1, most);
     rangeSize_ = roundUp((dim_ + ranges_ - 1) / ranges_, slice_);
     ranges_ = (dim_ + rangeSize_ - 1) / rangeSize_;
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<C, float>) {
+      fours_ = m_ == 4 && n_ == 4 && dim_ % kFourFeatures == 0 && !moving_ && mmdTakesFours();
+    }
     const int64_t whole = roundUp(rangeSize_, kChunk) * particles_;
-    kept_ = differentiated_ && ranges_ == 1 && whole * static_cast<int64_t>(sizeof(C)) <= kKeptBytes;
+    kept_ = !fours_ && differentiated_ && ranges_ == 1 && whole * static_cast<int64_t>(sizeof(C)) <= kKeptBytes;
     const int64_t bytes =
         (out.gx ? static_cast<int64_t>(in.x.bytes()) : 0) + (out.gy ? static_cast<int64_t>(in.y.bytes()) : 0);
     streamed_ = bytes >= kStreamedBytes && dim_ % kChunk == 0;
-    packed_ = kept_ ? whole : slice_ * particles_;
+    packed_ = kept_ ? whole : fours_ ? 0 : slice_ * particles_;
   }
 
   void run() {
@@ -226,9 +230,26 @@ class Mmd {
     for (int64_t at = range * rangeSize_; at < end; at += slice_) body(at, std::min(slice_, end - at));
   }
 
+  MmdFour four(int64_t group, int64_t range) const {
+    const int64_t begin = range * rangeSize_, at = group * 4 * dim_ + begin;
+    return {in_.x.data<float>() + at, in_.y.data<float>() + at, dim_, std::min(dim_ - begin, rangeSize_)};
+  }
+
   // Squared distances of all pairs over one range, and their tangents' halves.
   void measure(int64_t group, int64_t range, const Scratch& s, double* sums) const {
     std::fill_n(s.lanes, (moving_ ? 2 : 1) * pairs_ * kMmdLanes, 0.0);
+    if (fours_) {
+      // What is measured next is the next group, or the next range of this one.
+      mmdFourDistances(four(group, range), ranges_ == 1 ? 4 * dim_ : rangeSize_, s.lanes);
+    } else {
+      measureTiles(group, range, s);
+    }
+    std::fill_n(sums, 2 * padded_, 0.0);
+    mmdSumLanes(pairs_, s.lanes, sums);
+    if (moving_) mmdSumLanes(pairs_, s.tangentLanes, sums + padded_);
+  }
+
+  void measureTiles(int64_t group, int64_t range, const Scratch& s) const {
     forSlices(range, [&](int64_t at, int64_t n) {
       C* points = pointsAt(s, at);
       pack(in_.x, in_.y, group, at, n, s.rows, points);
@@ -238,9 +259,6 @@ class Mmd {
       mmdDistances(MmdSlice<C>{particles_, (n + kChunk - 1) / kChunk, points, moving_ ? s.staged : nullptr, s.lanes,
                                s.tangentLanes, more ? ahead : nullptr, kChunk * static_cast<int64_t>(sizeof(T))});
     });
-    std::fill_n(sums, 2 * padded_, 0.0);
-    mmdSumLanes(pairs_, s.lanes, sums);
-    if (moving_) mmdSumLanes(pairs_, s.tangentLanes, sums + padded_);
   }
 
   // Value and tangent of a group from its distances, and the coefficients of its gradients.
@@ -310,7 +328,20 @@ class Mmd {
     }
   }
 
+  // The coefficients of one set; `pairs` is null where they are those of the direct form.
+  struct Coefficients {
+    const C *direct, *pairs;
+  };
+  Coefficients coefficientsOf(const Set& set, const C* coefficients) const {
+    const C* direct = coefficients + (set.first > 0 ? 2 * m_ * particles_ : 0);
+    const C* pairs = direct + particles_ * set.count;
+    return {direct, pairs[set.count * set.count] != 0 ? pairs : nullptr};
+  }
+
   void sweep(int64_t group, int64_t range, const Scratch& s, const C* coefficients) const {
+    if constexpr (std::is_same_v<T, float> && std::is_same_v<C, float>) {
+      if (fours_) return sweepFours(group, range, coefficients);
+    }
     C* results[kMaxMmdParticles];
     forSlices(range, [&](int64_t at, int64_t n) {
       C* points = pointsAt(s, at);
@@ -323,15 +354,23 @@ class Mmd {
         for (int64_t r = 0; r < set.count; ++r) {
           results[r] = inPlace ? reinterpret_cast<C*>(rows + r * dim_) : s.staged + r * slice_;
         }
-        const C* direct = coefficients + (set.first > 0 ? 2 * m_ * particles_ : 0);
-        const C* pairs = direct + particles_ * set.count;
-        const bool paired = pairs[set.count * set.count] != 0;
-        mmdSweep(MmdSweep<C>{particles_, (n + kChunk - 1) / kChunk, set.first, set.count, points, direct,
-                             paired ? pairs : nullptr, results, streamed});
+        const auto [direct, pairs] = coefficientsOf(set, coefficients);
+        mmdSweep(MmdSweep<C>{particles_, (n + kChunk - 1) / kChunk, set.first, set.count, points, direct, pairs,
+                             results, streamed});
         if (inPlace) continue;
         for (int64_t r = 0; r < set.count; ++r) store(results[r], n, s.rows, rows + r * dim_);
       }
     });
+  }
+
+  void sweepFours(int64_t group, int64_t range, const float* coefficients) const {
+    const MmdFour rows = four(group, range);
+    for (const Set& set : sets()) {
+      if (!set.gradient) continue;
+      const auto [direct, pairs] = coefficientsOf(set, coefficients);
+      float* out = set.gradient.template data<float>() + group * 4 * dim_ + range * rangeSize_;
+      mmdFourGradient(rows, {set.first > 0, direct, pairs, out, streamed_});
+    }
   }
 
   static void store(const C* from, int64_t n, Wide* row, T* to) {
@@ -350,7 +389,7 @@ class Mmd {
   const int64_t groups_, m_, n_, particles_, dim_, pairs_, padded_, slice_;
   const bool moving_, differentiated_;
   int64_t ranges_ = 1, rangeSize_ = 0, packed_ = 0;
-  bool kept_ = false, streamed_ = false;
+  bool kept_ = false, streamed_ = false, fours_ = false;
 };
 
 void runMmd(const MmdOptions& options, const Results& out, const MmdOperands& in, const Directions& along) {

@@ -220,6 +220,19 @@ describeOnDevices('mmd', (device, label) => {
     }
   });
 
+  it('is right for groups of four and four with whole vectors of features', () => {
+    const shapes: Particles['shape'][] = [
+      [3, 4, 4, 1024],
+      [2, 4, 4, 1168],
+    ];
+    if (!emulated) shapes.push([70, 4, 4, 1040], [1, 4, 4, 20016], [3, 4, 4, 6144]);
+    for (const [seed, shape] of shapes.entries()) {
+      for (const apart of [undefined, 1e-2]) {
+        expectAgreement(particles(shape, 40 + seed, apart), { kernel: 'laplace' }, 'float32');
+      }
+    }
+  });
+
   it('is right for many particles of many features', () => {
     expectAgreement(particles([2, 17, 5, emulated ? 2500 : 4097], 12), { kernel: 'imq' }, 'float32');
     const { x, y, stored } = tensors(particles([1, 11, 9, 2500], 13), 'float32');
@@ -288,7 +301,9 @@ describeOnDevices('mmd', (device, label) => {
     const before = threads();
     for (const shape of [
       [emulated ? 5 : 40, 4, 4, 3000],
+      [emulated ? 5 : 40, 4, 4, 2048],
       [1, 3, 5, 20001],
+      [1, 4, 4, 20016],
     ] as Particles['shape'][]) {
       const { x, y } = tensors(particles(shape, 8), 'float32');
       const once = () => mmdVjp(x, y, null, { kernel: 'laplace' }).map((t) => [...t!.dataSync()]);
