@@ -1,14 +1,16 @@
 // Attention's backward for Hopper, by TMA and wgmma: the two kernels of attention_backward.cuh, heads of up to 64, 96
-// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); one kernel for both
-// where sums may have any order.
+// and 128, deterministic, without what the host would have to prepare (see attention_hopper.h); one kernel for both for
+// short sequences, and another where sums may have any order.
 #pragma once
 
 #include <type_traits>
 
 #include "cuda/attention_backward_call.cuh"
+#include "cuda/attention_cluster_hopper.cuh"
 #include "cuda/attention_dkv_hopper.cuh"
 #include "cuda/attention_dq_hopper.cuh"
 #include "cuda/attention_fused_hopper.cuh"
+#include "cuda/attention_hopper.h"
 #include "cuda/attention_split_hopper.cuh"
 
 namespace flowmap::cuda {
@@ -91,10 +93,10 @@ void launchAttentionBackwardHopper(const Runtime& runtime, const AttentionCall& 
   if (inOne) return launchBackwardInOne(runtime, call.in.q.device(), backward.params, backward.heads);
   if (backward.moving == Moving::None)
     launchBackwardHopper<Moving::None>(runtime, backward.params, backward.heads);
-  else if (backward.moving == Moving::All)
-    launchBackwardHopper<Moving::All>(runtime, backward.params, backward.heads);
-  else
+  else if (backward.moving == Moving::Queries)
     launchBackwardHopper<Moving::Queries>(runtime, backward.params, backward.heads);
+  else if (hopperChoice() == HopperChoice::Pair || !launchBackwardClusters(runtime, backward.params, backward.heads))
+    launchBackwardHopper<Moving::All>(runtime, backward.params, backward.heads);
 }
 
 }  // namespace flowmap::cuda

@@ -10,19 +10,19 @@
 
 namespace flowmap::cuda {
 
-// FLOWMAP_HOPPER, for comparisons: "off" leaves them out; "fused" takes those that sum in no given order where the call
-// is content with that.
-enum class HopperChoice { All, Fused, Off };
+// FLOWMAP_HOPPER, for comparisons: "off" leaves them out; "pair" leaves out the backward kernel for short sequences;
+// "fused" takes those that sum in no given order where the call is content with that.
+enum class HopperChoice { All, Pair, Fused, Off };
 
 inline HopperChoice hopperChoice() {
   static const HopperChoice choice = [] {
     const char* const given = std::getenv("FLOWMAP_HOPPER");
     if (given == nullptr || *given == 0) return HopperChoice::All;
     const std::string_view named(given);
-    if (named != "off" && named != "fused") {
-      fail(ErrorCode::Argument, "attention", "FLOWMAP_HOPPER must be 'fused', 'off' or unset, got '", named, "'");
-    }
-    return named == "off" ? HopperChoice::Off : HopperChoice::Fused;
+    if (named == "off") return HopperChoice::Off;
+    if (named == "pair") return HopperChoice::Pair;
+    if (named == "fused") return HopperChoice::Fused;
+    fail(ErrorCode::Argument, "attention", "FLOWMAP_HOPPER must be 'pair', 'fused', 'off' or unset, got '", named, "'");
   }();
   return choice;
 }

@@ -1,4 +1,4 @@
-// The kernels of attention's backward for Hopper, on such a GPU, emulated or not: errors against float64 beside those of
+// The pair of kernels of attention's backward for Hopper, on such a GPU, emulated or not: errors against float64 beside those of
 // eager 16-bit mathematics, and differences from mma.sync's kernels; what must not be seen; other schedules.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,6 +28,7 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
     const file = join(folder, 'results');
     const { stderr } = digestsOf('attentionHopperBackward.ts', {
       SIMT_SM: '90',
+      FLOWMAP_HOPPER: 'pair',
       ...env,
       HOPPER_CASES: which,
       HOPPER_RESULTS: file,

@@ -34,7 +34,7 @@ describeOnDevices("attention's backward on Hopper in one kernel, of narrow heads
   });
 
   (label === 'cpu' ? it.skip : it)('differs from the pair of kernels in roundings alone', () => {
-    const pair = run('fused', { SIMT_STATS: '1' });
+    const pair = run('fused', { FLOWMAP_HOPPER: 'pair', SIMT_STATS: '1' });
     expect(pair.kernels.filter((line) => line.includes('Fused'))).toEqual([]);
     expect(differencesOf(fusedCases.fused, first.gradients, pair.gradients, 1 / 4)).toEqual([]);
   });

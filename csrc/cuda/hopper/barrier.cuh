@@ -107,6 +107,11 @@ __device__ __forceinline__ bool mbarrierTryWaitCluster(Mbarrier* barrier, uint32
   return over != 0;
 }
 
+__device__ __forceinline__ void mbarrierWaitCluster(Mbarrier* barrier, uint32_t parity) {
+  while (!mbarrierTryWaitCluster(barrier, parity)) {
+  }
+}
+
 /** Which place of a ring its n-th use has, and the parity of the phase that a wait for that use names. */
 template <int Stages>
 struct RingTurn {

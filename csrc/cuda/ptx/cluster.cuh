@@ -1,5 +1,5 @@
-// Clusters of blocks (sm_90): who a block is among them, the barrier of all their threads, and reading the shared
-// memory of another block, which must have started, and must not end before.
+// Clusters of blocks (sm_90): who a block is among them, the barrier of all their threads, and the shared memory of
+// another block, which must have started, and must not end before.
 #pragma once
 
 #include "cuda/ptx/address.cuh"
@@ -33,6 +33,27 @@ __device__ __forceinline__ double loadClusterDouble(uint32_t address) {
   double value;
   asm volatile("ld.shared::cluster.f64 %0, [%1];\n" : "=d"(value) : "r"(address) : "memory");
   return value;
+}
+
+__device__ __forceinline__ float loadClusterFloat(uint32_t address) {
+  float value;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];\n" : "=f"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ float4 loadClusterFloats(uint32_t address) {
+  float4 values;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+               : "=f"(values.x), "=f"(values.y), "=f"(values.z), "=f"(values.w)
+               : "r"(address)
+               : "memory");
+  return values;
+}
+
+__device__ __forceinline__ void storeClusterFloats(uint32_t address, float4 values) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"r"(address), "f"(values.x), "f"(values.y),
+               "f"(values.z), "f"(values.w)
+               : "memory");
 }
 
 }  // namespace flowmap::cuda::ptx

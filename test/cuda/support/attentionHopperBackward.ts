@@ -6,10 +6,11 @@ import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
 import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
+import { clusterCases } from './attentionHopperClusterCases';
 import { fusedCases } from './attentionHopperFusedCases';
 import { splitCases } from './attentionHopperSplitCases';
 
-const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...splitCases };
+const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...splitCases, ...clusterCases };
 const results: Buffer[] = [];
 for (const each of cases[process.env.HOPPER_CASES!]!) {
   const { operands, sizes, dtype, masks, needs } = each;
