@@ -1,20 +1,11 @@
 // The pair of kernels of attention's backward for Hopper, on such a GPU, emulated or not: errors against float64 beside those of
 // eager 16-bit mathematics, and differences from mma.sync's kernels; what must not be seen; other schedules.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeOnDevices } from '../support/devices';
-import {
-  digestsOf,
-  gradientExcesses,
-  gradientNames,
-  gradientRoom,
-  relativeNorm,
-  worst,
-} from '../support/fusedAttention';
-import { basicCases, type HopperCase, hopperCases, shapesOfCase } from './support/attentionHopperBackwardCases';
-
-const counts = (each: HopperCase) => shapesOfCase(each).map((shape) => shape.reduce((a, b) => a * b, 1));
+import { basicCases, hopperCases } from './support/attentionHopperBackwardCases';
+import { differencesOf, excessesOf, runCases } from './support/attentionHopperRuns';
 
 describeOnDevices("attention's backward on Hopper", (_, label) => {
   let folder: string;
@@ -23,42 +14,14 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  /** The gradients of each case, those that are not wanted null; their bits, and which kernels ran. */
-  function run(which: keyof typeof hopperCases, env: Record<string, string> = {}) {
-    const file = join(folder, 'results');
-    const { stderr } = digestsOf('attentionHopperBackward.ts', {
-      SIMT_SM: '90',
-      FLOWMAP_HOPPER: 'pair',
-      ...env,
-      HOPPER_CASES: which,
-      HOPPER_RESULTS: file,
-    });
-    const bytes = readFileSync(file);
-    const values = new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
-    let at = 0;
-    const gradients = hopperCases[which].map((each) =>
-      each.needs.map((needed, i) => {
-        if (!needed) return null;
-        at += counts(each)[i]!;
-        return values.slice(at - counts(each)[i]!, at);
-      }),
-    );
-    expect(at).toBe(values.length);
-    const kernels = stderr.split('\n').filter((line) => /attentionD(q|kv)\w*Kernel/.test(line));
-    return { bytes, gradients, kernels };
-  }
+  const run = (which: keyof typeof hopperCases, env: Record<string, string> = {}) =>
+    runCases(folder, which, hopperCases[which], { FLOWMAP_HOPPER: 'pair', ...env });
 
   let first: ReturnType<typeof run>;
   (label === 'cpu' ? it.skip : it)('errs no more than eager mathematics', () => {
     first = run('all', { SIMT_STATS: '1' });
-    const excesses = hopperCases.all.flatMap(({ title, operands, sizes, dtype, masks }, i) => {
-      if (label === 'cuda-emulated' && i >= basicCases) return [];
-      const zeroed = shapesOfCase(hopperCases.all[i]!).map(
-        (shape, x) => operands[x] ?? new Float64Array(shape.reduce((a, b) => a * b, 1)),
-      );
-      return gradientExcesses(first.gradients[i]!, zeroed, sizes, dtype, masks).map((each) => ({ title, ...each }));
-    });
-    expect(excesses).toEqual([]);
+    const compared = hopperCases.all.slice(0, label === 'cuda-emulated' ? basicCases : undefined);
+    expect(excessesOf(compared, first.gradients)).toEqual([]);
   });
 
   (label === 'cpu' ? it.skip : it)('does not see what lies beyond the keys that count, be it NaN', () => {
@@ -75,14 +38,7 @@ describeOnDevices("attention's backward on Hopper", (_, label) => {
     }
     const other = run('all', { FLOWMAP_HOPPER: 'off', SIMT_STATS: '1' });
     expect(other.kernels.filter((line) => line.includes('HopperKernel'))).toEqual([]);
-    for (const [i, { title, dtype }] of hopperCases.all.entries()) {
-      for (const [j, x] of first.gradients[i]!.entries()) {
-        if (!x) continue;
-        const theirs = other.gradients[i]![j]!;
-        const right = worst(x, theirs) <= 1e-5 || relativeNorm(x, theirs) <= gradientRoom[dtype] / 4;
-        expect({ title, name: gradientNames[j], right }).toMatchObject({ right: true });
-      }
-    }
+    expect(differencesOf(hopperCases.all, first.gradients, other.gradients)).toEqual([]);
   });
 
   (label === 'cuda-emulated' ? it : it.skip)('has the same bits in any schedule', () => {

@@ -105,13 +105,14 @@ function fusedForward(
 }
 
 // Every kernel of the fused backward: of values alone, with the tangent of the queries, and with all.
-function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128]): Tensor[] {
+function fusedBackward(device: string, dtype: DType, dims = [24, 64, 72, 88, 128], keys = 37): Tensor[] {
   return dims.flatMap((dim, i) => {
     const inner = i % 2 === 0;
     const draw = (of: number, tokens: number) =>
       matrix(device, dtype, inner ? [2, tokens, of, dim] : [2, of, tokens, dim]);
     const heads = dim > 128 ? 1 : 2;
-    const [q, k, keyLengths] = [draw(2 * heads, 35), draw(heads, 37), tensor([37, 20], { dtype: 'int32', device })];
+    const [q, k] = [draw(2 * heads, 35), draw(heads, keys)];
+    const keyLengths = tensor([keys, 20], { dtype: 'int32', device });
     const options = { layout: inner ? 'BSHD' : 'BHSD', causal: !inner, keyLengths } as const;
     const f = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, options);
     const inAnyOrder = (a: Tensor, b: Tensor, c: Tensor) => attention(a, b, c, { ...options, deterministic: false });
@@ -245,8 +246,11 @@ export const families: Readonly<Record<string, Family>> = {
     }),
   attention_backward_bfloat16: (device) => fusedBackward(device, 'bfloat16'),
   attention_backward_float16: (device) => fusedBackward(device, 'float16'),
-  // All widths, where the device is a Hopper.
-  attention_backward_bfloat16_hopper: (device) => fusedBackward(device, 'bfloat16', [64, 88, 128]),
+  // All widths, where the device is a Hopper; and more keys than the kernel for short sequences takes.
+  attention_backward_bfloat16_hopper: (device) => [
+    ...fusedBackward(device, 'bfloat16', [64, 88, 128]),
+    ...fusedBackward(device, 'bfloat16', [64], 1030),
+  ],
   attention_backward_float16_hopper: (device) => fusedBackward(device, 'float16', [64, 88, 128]),
   attention_forward_bfloat16: (device) => fusedForward(device, 'bfloat16'),
   attention_backward_wide_bfloat16: (device) => fusedBackward(device, 'bfloat16', wideHeads),

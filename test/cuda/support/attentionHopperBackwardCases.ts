@@ -24,15 +24,20 @@ interface Options {
   change?: (operands: Float64Array[], dtype: Narrow) => void;
 }
 
-let made = 0;
-export function caseOf(title: string, sizes: AttentionSizes, options: Options = {}): HopperCase {
-  const { masks = {}, absent = [], needs = all, change } = options;
-  const dtype = options.dtype ?? (made++ % 2 === 0 ? 'bfloat16' : 'float16');
-  const operands = operandsOf(sizes, dtype, masks.layout);
-  change?.(operands, dtype);
-  const given = operands.map((x, i) => (absent.includes(i) ? null : x));
-  return { title, sizes, dtype, masks, operands: given, needs };
+/** Makes cases, of both types in turn where not told which: for one file of cases, whatever else is loaded. */
+export function alternating() {
+  let made = 0;
+  return (title: string, sizes: AttentionSizes, options: Options = {}): HopperCase => {
+    const { masks = {}, absent = [], needs = all, change } = options;
+    const dtype = options.dtype ?? (made++ % 2 === 0 ? 'bfloat16' : 'float16');
+    const operands = operandsOf(sizes, dtype, masks.layout);
+    change?.(operands, dtype);
+    const given = operands.map((x, i) => (absent.includes(i) ? null : x));
+    return { title, sizes, dtype, masks, operands: given, needs };
+  };
 }
+
+const caseOf = alternating();
 
 /** Keys that do not count, and their values and tangents, are `fill`. */
 export function fillUncounted(

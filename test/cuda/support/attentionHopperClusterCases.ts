@@ -1,13 +1,10 @@
 // What is asked of attention's backward in clusters of blocks, 128 keys and queries each: one block to eight, blocks
 // without keys or without queries, tiles that none of a block's keys is seen by.
 import { type AttentionMasks, type AttentionSizes, rounding } from '../../support/attentionOracle';
-import { makeAdversarial, narrow, sizesOf } from '../../support/fusedAttention';
-import { fillUncounted, type HopperCase, caseOf as typedCaseOf } from './attentionHopperBackwardCases';
+import { makeAdversarial, sizesOf } from '../../support/fusedAttention';
+import { alternating, fillUncounted, type HopperCase } from './attentionHopperBackwardCases';
 
-// The types in turn, whatever other cases there are.
-let made = 0;
-const caseOf: typeof typedCaseOf = (title, sizes, options) =>
-  typedCaseOf(title, sizes, { dtype: narrow[made++ % 2]!, ...options });
+const caseOf = alternating();
 
 const sized = (
   [

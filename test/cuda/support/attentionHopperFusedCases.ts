@@ -2,7 +2,9 @@
 // tiles of 32 queries; as attentionHopperBackwardCases.ts for the others.
 import { type AttentionMasks, type AttentionSizes, rounding } from '../../support/attentionOracle';
 import { adversaries, makeAdversarial, sizesOf } from '../../support/fusedAttention';
-import { caseOf, fillUncounted } from './attentionHopperBackwardCases';
+import { alternating, fillUncounted } from './attentionHopperBackwardCases';
+
+const caseOf = alternating();
 
 const all = [1, 1, 1, 1, 1, 1] as const;
 const names = ['q', 'k', 'v', 'tq', 'tk', 'tv', 'g', 'h'] as const;
