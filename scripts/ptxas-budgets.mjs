@@ -1,12 +1,14 @@
 // What ptxas gives each CUDA kernel (registers, shared memory, spills) against csrc/cuda/budgets.json: growth fails, and so
 // does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons. --report file
-// [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing.
+// [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. Where there is
+// a disassembler, the instructions of the kernels for Hopper are counted as well (sass.mjs).
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
+import { countInstructions, findDisassembler, judgeInstructions } from './sass.mjs';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,6 +31,8 @@ if (!nvcc) {
   console.log('ptxas budgets: skipped, there is no nvcc (NVCC names one)');
   process.exit(0);
 }
+
+const disassembler = findDisassembler(nvcc);
 
 /** A kernel's name and template arguments, without what differs from build to build or is the same for all. */
 function stableName(demangled) {
@@ -86,7 +90,16 @@ async function measure(source, target, folder) {
   const kernels = parse(stderr);
   if (kernels.length === 0) return [];
   const names = demangle(kernels.map(({ name }) => name));
-  return kernels.map((kernel, i) => ({ ...kernel, name: `${basename(source)}: ${stableName(names[i])}` }));
+  const disassembled = disassembler && source.endsWith('_hopper.cu');
+  const instructions = disassembled
+    ? countInstructions((await run(disassembler, ['-sass', output], { maxBuffer: 2 ** 30 })).stdout)
+    : new Map();
+  return kernels.map((kernel, i) => ({
+    ...kernel,
+    instructions: instructions.get(kernel.name),
+    unlisted: Boolean(disassembled) && !instructions.has(kernel.name),
+    name: `${basename(source)}: ${stableName(names[i])}`,
+  }));
 }
 
 async function measureAll() {
@@ -147,11 +160,20 @@ if (options.write) {
     (name) => `    ${JSON.stringify(name)}: ${JSON.stringify(figuresOf(name)).replaceAll(',', ', ')}`,
   );
   const reasons = Object.fromEntries(Object.entries(budgets.spills).filter(([name]) => names.includes(name)));
+  // Products and tensor copies; without a disassembler those of the same toolkit stay.
+  const counts = names.flatMap((name) => {
+    const found = targets.map((target) => measured[target][name]?.instructions).find(Boolean);
+    const kept = budgets.toolkit === toolkit && !disassembler ? budgets.instructions?.[name] : undefined;
+    const figures = found ? [found.products, found.copies] : kept;
+    return figures ? [[name, figures]] : [];
+  });
+  const countLines = counts.map(([name, count]) => `    ${JSON.stringify(name)}: ${JSON.stringify(count)}`);
+  const instructions = counts.length > 0 ? `  "instructions": {\n${countLines.join(',\n')}\n  },\n` : '';
   const what = ['registers', 'shared bytes', 'stack bytes', 'spill bytes'];
   writeFileSync(
     budgetFile,
     `{\n  "toolkit": ${JSON.stringify(toolkit)},\n  "targets": ${JSON.stringify(targets).replaceAll(',', ', ')},\n  "figures": ${JSON.stringify(what).replaceAll(',', ', ')},\n` +
-      `  "spills": ${JSON.stringify(reasons, null, 2).replaceAll('\n', '\n  ')},\n  "kernels": {\n${lines.join(',\n')}\n  }\n}\n`,
+      `  "spills": ${JSON.stringify(reasons, null, 2).replaceAll('\n', '\n  ')},\n${instructions}  "kernels": {\n${lines.join(',\n')}\n  }\n}\n`,
   );
 }
 
@@ -168,6 +190,12 @@ for (const name of names) {
       problems.push(`${target} ${name}: spills ${kernel.spills} bytes, and "spills" gives no reason`);
     }
     if (kernel.serialized) problems.push(`${target} ${name}: ptxas serializes its wgmma`);
+    if (kernel.unlisted) problems.push(`${target} ${name}: ${disassembler} does not list it`);
+    if (kernel.instructions) {
+      const before = comparable ? budgets.instructions?.[name] : undefined;
+      const wrong = judgeInstructions(name, kernel.instructions, before);
+      problems.push(...wrong.map((problem) => `${target} ${name}: ${problem}`));
+    }
     if (!comparable) continue;
     const budget = budgets.kernels[name]?.[i];
     if (!budget) {
@@ -190,4 +218,5 @@ if (problems.length > 0) {
   console.error(`ptxas budgets: ${problems.length} problems; npm run cuda:budgets -- --write renews the figures`);
   process.exit(1);
 }
-console.log(`ptxas budgets: ${names.length} kernels on ${targets.join(' and ')}`);
+const unseen = disassembler ? '' : '; no disassembler (CUOBJDUMP names one): instructions were not counted';
+console.log(`ptxas budgets: ${names.length} kernels on ${targets.join(' and ')}${unseen}`);
