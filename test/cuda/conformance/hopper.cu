@@ -127,6 +127,12 @@ void recordProduct(const char* name) {
   out.record(name);
 }
 
+void recordVectors() {
+  const Words sums(8);
+  addVectors<<<3, 64>>>(as<float>(sums));
+  sums.record("addToGlobal of four floats");
+}
+
 void recordWgmma() {
   using Bf = __nv_bfloat16;
   constexpr Major kK = Major::k, kMn = Major::mn;
@@ -198,6 +204,7 @@ int main() {
   conformance::recordMbarriers();
   conformance::recordTensors();
   conformance::recordPlain();
+  conformance::recordVectors();
   conformance::recordWgmma();
   conformance::recordAllTiles();
   return 0;

@@ -1,9 +1,10 @@
-// Kernels of bulk copies: boxes of tensors to and from shared memory, plain memory, blocks of a cluster. For the
-// emulator's tests and for conformance.
+// Kernels of bulk copies: boxes of tensors to and from shared memory, plain memory, blocks of a cluster; and of sums by
+// vectors of atomics. For the emulator's tests and for conformance.
 #pragma once
 
 #include "cuda/hopper/tma.cuh"
 #include "cuda/ptx/cluster.cuh"
+#include "cuda/ptx/reduce.cuh"
 #include "hopper_tensors.cuh"
 
 namespace hopper_kernels {
@@ -54,6 +55,15 @@ __global__ void store(const __grid_constant__ CUtensorMap map, Box<Rank> box, in
     bulkWaitRead<0>();
     bulkWait<0>();
   }
+}
+
+// ---- vectors of atomics ----
+
+// All threads add to the same eight, four or two at once.
+__global__ void addVectors(float* sums) {
+  const float x = static_cast<float>(threadIdx.x + blockIdx.x * blockDim.x);
+  flowmap::cuda::ptx::addToGlobal(sums, x, 2 * x, 3, -x);
+  asm volatile("red.global.add.v2.f32 [%0+24], {%1, %2};\n" ::"l"(sums), "f"(x), "f"(1.0f) : "memory");
 }
 
 // ---- plain memory ----

@@ -3,7 +3,6 @@
 #include "../../conformance/hopper_tma.cuh"
 
 #include "cluster_launch.cuh"
-#include "cuda/ptx/reduce.cuh"
 
 using namespace hopper_kernels;
 using selftest::ClusterLaunch;
@@ -111,13 +110,6 @@ bool runPlain() {
 }
 
 // ---- vectors of atomics ----
-
-// All threads add to the same eight, four or two at once.
-__global__ void addVectors(float* sums) {
-  const float x = static_cast<float>(threadIdx.x + blockIdx.x * blockDim.x);
-  flowmap::cuda::ptx::addToGlobal(sums, x, 2 * x, 3, -x);
-  asm volatile("red.global.add.v2.f32 [%0+24], {%1, %2};\n" ::"l"(sums), "f"(x), "f"(1.0f) : "memory");
-}
 
 bool runVectors() {
   Device<float> sums(8);
