@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeOnDevices } from '../support/devices';
-import type { HopperCase } from './support/attentionHopperBackwardCases';
 import { clusterCases, isQuick } from './support/attentionHopperClusterCases';
+import type { HopperCase } from './support/attentionHopperMakers';
 import { differencesOf, excessesOf, runCases } from './support/attentionHopperRuns';
 
 describeOnDevices("attention's backward in clusters on Hopper", (_, label) => {

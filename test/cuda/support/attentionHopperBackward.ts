@@ -5,9 +5,10 @@ import { writeFileSync } from 'node:fs';
 import { Tensor, tensor } from '../../../lib';
 import { native } from '../../../lib/native';
 import { settingsOf } from '../../support/fusedAttention';
-import { type HopperCase, hopperCases, shapesOfCase } from './attentionHopperBackwardCases';
+import { hopperCases } from './attentionHopperBackwardCases';
 import { clusterCases } from './attentionHopperClusterCases';
 import { fusedCases } from './attentionHopperFusedCases';
+import { type HopperCase, shapesOfCase } from './attentionHopperMakers';
 import { splitCases } from './attentionHopperSplitCases';
 
 const cases: Record<string, readonly HopperCase[]> = { ...hopperCases, ...fusedCases, ...splitCases, ...clusterCases };

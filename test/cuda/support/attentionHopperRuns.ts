@@ -9,7 +9,7 @@ import {
   relativeNorm,
   worst,
 } from '../../support/fusedAttention';
-import { type HopperCase, shapesOfCase } from './attentionHopperBackwardCases';
+import { type HopperCase, shapesOfCase } from './attentionHopperMakers';
 
 const countOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
