@@ -51,6 +51,21 @@ struct WideTiles {
     tileProduct(TileProduct<C>{m, n, k, a.data, a.row, a.next, b, n, c, n, accumulate});
   }
 
+  static void outputSums(const OutputSums<C, E, T>& t) {
+    if constexpr (std::is_same_v<T, C>) {
+      cpu::outputSums(t);
+    } else {
+      C o[kMaxHeadDim], to[kMaxHeadDim];
+      for (int64_t i = 0; i < t.rows; ++i) {
+        packRun(t.o + i * t.stride, t.dim, o);
+        if (t.to) packRun(t.to + i * t.stride, t.dim, to);
+        const E *g = t.g ? t.g + i * t.left : nullptr, *h = t.h ? t.h + i * t.left : nullptr;
+        cpu::outputSums(OutputSums<C>{1, t.dim, g, h, t.left, o, t.to ? to : nullptr, t.stride, t.mean, t.tangentMean,
+                                      t.a + i, t.delta + i});
+      }
+    }
+  }
+
   static void roundMean(C*, int64_t) {}
   // dst [n] = factor · src
   static void unpackRow(const C* src, C factor, int64_t n, T* dst) {
@@ -103,6 +118,16 @@ struct BFloat16Tiles {
   static Left alongColumns(const E* a, int64_t width) { return {a, 2, 2 * width}; }
   static void product(int64_t m, int64_t n, int64_t k, const Left& a, const E* b, C* c, bool accumulate) {
     tileProduct(PairProduct{m, n, k, a.data, a.row, a.next, b, c, accumulate});
+  }
+
+  static void outputSums(const OutputSums<C, E, BFloat16>& t) {
+    for (int64_t i = 0; i < t.rows; ++i) {
+      const BFloat16* o = t.o + i * t.stride;
+      const int64_t at = i * t.left;
+      t.a[i] = t.h ? dotDifference(t.dim, t.h + at, o, t.mean) : 0;
+      t.delta[i] = t.g ? dotDifference(t.dim, t.g + at, o, t.mean) : 0;
+      if (t.h && t.to) t.delta[i] += dotDifference(t.dim, t.h + at, t.to + i * t.stride, t.tangentMean);
+    }
   }
 
   // Any constant serves as well as the mean, and numbers less one of as few digits that is close to them are exact.

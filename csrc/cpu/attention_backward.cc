@@ -310,8 +310,9 @@ class Backward {
     std::fill_n(gq, rows * width_, C(0));
     std::fill_n(gtq, rows * width_, C(0));
     C a[kQueryTile], delta[kQueryTile];
-    rowSums(offset, stride, rows, g.left, hh.left, outputMean(sequence, keyHead, 0), outputMean(sequence, keyHead, 1),
-            a, delta);
+    Tiles::outputSums(OutputSums<C, E, T>{
+        rows, g_.dim, g0_ ? g.left : nullptr, second_ ? hh.left : nullptr, leftWidth_, at(saved_.o, offset),
+        at(saved_.to, offset), stride, outputMean(sequence, keyHead, 0), outputMean(sequence, keyHead, 1), a, delta});
 
     const int64_t row0 = seq.scalarOffset(g_, h) + first;
     const C* lse = saved_.lse.data<C>() + row0;
@@ -389,48 +390,6 @@ class Backward {
 
   void unpackRows(const C* from, C factor, int64_t rows, T* to, int64_t stride) const {
     for (int64_t i = 0; i < rows; ++i) Tiles::unpackRow(from + i * width_, factor, g_.dim, to + i * stride);
-  }
-
-  // a = H·O and delta = G·O + H·tO, row by row, with the means taken from O and tO.
-  void rowSums(int64_t at, int64_t stride, int64_t rows, const E* g, const E* h, const C* mean, const C* tangentMean,
-               C* a, C* delta) {
-    const T *o = saved_.o.data<T>() + at, *to = saved_.to ? saved_.to.data<T>() + at : nullptr;
-    if constexpr (Tiles::kRounded) {
-      for (int64_t i = 0; i < rows; ++i, o += stride, to += to ? stride : 0) {
-        const E *ofG = g + i * leftWidth_, *ofH = h + i * leftWidth_;
-        a[i] = second_ ? dotDifference(g_.dim, ofH, o, mean) : C(0);
-        delta[i] = g0_ ? dotDifference(g_.dim, ofG, o, mean) : C(0);
-        if (second_ && to) delta[i] += dotDifference(g_.dim, ofH, to, tangentMean);
-      }
-    } else {
-      OutputSums<C> sums{rows,
-                         g_.dim,
-                         g0_ ? g : nullptr,
-                         second_ ? h : nullptr,
-                         leftWidth_,
-                         nullptr,
-                         nullptr,
-                         stride,
-                         mean,
-                         tangentMean,
-                         a,
-                         delta};
-      if constexpr (std::is_same_v<T, C>) {
-        sums.o = o, sums.to = to;
-        outputSums(sums);
-      } else {
-        C wide[2][kMaxHeadDim];
-        sums.rows = 1, sums.o = wide[0], sums.to = to ? wide[1] : nullptr;
-        for (int64_t i = 0; i < rows; ++i) {
-          packRun(o + i * stride, g_.dim, wide[0]);
-          if (to) packRun(to + i * stride, g_.dim, wide[1]);
-          outputSums(sums);
-          if (sums.g) sums.g += leftWidth_;
-          if (sums.h) sums.h += leftWidth_;
-          ++sums.a, ++sums.delta;
-        }
-      }
-    }
   }
 
   // Adds a tile of the keys' gradients over the head's tasks, in order, and writes it.

@@ -236,10 +236,11 @@ HWY_INLINE C dotOfDifference(int64_t n, const C* x, const C* y, const C* mean) {
 template <class C>
 void sumOutputs(const OutputSums<C>& t) {
   for (int64_t i = 0; i < t.rows; ++i) {
-    const C *g = t.g + i * t.left, *h = t.h + i * t.left, *o = t.o + i * t.stride;
-    t.a[i] = t.h ? dotOfDifference(t.dim, h, o, t.mean) : C(0);
-    t.delta[i] = t.g ? dotOfDifference(t.dim, g, o, t.mean) : C(0);
-    if (t.h && t.to) t.delta[i] += dotOfDifference(t.dim, h, t.to + i * t.stride, t.tangentMean);
+    const C* o = t.o + i * t.stride;
+    const int64_t at = i * t.left;
+    t.a[i] = t.h ? dotOfDifference(t.dim, t.h + at, o, t.mean) : C(0);
+    t.delta[i] = t.g ? dotOfDifference(t.dim, t.g + at, o, t.mean) : C(0);
+    if (t.h && t.to) t.delta[i] += dotOfDifference(t.dim, t.h + at, t.to + i * t.stride, t.tangentMean);
   }
 }
 

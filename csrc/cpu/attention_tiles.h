@@ -29,13 +29,13 @@ void tileProduct(const TileProduct<double>& t);
 void transposeTile(const float* src, int64_t stride, int64_t rows, int64_t dim, int64_t width, float* dst);
 
 // For each of `rows` queries, a = H·(O − mean) and delta = G·(O − mean) + H·(tO − tangentMean), of those of g, h and
-// to that are not null. Rows of g and h are `left` apart, those of o and to `stride`.
-template <class C>
+// to that are not null. Rows of g and h, operands E, are `left` apart, those of o and to, data T, `stride`.
+template <class C, class E = C, class T = C>
 struct OutputSums {
   int64_t rows, dim;
-  const C *g, *h;
+  const E *g, *h;
   int64_t left;
-  const C *o, *to;
+  const T *o, *to;
   int64_t stride;
   const C *mean, *tangentMean;
   C *a, *delta;
