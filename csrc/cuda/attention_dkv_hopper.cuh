@@ -57,7 +57,7 @@ __device__ __forceinline__ void produceDkv(const HopperBackwardParams<T>& p, con
   using Shared = HopperDkvShared<Tile, kWhat, kOf>;
   using Own = typename Tile::Own;
   using Other = typename Tile::Other;
-  constexpr int kQueries = Tile::kQueries, kKinds = Shared::kMoving ? 4 : 2;
+  constexpr int kQueries = Tile::kQueries;
   const int lane = threadIdx.x % 32, count = work.tilesOfHead * p.group;
   if (lane == 0 && count > 0) {
     const TileOrigin origin{work.firstKey, work.ofBatch, work.batch};
@@ -77,26 +77,10 @@ __device__ __forceinline__ void produceDkv(const HopperBackwardParams<T>& p, con
     unsigned char* const stage = tiles + at.stage * Shared::kStage;
     hopper::Mbarrier* const full = &barriers.full[at.stage];
     hopper::mbarrierWait(&barriers.empty[at.stage], at.parity ^ 1);
-    if (lane == 0) {
-      const TileOrigin origin{firstQuery, head, work.batch};
-      const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
-        loadOperand<Other>(stage + offset, map, x, origin, p.queries, full);
-      };
-      hopper::mbarrierExpect(full, Shared::kStage);
-      load(Shared::kQ, p.maps.q, p.q);
-      if constexpr (Shared::kMoving) load(Shared::kTq, p.maps.tq, p.tq), load(Shared::kH, p.maps.h, p.h);
-      load(Shared::kG, p.maps.g, p.g);
-    }
+    if (lane == 0) loadQueries<Shared, Other, Shared::kMoving>(p, stage, {firstQuery, head, work.batch}, full);
     float* const known = reinterpret_cast<float*>(tiles + Shared::kKnown) + at.stage * Shared::kKnownFloats;
     const int64_t from = (int64_t{work.batch} * p.heads + head) * p.queries + firstQuery;
-#pragma unroll
-    for (int i = 0; i < kKinds * kQueries / 32; ++i) {
-      const int which = i * 32 / kQueries, row = i * 32 % kQueries + lane;
-      const float* const x = which == 0 ? p.lse : which == 1 ? p.delta : which == 2 ? p.mu : p.a;
-      // Of queries beyond the last all is zero, and so is what they give.
-      const float value = x != nullptr && firstQuery + row < p.queries ? x[from + row] : 0;
-      known[i * 32 + lane] = which == 0 ? value * kLog2E : value;
-    }
+    loadStatistics<kQueries, Shared::kMoving>(p, from, p.queries - firstQuery, known);
     if (lane == 0) reinterpret_cast<int*>(known)[Shared::kSeen] = work.seenFrom(p, firstQuery);
     __syncwarp();
     if (lane == 0) hopper::mbarrierArrive(full);

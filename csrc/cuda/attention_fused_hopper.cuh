@@ -68,35 +68,15 @@ struct FusedHopperSink {
   }
 };
 
-// By a warp. Keys and values that do not count, whatever they are, become zero.
+// By a warp.
 template <class T, class Tile>
 __device__ __forceinline__ void produceGradients(const HopperBackwardParams<T>& p, const FusedHopperWork<Tile>& work,
                                                  unsigned char* tiles, RoleBarriers<Tile::kStages>& barriers) {
   using Shared = HopperGradientsShared<Tile>;
-  using Own = typename Tile::Own;
   using Other = typename Tile::Other;
   constexpr int kQueries = Tile::kQueries;
   const int lane = threadIdx.x % 32, count = work.tiles();
-  const int counting = work.length - work.firstKey;
-  const bool ragged = counting < Tile::kRows && work.length < p.keys;
-  if (lane == 0 && count > 0) {
-    const TileOrigin origin{work.firstKey, work.keyHead, work.batch};
-    hopper::Mbarrier* const barrier = ragged ? &barriers.landed : &barriers.own;
-    const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
-      loadOperand<Own>(tiles + offset, map, x, origin, p.keys, barrier);
-    };
-    hopper::mbarrierArriveExpect(barrier, Shared::kOwnBytes);
-    load(Shared::kK, p.maps.k, p.k), load(Shared::kTk, p.maps.tk, p.tk);
-    load(Shared::kV, p.maps.v, p.v), load(Shared::kTv, p.maps.tv, p.tv);
-  }
-  if (ragged && count > 0) {
-    __syncwarp();
-    hopper::mbarrierWait(&barriers.landed, 0);
-    for (int at = 0; at < Shared::kOwnBytes; at += Shared::kOwn) hopper::clearRows<Own>(tiles + at, counting);
-    hopper::fenceProxyAsync();
-    __syncwarp();
-    if (lane == 0) hopper::mbarrierArrive(&barriers.own);
-  }
+  if (count > 0) loadOwnKeys<Tile>(p, {work.firstKey, work.keyHead, work.batch}, work.length, tiles, barriers);
   for (int tile = 0; tile < count; ++tile) {
     const hopper::RingTurn<Tile::kStages> at(static_cast<uint32_t>(tile));
     const GradientsTileFacts facts = work.factsOf(p, tile);
@@ -105,25 +85,11 @@ __device__ __forceinline__ void produceGradients(const HopperBackwardParams<T>& 
     hopper::mbarrierWait(&barriers.empty[at.stage], at.parity ^ 1);
     if (lane == 0) {
       const TileOrigin origin{facts.firstQuery, facts.head - work.batch * p.heads, work.batch};
-      const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
-        loadOperand<Other>(stage + offset, map, x, origin, p.queries, full);
-      };
-      hopper::mbarrierExpect(full, Shared::kStage);
-      load(Shared::kQ, p.maps.q, p.q), load(Shared::kTq, p.maps.tq, p.tq);
-      load(Shared::kH, p.maps.h, p.h), load(Shared::kG, p.maps.g, p.g);
+      loadQueries<Shared, Other, true>(p, stage, origin, full);
       *Shared::facts(tiles, at.stage) = facts;
     }
-    float* const known = Shared::known(tiles, at.stage);
     const int64_t from = int64_t{facts.head} * p.queries + facts.firstQuery;
-#pragma unroll
-    for (int row = lane; row < kQueries; row += 32) {
-      // Of queries beyond the last all is zero, and so is what they give.
-      const bool exists = facts.firstQuery + row < p.queries;
-      known[row] = exists ? p.lse[from + row] * kLog2E : 0;
-      known[kQueries + row] = exists ? p.delta[from + row] : 0;
-      known[2 * kQueries + row] = exists && p.mu != nullptr ? p.mu[from + row] : 0;
-      known[3 * kQueries + row] = exists ? p.a[from + row] : 0;
-    }
+    loadStatistics<kQueries, true>(p, from, p.queries - facts.firstQuery, Shared::known(tiles, at.stage));
     __syncwarp();
     if (lane == 0) hopper::mbarrierArrive(full);
   }

@@ -48,6 +48,34 @@ struct HopperGradientsShared {
   }
 };
 
+// By a warp. Keys and values that do not count are operands of other rows' gradients: whatever they are, they become
+// zero.
+template <class Tile, class T>
+__device__ __forceinline__ void loadOwnKeys(const HopperBackwardParams<T>& p, TileOrigin origin, int length,
+                                            unsigned char* tiles, RoleBarriers<Tile::kStages>& barriers) {
+  using Shared = HopperGradientsShared<Tile>;
+  using Own = typename Tile::Own;
+  const int counting = length - origin.row;
+  const bool issues = threadIdx.x % 32 == 0, ragged = counting < Tile::kRows && length < p.keys;
+  if (issues) {
+    hopper::Mbarrier* const barrier = ragged ? &barriers.landed : &barriers.own;
+    const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
+      loadOperand<Own>(tiles + offset, map, x, origin, p.keys, barrier);
+    };
+    hopper::mbarrierArriveExpect(barrier, Shared::kOwnBytes);
+    load(Shared::kK, p.maps.k, p.k), load(Shared::kTk, p.maps.tk, p.tk);
+    load(Shared::kV, p.maps.v, p.v), load(Shared::kTv, p.maps.tv, p.tv);
+  }
+  if (!ragged) return;
+  __syncwarp();
+  hopper::mbarrierWait(&barriers.landed, 0);
+#pragma unroll 1
+  for (int at = 0; at < Shared::kOwnBytes; at += Shared::kOwn) hopper::clearRows<Own>(tiles + at, counting);
+  hopper::fenceProxyAsync();
+  __syncwarp();
+  if (issues) hopper::mbarrierArrive(&barriers.own);
+}
+
 // The named barrier of the consumers.
 constexpr int kGradientsBarrier = 1;
 

@@ -82,6 +82,35 @@ __device__ __forceinline__ void loadOperand(unsigned char* tile, const CUtensorM
   hopper::tileLoad<Tile>(tile, &map, hopper::Box<4>{{0, x == nullptr ? tokens : at.row, at.head, at.batch}}, barrier);
 }
 
+// By one thread: a tile of queries, of their tangent and of both cotangents, to where Shared says; of q and g alone
+// without kMoving.
+template <class Shared, class Tile, bool kMoving, class T>
+__device__ __forceinline__ void loadQueries(const HopperBackwardParams<T>& p, unsigned char* stage, TileOrigin at,
+                                            hopper::Mbarrier* full) {
+  const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
+    loadOperand<Tile>(stage + offset, map, x, at, p.queries, full);
+  };
+  hopper::mbarrierExpect(full, Shared::kStage);
+  load(Shared::kQ, p.maps.q, p.q);
+  if constexpr (kMoving) load(Shared::kTq, p.maps.tq, p.tq), load(Shared::kH, p.maps.h, p.h);
+  load(Shared::kG, p.maps.g, p.g);
+}
+
+// By a warp: lse in base 2, delta and, with kMoving, mu and a of a tile's queries, the first of which is the `from`-th
+// of all, with `left` to come in its head.
+template <int kQueries, bool kMoving, class T>
+__device__ __forceinline__ void loadStatistics(const BackwardParams<T>& p, int64_t from, int left, float* known) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < (kMoving ? 4 : 2) * kQueries / 32; ++i) {
+    const int which = i * 32 / kQueries, row = i * 32 % kQueries + lane;
+    const float* const x = which == 0 ? p.lse : which == 1 ? p.delta : which == 2 ? p.mu : p.a;
+    // Of queries beyond the last all is zero, and so is what they give.
+    const float value = x != nullptr && row < left ? x[from + row] : 0;
+    known[i * 32 + lane] = which == 0 ? value * kLog2E : value;
+  }
+}
+
 // `own` is what a block keeps, `full` and `empty` are of each stage of what it walks over; `landed` is for a tile that
 // the producer changes before it is full.
 template <int kStages>

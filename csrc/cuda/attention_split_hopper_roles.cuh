@@ -129,26 +129,11 @@ __device__ __forceinline__ void produceSplit(const HopperBackwardParams<T>& p, c
     unsigned char* const stage = tiles + at.stage * Shared::kStage;
     hopper::Mbarrier* const full = &block.full[at.stage];
     hopper::mbarrierWait(&block.empty[at.stage], at.parity ^ 1);
-    if (lane == 0) {
-      const TileOrigin origin{firstQuery, head, work.batch};
-      const auto load = [&](int offset, const CUtensorMap& map, const T* x) {
-        loadOperand<Other>(stage + offset, map, x, origin, p.queries, full);
-      };
-      hopper::mbarrierExpect(full, Shared::kStage);
-      load(Shared::kQ, p.maps.q, p.q), load(Shared::kTq, p.maps.tq, p.tq);
-      load(Shared::kH, p.maps.h, p.h), load(Shared::kG, p.maps.g, p.g);
-    }
+    if (lane == 0) loadQueries<Shared, Other, true>(p, stage, {firstQuery, head, work.batch}, full);
     float* const known = reinterpret_cast<float*>(tiles + Shared::kKnown) + at.stage * Shared::kKnownFloats;
     const int headOfAll = work.batch * p.heads + head;
     const int64_t from = int64_t{headOfAll} * p.queries + firstQuery;
-#pragma unroll
-    for (int i = 0; i < 4 * kQueries / 32; ++i) {
-      const int which = i * 32 / kQueries, row = i * 32 % kQueries + lane;
-      const float* const x = which == 0 ? p.lse : which == 1 ? p.delta : which == 2 ? p.mu : p.a;
-      // Of queries beyond the last all is zero, and so is what they give.
-      const float value = x != nullptr && firstQuery + row < p.queries ? x[from + row] : 0;
-      known[i * 32 + lane] = which == 0 ? value * kLog2E : value;
-    }
+    loadStatistics<kQueries, true>(p, from, p.queries - firstQuery, known);
     if (lane == 0) {
       block.seen[at.stage] = work.seenFrom(p, firstQuery);
       block.part[at.stage] = headOfAll * work.allTiles(p) + ofHead;
