@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cpu/gemm_packed.h"
 #include "cpu/parallel.h"
 #include "cpu/product_blocks.h"
 
@@ -17,6 +18,11 @@ void gemm(bool transposeA, bool transposeB, int64_t m, int64_t n, int64_t k, con
   if (k == 0) {
     if (beta == 0) std::fill_n(c, m * n, 0.0f);
     return;
+  }
+  const GemmShape shape{transposeA, transposeB, m, n, k};
+  if (packingPays(shape)) {
+    const GemmSum sum{c, nullptr, beta != 0, 1, {{a, b}}};
+    return gemmPacked(shape, &sum, 1);
   }
   const auto block = [&](const ProductBlock& at) {
     const dnnl_status_t status = dnnl_sgemm(transposeA ? 'T' : 'N', transposeB ? 'T' : 'N', at.rows, at.columns, k,

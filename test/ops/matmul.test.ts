@@ -241,7 +241,7 @@ describeOnDevices('linear', (device) => {
   });
 });
 
-/** Value, tangent and gradients of a layer by plain loops, absent operands being zero. */
+/** Value, tangent and gradients of a layer by plain loops, absent operands being zero. Each product is computed once. */
 function layer([rows, inputs, outputs]: readonly [number, number, number]) {
   type Operand = Float64Array | null;
   const result = (size: number, value: (i: number) => number) =>
@@ -251,31 +251,50 @@ function layer([rows, inputs, outputs]: readonly [number, number, number]) {
     for (let p = 0; p < n; p++) sum += term(p);
     return sum;
   };
+  const known = new Map<Float64Array, Map<Float64Array, Float64Array>>();
+  const product = (
+    a: Operand,
+    b: Operand,
+    size: number,
+    value: (a: Float64Array, b: Float64Array, i: number) => number,
+  ) => {
+    if (!a || !b) return null;
+    const ofA = known.get(a) ?? new Map<Float64Array, Float64Array>();
+    const found = ofA.get(b) ?? result(size, (i) => value(a, b, i));
+    known.set(a, ofA.set(b, found));
+    return found;
+  };
   // [rows, inputs] by [outputs, inputs]ᵀ, [rows, outputs] by [outputs, inputs], [rows, outputs]ᵀ by [rows, inputs]
-  const forward = (x: Operand, w: Operand, r: number, o: number) =>
-    x && w ? dot(inputs, (p) => x[r * inputs + p]! * w[o * inputs + p]!) : 0;
-  const backward = (g: Operand, w: Operand, r: number, i: number) =>
-    g && w ? dot(outputs, (p) => g[r * outputs + p]! * w[p * inputs + i]!) : 0;
-  const outer = (g: Operand, x: Operand, o: number, i: number) =>
-    g && x ? dot(rows, (p) => g[p * outputs + o]! * x[p * inputs + i]!) : 0;
-  const onOutputs = (value: (r: number, o: number) => number) =>
-    result(rows * outputs, (i) => value(Math.floor(i / outputs), i % outputs));
-  const onInputs = (value: (r: number, i: number) => number) =>
-    result(rows * inputs, (i) => value(Math.floor(i / inputs), i % inputs));
-  const onWeights = (value: (o: number, i: number) => number) =>
-    result(outputs * inputs, (i) => value(Math.floor(i / inputs), i % inputs));
+  const forward = (x: Operand, w: Operand) =>
+    product(x, w, rows * outputs, (x, w, i) => {
+      const [r, o] = [Math.floor(i / outputs) * inputs, (i % outputs) * inputs];
+      return dot(inputs, (p) => x[r + p]! * w[o + p]!);
+    });
+  const backward = (g: Operand, w: Operand) =>
+    product(g, w, rows * inputs, (g, w, i) => {
+      const r = Math.floor(i / inputs) * outputs;
+      return dot(outputs, (p) => g[r + p]! * w[p * inputs + (i % inputs)]!);
+    });
+  const outer = (g: Operand, x: Operand) =>
+    product(g, x, outputs * inputs, (g, x, i) => {
+      const o = Math.floor(i / inputs);
+      return dot(rows, (p) => g[p * outputs + o]! * x[p * inputs + (i % inputs)]!);
+    });
+  /** A sum of matrices and of a row that all rows get. */
+  const sum = (size: number, parts: Operand[], row: Operand = null) =>
+    result(size, (i) => parts.reduce((s, part) => s + at(part, i), row ? row[i % outputs]! : 0));
   const sums = (g: Operand) => result(outputs, (o) => dot(rows, (p) => at(g, p * outputs + o)));
   return {
     jvp: ([x, w, b, tx, tw, tb]: Operand[]) => [
-      onOutputs((r, o) => forward(x!, w!, r, o) + at(b!, o)),
-      onOutputs((r, o) => forward(tx!, w!, r, o) + forward(x!, tw!, r, o) + at(tb!, o)),
+      sum(rows * outputs, [forward(x!, w!)], b!),
+      sum(rows * outputs, [forward(tx!, w!), forward(x!, tw!)], tb!),
     ],
     jvpVjp: ([x, w, tx, tw, g, h]: Operand[]) => [
-      onInputs((r, i) => backward(g!, w!, r, i) + backward(h!, tw!, r, i)),
-      onWeights((o, i) => outer(g!, x!, o, i) + outer(h!, tx!, o, i)),
+      sum(rows * inputs, [backward(g!, w!), backward(h!, tw!)]),
+      sum(outputs * inputs, [outer(g!, x!), outer(h!, tx!)]),
       sums(g!),
-      onInputs((r, i) => backward(h!, w!, r, i)),
-      onWeights((o, i) => outer(h!, x!, o, i)),
+      sum(rows * inputs, [backward(h!, w!)]),
+      sum(outputs * inputs, [outer(h!, x!)]),
       sums(h!),
     ],
   };
@@ -296,10 +315,10 @@ describeOnDevices('a linear layer with its tangent', (device) => {
     ...(device === 'cpu' ? ([[20, 505, 520]] as const) : []),
   ];
 
-  /** The tensors of samples, null where absent, and what their dtype stores. */
-  function make(samples: readonly (Sample | null)[], dtype: (typeof floatingDTypes)[number]) {
-    const tensors = samples.map((s) => s && tensor(Float64Array.from(Array.from(s.values)), { shape: s.shape, dtype }));
-    return { tensors, stored: tensors.map((t) => t && Float64Array.from(t.dataSync())) };
+  /** The tensors of samples, and what their dtype stores. */
+  function make(samples: readonly Sample[], dtype: (typeof floatingDTypes)[number]) {
+    const tensors = samples.map((s) => tensor(Float64Array.from(Array.from(s.values)), { shape: s.shape, dtype }));
+    return { tensors, stored: tensors.map((t) => Float64Array.from(t.dataSync())) };
   }
 
   function compare(got: readonly (Tensor | null)[], expected: readonly Float64Array[], what: string) {
@@ -310,30 +329,40 @@ describeOnDevices('a linear layer with its tangent', (device) => {
     }
   }
 
-  const present = (mask: number, samples: readonly Sample[]) => samples.map((s, i) => (mask & (1 << i) ? s : null));
+  const present = <T>(mask: number, all: readonly T[]) => all.map((t, i) => (mask & (1 << i) ? t : null));
 
   it.each(layers)(
     'is right in every dtype over %i rows, %i in, %i out, whatever is absent',
     (rows, inputs, outputs) => {
-      const { jvp, jvpVjp } = layer([rows, inputs, outputs]);
-      const [x, weight, bias] = [sample([rows, inputs], 1), sample([outputs, inputs], 2), sample([outputs], 3)];
-      const tangents = [sample([rows, inputs], 4), sample([outputs, inputs], 5), sample([outputs], 6)];
-      const cotangents = [sample([rows, outputs], 7), sample([rows, outputs], 8)];
+      const shapes = [[rows, inputs], [outputs, inputs], [outputs]];
+      const samples = [...shapes, ...shapes, [rows, outputs], [rows, outputs]].map((shape, i) => sample(shape, i + 1));
       for (const dtype of floatingDTypes) {
+        const { jvp, jvpVjp } = layer([rows, inputs, outputs]);
+        const { tensors, stored } = make(samples, dtype);
+        const [x, w] = tensors as Tensor[];
         for (let mask = 1; mask < 8; mask++) {
-          const { tensors, stored } = make([x, weight, mask & 4 ? bias : null, ...present(mask, tangents)], dtype);
-          const [a, w, b, tx, tw, tb] = tensors as [Tensor, Tensor, ...(Tensor | null)[]];
-          compare(linearJvp([a, w, b!], [tx!, tw!, tb!]), jvp(stored), `jvp in ${dtype}, present ${mask}`);
+          const operands = <T>(all: readonly T[]) => [
+            all[0]!,
+            all[1]!,
+            mask & 4 ? all[2]! : null,
+            ...present(mask, all.slice(3, 6)),
+          ];
+          const [, , b, tx, tw, tb] = operands(tensors);
+          compare(linearJvp([x!, w!, b!], [tx!, tw!, tb!]), jvp(operands(stored)), `jvp in ${dtype}, present ${mask}`);
         }
         for (let mask = 1; mask < 16; mask++) {
           if ((mask & 3) === 0) continue;
-          const given = [...present(mask >> 2, tangents.slice(0, 2)), ...present(mask & 3, cotangents)];
-          const { tensors, stored } = make([x, weight, ...given], dtype);
-          const [a, w, tx, tw, g, h] = tensors as [Tensor, Tensor, ...(Tensor | null)[]];
+          const operands = <T>(all: readonly T[]) => [
+            all[0]!,
+            all[1]!,
+            ...present(mask >> 2, all.slice(3, 5)),
+            ...present(mask & 3, all.slice(6, 8)),
+          ];
+          const [, , tx, tw, g, h] = operands(tensors);
           const needs = [true, true, true, true, true, true];
-          const got = linearJvpVjp([a, w, tx!, tw!], g!, h!, needs);
+          const got = linearJvpVjp([x!, w!, tx!, tw!], g!, h!, needs);
           expect(got.every((t) => t !== null)).toBe(true);
-          compare(got, jvpVjp(stored), `jvpVjp in ${dtype}, present ${mask}`);
+          compare(got, jvpVjp(operands(stored)), `jvpVjp in ${dtype}, present ${mask}`);
         }
       }
     },
