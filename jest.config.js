@@ -1,4 +1,5 @@
 const { readdirSync, readFileSync } = require('node:fs');
+const { availableParallelism } = require('node:os');
 const { join } = require('node:path');
 
 // Kernels use every core by themselves; waiting threads must not spin while test files run side by side.
@@ -32,6 +33,7 @@ module.exports = {
   ],
   // Slow machines are slow, not wrong.
   testTimeout: 120_000,
-  maxWorkers: 2,
+  // An emulated kernel runs on one core; each worker may take a gigabyte.
+  maxWorkers: Math.min(4, Math.max(2, availableParallelism())),
   reporters: ['default', '<rootDir>/scripts/summary.cjs'],
 };

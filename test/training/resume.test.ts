@@ -48,7 +48,8 @@ describe('a training run', () => {
     let kills = 0;
     for (let attempt = 0; ; attempt++) {
       if (attempt === 60) throw new Error('never finished');
-      if (await run(broken, 40 + 37 * ((attempt * 7) % 11))) break;
+      // Longer each time: a slow machine must get to a checkpoint, too.
+      if (await run(broken, (40 + 37 * ((attempt * 7) % 11)) * 1.08 ** attempt)) break;
       kills += 1;
     }
     expect(kills).toBeGreaterThan(0);
@@ -61,7 +62,7 @@ describe('a training run', () => {
         .split('\n')
         .map((line) => (({ step, loss }) => [step, loss])(JSON.parse(line)));
     expect(steps(broken).map(([step]) => step)).toEqual(steps(whole).map(([step]) => step));
-  }, 180_000);
+  }, 300_000);
 
   it('stops when told to, and refuses to resume another configuration', async () => {
     const out = join(folder, 'stopped');
