@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
+#include <new>
 
 #include "cpu/parallel.h"
 #include "cpu/product_blocks.h"
@@ -20,19 +20,27 @@ constexpr int64_t kGroups = 12, kLeastGroups = 6;
 // Rows of a panel that one thread packs at a time.
 constexpr int64_t kPackedRows = 64;
 
-// Kept for the next product: fresh memory costs more than packing does.
+// Kept for the next product: fresh memory costs more than packing does. Vectors are read within lines of a cache.
 class KeptFloats {
  public:
+  ~KeptFloats() { release(); }
   float* atLeast(int64_t count) {
     if (size_ < count) {
-      memory_.reset(new float[static_cast<size_t>(count)]);
+      release();
+      size_ = 0;
+      memory_ = static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), kAlignment));
       size_ = count;
     }
-    return memory_.get();
+    return memory_;
   }
 
  private:
-  std::unique_ptr<float[]> memory_;
+  static constexpr std::align_val_t kAlignment{64};
+  void release() {
+    ::operator delete(memory_, kAlignment);
+    memory_ = nullptr;
+  }
+  float* memory_ = nullptr;
   int64_t size_ = 0;
 };
 
@@ -53,23 +61,27 @@ class PackedGemm {
         count_(count),
         sizes_(panelSizes()),
         groups_(ceilDivide(shape.m, sizes_.rows)),
-        parallel_(shape.m * shape.n * shape.k * count >= kLeastProduct) {}
+        threads_(shape.m * shape.n * shape.k * count < kLeastProduct ? 1 : teamSize()),
+        depth_(ceilDivide(shape.k, ceilDivide(shape.k, kDepth))) {}
 
   void run() {
-    const int64_t n = shape_.n, depth = ceilDivide(shape_.k, ceilDivide(shape_.k, kDepth));
-    const int64_t width = ceilDivide(ceilDivide(n, ceilDivide(n, kColumns)), sizes_.columns) * sizes_.columns;
+    const int64_t n = shape_.n,
+                  width = ceilDivide(ceilDivide(n, ceilDivide(n, kColumns)), sizes_.columns) * sizes_.columns;
     thread_local KeptFloats memory;
+    // All of it here: threads that share the work cannot fail.
+    const int64_t own = shape_.transposeA ? kGroups * spacing(depth_) : 0;
+    groupsOfThreads_ = memory.atLeast(threads_ * own + kPacked);
+    float* const packed = groupsOfThreads_ + threads_ * own;
     for (left_ = 0; left_ < n; left_ = right_) {
       right_ = std::min(left_ + width, n);
       panels_ = ceilDivide(right_ - left_, sizes_.columns);
-      const int64_t row = panels_ * sizes_.columns, rows = std::max(depth, kPacked / row / depth * depth);
-      float* const packed = memory.atLeast(row * std::min(rows, depth * kMostSegments));
+      const int64_t row = panels_ * sizes_.columns, rows = kPacked / row;
       started_ = false;
       segments_ = 0;
       int64_t used = 0;
       const auto add = [&](const float* b) {
-        for (int64_t p = 0; p < shape_.k; p += depth) {
-          const int64_t take = std::min(depth, shape_.k - p);
+        for (int64_t p = 0; p < shape_.k; p += depth_) {
+          const int64_t take = std::min(depth_, shape_.k - p);
           if (segments_ == kMostSegments || used + take > rows) pass(), used = 0;
           segment_[segments_++] = {b, p, take, packed + used * row};
           used += take;
@@ -96,10 +108,10 @@ class PackedGemm {
   // Packs the segments and multiplies by them.
   void pass() {
     pack();
-    const int64_t all = count_ * groups_, wanted = kMostPartsPerThread * teamSize();
+    const int64_t all = count_ * groups_, wanted = kMostPartsPerThread * threads_;
     // Where rows are few, threads share the columns: at once if reading panels is what it costs, late if packing A is.
     const int64_t least = shape_.transposeA ? 1 : kLeastGroups;
-    const int64_t strips = parallel_ ? std::min(panels_, ceilDivide(wanted, std::max<int64_t>(all / least, 1))) : 1;
+    const int64_t strips = threads_ > 1 ? std::min(panels_, ceilDivide(wanted, std::max<int64_t>(all / least, 1))) : 1;
     const auto part = [&](int64_t begin, int64_t end) {
       while (begin < end) {
         const int64_t strip = begin / all, sum = begin % all / groups_, group = begin % groups_;
@@ -109,7 +121,7 @@ class PackedGemm {
         begin += take;
       }
     };
-    parallelFor(all * strips, parallel_, 1, part, kMostPartsPerThread);
+    parallelFor(all * strips, threads_ > 1, 1, part, kMostPartsPerThread);
     started_ = true;
     segments_ = 0;
   }
@@ -125,7 +137,7 @@ class PackedGemm {
         packPiece(segment_[at], (i - firsts[at]) % panels_, (i - firsts[at]) / panels_ * kPackedRows);
       }
     };
-    parallelFor(firsts[segments_], parallel_, 1, part, kMostPartsPerThread);
+    parallelFor(firsts[segments_], threads_ > 1, 1, part, kMostPartsPerThread);
   }
 
   void packPiece(const Segment& segment, int64_t at, int64_t from) const {
@@ -166,17 +178,19 @@ class PackedGemm {
     }
   }
 
+  // Floats from group to group: no multiple of a page, which would bring them together in a few lines of a cache.
+  int64_t spacing(int64_t depth) const { return sizes_.rows * depth + 16; }
+
   // Columns of `a` from `column` on: as they lie, or packed where they are its rows.
   void place(PanelProduct& product, const float* a, int64_t row, int64_t column) const {
     if (!shape_.transposeA) {
       product.a = a + row * shape_.k + column, product.aRow = shape_.k;
       return;
     }
-    thread_local KeptFloats memory;
     product.grouped = true;
-    // Not a multiple of a page, which would bring the groups together in a few lines of a cache.
-    product.aGroup = sizes_.rows * product.depth + 16;
-    float* const groups = memory.atLeast(kGroups * product.aGroup);
+    product.aGroup = spacing(product.depth);
+    // Within a part of somebody else's work this is the only thread, whichever it is.
+    float* const groups = groupsOfThreads_ + (threads_ > 1 ? teamThread() : 0) * kGroups * spacing(depth_);
     packGroups(a + column * shape_.m + row, shape_.m, product.depth, product.rows, groups, product.aGroup);
     product.a = groups;
   }
@@ -185,8 +199,9 @@ class PackedGemm {
   const GemmSum* const sums_;
   const int64_t count_;
   const PanelSizes sizes_;
-  const int64_t groups_;
-  const bool parallel_;
+  // Groups of A's rows; threads that share the work; rows of a panel.
+  const int64_t groups_, threads_, depth_;
+  float* groupsOfThreads_ = nullptr;
   // Columns of B that are worked on, in so many panels; whether some of their products are in the results.
   int64_t left_ = 0, right_ = 0, panels_ = 0;
   bool started_ = false;

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 
-#include <algorithm>
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/product_panels.cc"
 #include <hwy/foreach_target.h>
@@ -19,8 +17,8 @@ namespace flowmap::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Sums are rows × vectors registers: 24 of 32, or 12 of 16. Three vectors for eight broadcasts keep both multipliers
-// fed.
+// Sums are rows × vectors registers, 24 of 32 or 12 of 16: eleven loads, or seven, for as many products keep both
+// multipliers fed.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kRows = 8;
 #else
@@ -32,7 +30,7 @@ constexpr int kAhead = 8;
 // Rows of a matrix that are fetched while others are packed.
 constexpr int kFetched = 16;
 
-template <int kHeight, int kWidth, bool kPacked>
+template <int kHeight, int kWidth, bool kGrouped>
 HWY_INLINE void block(const PanelProduct& t, const float* HWY_RESTRICT a, float* HWY_RESTRICT c, const float* offset) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -47,7 +45,7 @@ HWY_INLINE void block(const PanelProduct& t, const float* HWY_RESTRICT a, float*
     }
   }
   const float* HWY_RESTRICT b = t.b;
-  const int64_t aRow = kPacked ? 1 : t.aRow;
+  const int64_t aRow = kGrouped ? 1 : t.aRow;
   const int64_t depth = t.depth;
 #pragma GCC unroll 2
   for (int64_t p = 0; p < depth; ++p) {
@@ -63,7 +61,7 @@ HWY_INLINE void block(const PanelProduct& t, const float* HWY_RESTRICT a, float*
 #pragma GCC unroll 3
       for (int j = 0; j < kWidth; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
     }
-    a += kPacked ? kRows : 1;
+    a += kGrouped ? kRows : 1;
     b += kVectors * lanes;
   }
   const int64_t last = t.columns - (kWidth - 1) * lanes;
@@ -84,31 +82,31 @@ HWY_INLINE void block(const PanelProduct& t, const float* HWY_RESTRICT a, float*
   }
 }
 
-template <int kWidth, bool kPacked>
+template <int kWidth, bool kGrouped>
 HWY_NOINLINE HWY_ATTR void rowsOf(const PanelProduct& t) {
   int64_t row = 0;
   const float* a = t.a;
   float* c = t.c;
-  for (; row + kRows <= t.rows; row += kRows, a += kPacked ? t.aGroup : kRows * t.aRow, c += kRows * t.cRow) {
-    block<kRows, kWidth, kPacked>(t, a, c, t.offset);
+  for (; row + kRows <= t.rows; row += kRows, a += kGrouped ? t.aGroup : kRows * t.aRow, c += kRows * t.cRow) {
+    block<kRows, kWidth, kGrouped>(t, a, c, t.offset);
   }
-  const int64_t aRow = kPacked ? 1 : t.aRow;
+  const int64_t aRow = kGrouped ? 1 : t.aRow;
   if (kRows > 4 && row + 4 <= t.rows) {
-    block<4, kWidth, kPacked>(t, a, c, t.offset);
+    block<4, kWidth, kGrouped>(t, a, c, t.offset);
     row += 4, a += 4 * aRow, c += 4 * t.cRow;
   }
   if (row + 2 <= t.rows) {
-    block<2, kWidth, kPacked>(t, a, c, t.offset);
+    block<2, kWidth, kGrouped>(t, a, c, t.offset);
     row += 2, a += 2 * aRow, c += 2 * t.cRow;
   }
-  if (row < t.rows) block<1, kWidth, kPacked>(t, a, c, t.offset);
+  if (row < t.rows) block<1, kWidth, kGrouped>(t, a, c, t.offset);
 }
 
-template <bool kPacked>
+template <bool kGrouped>
 void panel(const PanelProduct& t) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()));
   const int64_t width = (t.columns + lanes - 1) / lanes;
-  width == 1 ? rowsOf<1, kPacked>(t) : width == 2 ? rowsOf<2, kPacked>(t) : rowsOf<3, kPacked>(t);
+  width == 1 ? rowsOf<1, kGrouped>(t) : width == 2 ? rowsOf<2, kGrouped>(t) : rowsOf<3, kGrouped>(t);
 }
 
 void Panel(const PanelProduct& t) { t.grouped ? panel<true>(t) : panel<false>(t); }
