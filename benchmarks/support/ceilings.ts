@@ -2,7 +2,7 @@
 import { copy, type DType, matmul, ones } from '../../lib';
 import type { Subject } from './measure';
 
-/** Matrix multiplication of n³: the arithmetic ceiling. */
+/** Matrix multiplication of n³: the arithmetic ceiling; on the CPU, of this size, by oneDNN and not by a kernel of ours (gemm_packed.cc). */
 export function gemmCeiling(dtype: DType = 'float32', device = 'cpu', n = 2048): Subject {
   const a = ones([n, n], { dtype, device });
   const b = ones([n, n], { dtype, device });
