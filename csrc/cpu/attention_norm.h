@@ -33,13 +33,19 @@ class HeadNorm {
       if (tx) packRows(tx, stride, rows, dim_, ty);
       return;
     }
-    C wideX[kMaxHeadDim], wideTx[kMaxHeadDim];
-    for (int64_t i = 0; i < rows; ++i) {
-      const NormRow<C> row = at(x + i * stride, tx ? tx + i * stride : nullptr, wideX, wideTx);
-      C *to = y + i * width_, *tangentTo = tx ? ty + i * width_ : nullptr;
-      normForwardRow(row, to, tangentTo);
-      std::fill(to + dim_, to + width_, C(0));
-      if (tx) std::fill(tangentTo + dim_, tangentTo + width_, C(0));
+    Wide wide;
+    for (int64_t first = 0; first < rows; first += normRowsTogether(dim_)) {
+      const NormRows<C> in = at(x, tx, stride, first, rows, wide);
+      RowsOut<C> to, tangentsTo;
+      tangentsTo[0] = nullptr;
+      for (int64_t i = 0; i < in.count; ++i) {
+        to[i] = y + (first + i) * width_;
+        std::fill(to[i] + dim_, to[i] + width_, C(0));
+        if (!tx) continue;
+        tangentsTo[i] = ty + (first + i) * width_;
+        std::fill(tangentsTo[i] + dim_, tangentsTo[i] + width_, C(0));
+      }
+      normForwardRows(in, to, tangentsTo);
     }
   }
 
@@ -47,31 +53,49 @@ class HeadNorm {
   // is added to `weight` unless null.
   void pullBack(const T* x, const T* tx, int64_t stride, int64_t rows, C* g, C* h, C* weight) const {
     if (!normalize_) return;
-    C wideX[kMaxHeadDim], wideTx[kMaxHeadDim], gx[kMaxHeadDim], gtx[kMaxHeadDim];
+    Wide wide;
     C sum[kMaxHeadDim];  // of these rows, before they join the rest
     if (weight) std::fill_n(sum, dim_, C(0));
-    for (int64_t i = 0; i < rows; ++i) {
-      const NormRow<C> row = at(x + i * stride, tx ? tx + i * stride : nullptr, wideX, wideTx);
-      C *ofX = g + i * width_, *ofTx = h + i * width_;
-      normBackwardRow(row, {ofX, ofTx, gx, gtx, weight ? sum : nullptr, nullptr, nullptr, nullptr});
-      std::copy_n(gx, dim_, ofX);
-      std::copy_n(gtx, dim_, ofTx);
+    for (int64_t first = 0; first < rows; first += normRowsTogether(dim_)) {
+      const NormRows<C> in = at(x, tx, stride, first, rows, wide);
+      NormRowsGradients<C> gradients;
+      gradients.gainSum = weight ? sum : nullptr;
+      gradients.tgainSum = gradients.shiftSum = gradients.tshiftSum = nullptr;
+      for (int64_t i = 0; i < in.count; ++i) {
+        gradients.g[i] = gradients.gx[i] = g + (first + i) * width_;
+        gradients.h[i] = gradients.gtx[i] = h + (first + i) * width_;
+      }
+      normBackwardRows(in, gradients);
     }
     for (int64_t p = 0; weight && p < dim_; ++p) weight[p] += sum[p];
   }
 
  private:
-  NormRow<C> at(const T* x, const T* tx, C* wideX, C* wideTx) const {
-    const C *primal, *tangent = zeros_.data();
-    if constexpr (std::is_same_v<T, C>) {
-      primal = x;
-      if (tx) tangent = tx;
-    } else {
-      toFloatRun(wideX, x, dim_);
-      primal = wideX;
-      if (tx) toFloatRun(wideTx, tx, dim_), tangent = wideTx;
+  // Rows of 16 bits, widened.
+  struct Wide {
+    C x[std::is_same_v<T, C> ? 1 : kNormRows * kMaxHeadDim], tx[std::is_same_v<T, C> ? 1 : kNormRows * kMaxHeadDim];
+  };
+
+  // Those from `first` on that are normalised together.
+  NormRows<C> at(const T* x, const T* tx, int64_t stride, int64_t first, int64_t rows, Wide& wide) const {
+    NormRows<C> result;
+    result.count = std::min(normRowsTogether(dim_), rows - first), result.dim = dim_;
+    result.eps = eps_, result.offset = C(0);
+    result.gain = gain_.data(), result.tgain = result.shift = result.tshift = zeros_.data();
+    result.scaled = true, result.modulated = false;
+    for (int64_t i = 0; i < result.count; ++i) {
+      const T *primal = x + (first + i) * stride, *tangent = tx ? tx + (first + i) * stride : nullptr;
+      if constexpr (std::is_same_v<T, C>) {
+        result.x[i] = primal;
+        result.tx[i] = tx ? tangent : zeros_.data();
+      } else {
+        toFloatRun(wide.x + i * dim_, primal, dim_);
+        if (tx) toFloatRun(wide.tx + i * dim_, tangent, dim_);
+        result.x[i] = wide.x + i * dim_;
+        result.tx[i] = tx ? wide.tx + i * dim_ : zeros_.data();
+      }
     }
-    return {dim_, eps_, C(0), primal, tangent, gain_.data(), zeros_.data(), zeros_.data(), zeros_.data(), true, false};
+    return result;
   }
 
   const int64_t dim_, width_;

@@ -3,6 +3,7 @@
 #include "cpu/norm_rows.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -82,6 +83,7 @@ class RowPlace {
                                                    : input_ - inSegment_ * layout_.dim + layout_.segmentStride;
   }
   int64_t group() const { return group_; }
+  int64_t leftInGroup() const { return layout_.rowsPerGroup - inGroup_; }
   void next() {
     input_ = nextInput();
     if (++inSegment_ == layout_.rowsPerSegment) inSegment_ = 0;
@@ -93,20 +95,37 @@ class RowPlace {
   int64_t input_, inSegment_, group_, inGroup_;
 };
 
+// Rows that are computed together: where each begins in the input, and their group.
+struct RowsTogether {
+  int64_t first, count, group;
+  std::array<int64_t, kNormRows> input;
+  int64_t next;  // where the row after them begins in the input; the last of all where there is none
+
+  // From `place` on, which it moves behind them, up to row `end` and to their group's last.
+  RowsTogether(const NormLayout& layout, RowPlace& place, int64_t first, int64_t end)
+      : first(first), count(std::min({normRowsTogether(layout.dim), end - first, place.leftInGroup()})) {
+    group = place.group();
+    for (int64_t i = 0; i < count; ++i, place.next()) input[i] = place.input();
+    next = first + count < layout.rows ? place.input() : input[count - 1];
+  }
+};
+
 // The operands' readers of one thread.
 template <class T>
 struct Readers {
+  using C = Compute<T>;
   RowReader<T> x, tx, gain, tgain, shift, tshift;
-  std::vector<Compute<T>> ones, centeredX, centeredTx;
+  std::vector<C> ones, centeredX, centeredTx;
   bool hasGain, hasTangent, isModulated;
-  Readers(const NormOperands& in, const NormLayout& layout) : Readers(in, layout.dim) {
+  Readers(const NormOperands& in, const NormLayout& layout) : Readers(in, layout.dim, normRowsTogether(layout.dim)) {
     if (!layout.centered) return;
-    centeredX.resize(static_cast<size_t>(layout.dim));
-    if (hasTangent) centeredTx.resize(static_cast<size_t>(layout.dim));
+    const int64_t size = layout.dim * normRowsTogether(layout.dim);
+    centeredX.resize(static_cast<size_t>(size));
+    if (hasTangent) centeredTx.resize(static_cast<size_t>(size));
   }
-  Readers(const NormOperands& in, int64_t dim)
-      : x(in.x.data<T>(), dim),
-        tx(in.tx.data<T>(), dim),
+  Readers(const NormOperands& in, int64_t dim, int64_t atOnce)
+      : x(in.x.data<T>(), dim, atOnce),
+        tx(in.tx.data<T>(), dim, atOnce),
         gain(in.gain.data<T>(), dim),
         tgain(in.tgain.data<T>(), dim),
         shift(in.shift.data<T>(), dim),
@@ -114,34 +133,33 @@ struct Readers {
         hasGain(static_cast<bool>(in.gain)),
         hasTangent(static_cast<bool>(in.tx)),
         isModulated(in.tgain || in.shift || in.tshift) {
-    if (!hasGain) ones.assign(static_cast<size_t>(dim), Compute<T>(1));
+    if (!hasGain) ones.assign(static_cast<size_t>(dim), C(1));
   }
-  NormRow<Compute<T>> at(const NormLayout& layout, const RowPlace& place, bool last) {
-    using C = Compute<T>;
-    const int64_t in = place.input(), affine = place.group() * layout.dim;
-    const C *primal = x(in), *tangent = tx(in);
-    if (layout.centered) {
-      centerRow(layout.dim, primal, centeredX.data());
-      primal = centeredX.data();
-      if (hasTangent) {  // else a row of zeros
-        centerRow(layout.dim, tangent, centeredTx.data());
-        tangent = centeredTx.data();
+  NormRows<C> at(const NormLayout& layout, const RowsTogether& rows) {
+    const int64_t affine = rows.group * layout.dim;
+    NormRows<C> result;
+    result.count = rows.count, result.dim = layout.dim;
+    result.eps = static_cast<C>(layout.eps), result.offset = static_cast<C>(hasGain ? layout.gainOffset : 0.0);
+    result.gain = hasGain ? gain(affine) : ones.data(), result.tgain = tgain(affine);
+    result.shift = shift(affine), result.tshift = tshift(affine);
+    result.scaled = hasGain, result.modulated = isModulated;
+    result.next = {x.address(rows.next), tx.address(rows.next)}, result.nextItem = sizeof(T);
+    for (int64_t i = 0; i < rows.count; ++i) {
+      const C *primal = x.nth(i, rows.input[i]), *tangent = tx.nth(i, rows.input[i]);
+      if (layout.centered) {
+        primal = centered(layout.dim, primal, centeredX.data() + i * layout.dim);
+        if (hasTangent) tangent = centered(layout.dim, tangent, centeredTx.data() + i * layout.dim);  // else zeros
       }
+      result.x[i] = primal;
+      result.tx[i] = tangent;
     }
-    const int64_t next = last ? in : place.nextInput();
-    return {layout.dim,
-            static_cast<C>(layout.eps),
-            static_cast<C>(hasGain ? layout.gainOffset : 0.0),
-            primal,
-            tangent,
-            hasGain ? gain(affine) : ones.data(),
-            tgain(affine),
-            shift(affine),
-            tshift(affine),
-            hasGain,
-            isModulated,
-            {x.address(next), tx.address(next)},
-            sizeof(T)};
+    return result;
+  }
+
+ private:
+  static const C* centered(int64_t dim, const C* row, C* to) {
+    centerRow(dim, row, to);
+    return to;
   }
 };
 
@@ -154,14 +172,24 @@ void CpuBackend::norm(const NormLayout& layout, const Tensor& y, const Tensor& t
   const bool streamed = isStreamed(y, ty);
   dispatchFloating(in.x.dtype(), [&]<class T>() {
     parallelFor(layout.rows, isLarge(layout), 8, [&](int64_t begin, int64_t end) {
+      using C = Compute<T>;
+      const int64_t atOnce = normRowsTogether(layout.dim);
       Readers<T> read(in, layout);
-      RowWriter<T> ys(y.data<T>(), layout.dim, streamed), tys(ty.data<T>(), layout.dim, streamed);
+      RowWriter<T> ys(y.data<T>(), layout.dim, streamed, atOnce), tys(ty.data<T>(), layout.dim, streamed, atOnce);
       RowPlace place(layout, begin);
-      for (int64_t row = begin; row < end; ++row, place.next()) {
-        const int64_t at = row * layout.dim;
-        normForwardRow(read.at(layout, place, row + 1 == layout.rows), ys(at), tys(at));
-        ys.finish(at);
-        tys.finish(at);
+      for (int64_t row = begin; row < end;) {
+        const RowsTogether rows(layout, place, row, end);
+        RowsOut<C> to, tangentsTo;
+        for (int64_t i = 0; i < rows.count; ++i) {
+          to[i] = ys.nth(i, (row + i) * layout.dim);
+          tangentsTo[i] = tys.nth(i, (row + i) * layout.dim);
+        }
+        normForwardRows(read.at(layout, rows), to, tangentsTo);
+        for (int64_t i = 0; i < rows.count; ++i) {
+          ys.finishNth(i, (row + i) * layout.dim);
+          tys.finishNth(i, (row + i) * layout.dim);
+        }
+        row += rows.count;
       }
     });
   });
@@ -176,27 +204,37 @@ void CpuBackend::normVjp(const NormLayout& layout, const NormGradients& out, con
     GroupSums<T> shift(out.gshift, chunks, layout.dim), tshift(out.gtshift, chunks, layout.dim);
     const int64_t count = layout.dim ? static_cast<int64_t>(chunks.size()) : 0;
     parallelFor(count, isLarge(layout), 1, [&](int64_t begin, int64_t end) {
+      using C = Compute<T>;
+      const int64_t dim = layout.dim, atOnce = normRowsTogether(dim);
       Readers<T> read(in, layout);
-      RowReader<T> gs(g.data<T>(), layout.dim), hs(h.data<T>(), layout.dim);
-      RowWriter<T> gx(out.gx.data<T>(), layout.dim, streamed), gtx(out.gtx.data<T>(), layout.dim, streamed);
+      RowReader<T> gs(g.data<T>(), dim, atOnce), hs(h.data<T>(), dim, atOnce);
+      RowWriter<T> gx(out.gx.data<T>(), dim, streamed, atOnce), gtx(out.gtx.data<T>(), dim, streamed, atOnce);
       for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const RowChunk& rows = chunks[chunk];
-        RowPlace place(layout, rows.begin);
-        for (int64_t row = rows.begin; row < rows.end; ++row, place.next()) {
-          const int64_t at = row * layout.dim, input = place.input();
-          const bool last = row + 1 == layout.rows;
-          const auto gxRow = gx(input), gtxRow = gtx(input);
-          auto operands = read.at(layout, place, last);
-          const int64_t next = last ? at : at + layout.dim;
-          operands.next[2] = gs.address(next), operands.next[3] = hs.address(next);
-          normBackwardRow(operands, {gs(at), hs(at), gxRow, gtxRow, gain.at(chunk), tgain.at(chunk), shift.at(chunk),
-                                     tshift.at(chunk)});
-          if (layout.centered) {  // centring is its own transpose
-            if (gxRow) centerRow(layout.dim, gxRow, gxRow);
-            if (gtxRow) centerRow(layout.dim, gtxRow, gtxRow);
+        RowPlace place(layout, chunks[chunk].begin);
+        for (int64_t row = chunks[chunk].begin; row < chunks[chunk].end;) {
+          const RowsTogether rows(layout, place, row, chunks[chunk].end);
+          NormRows<C> operands = read.at(layout, rows);
+          NormRowsGradients<C> gradients;
+          gradients.gainSum = gain.at(chunk), gradients.tgainSum = tgain.at(chunk);
+          gradients.shiftSum = shift.at(chunk), gradients.tshiftSum = tshift.at(chunk);
+          for (int64_t i = 0; i < rows.count; ++i) {
+            gradients.g[i] = gs.nth(i, (row + i) * dim);
+            gradients.h[i] = hs.nth(i, (row + i) * dim);
+            gradients.gx[i] = gx.nth(i, rows.input[i]);
+            gradients.gtx[i] = gtx.nth(i, rows.input[i]);
           }
-          gx.finish(input);
-          gtx.finish(input);
+          row += rows.count;
+          const int64_t next = std::min(row, layout.rows - 1) * dim;
+          operands.next[2] = gs.address(next), operands.next[3] = hs.address(next);
+          normBackwardRows(operands, gradients);
+          for (int64_t i = 0; i < rows.count; ++i) {
+            if (layout.centered) {  // centring is its own transpose
+              if (C* const of = gradients.gx[i]) centerRow(dim, of, of);
+              if (C* const of = gradients.gtx[i]) centerRow(dim, of, of);
+            }
+            gx.finishNth(i, rows.input[i]);
+            gtx.finishNth(i, rows.input[i]);
+          }
         }
       }
     });

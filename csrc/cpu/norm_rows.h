@@ -13,29 +13,42 @@ namespace flowmap::cpu {
 void centerRow(int64_t dim, const float* x, float* out);
 void centerRow(int64_t dim, const double* x, double* out);
 
-// One row each; all pointers but `next` valid, rows of zeros stand for what is absent.
+// Rows one call takes. Short ones go together: what is between the sums over a row and its results, a root, divisions
+// and the sums' own last steps, is one vector's work for as many rows as it has lanes.
+constexpr int64_t kNormRows = 16;
+inline int64_t normRowsTogether(int64_t dim) { return dim <= 128 ? kNormRows : 1; }
+
+// At most normRowsTogether(dim) of them, whose affine map is one. All pointers of `count` rows and of the map are
+// valid; rows of zeros stand for what is absent. Places for more rows are never set: it would take longer than some
+// rows.
 template <class C>
-struct NormRow {
-  int64_t dim;
+struct NormRows {
+  int64_t count, dim;
   C eps, offset;
-  const C *x, *tx, *gain, *tgain, *shift, *tshift;
+  std::array<const C*, kNormRows> x, tx;
+  const C *gain, *tgain, *shift, *tshift;
   bool scaled = true, modulated = true;  // has a gain; has a gain and a part that is added
-  std::array<const char*, 4> next{};     // where rows to come are in memory
+  std::array<const char*, 4> next{};     // where the row to come is in memory, if one comes alone
   int64_t nextItem = 0;                  // bytes of an element there
 };
 
-// y = x̂ (offset + gain) + shift; ty = u (offset + gain) + x̂ tgain + tshift, unless ty is null.
-void normForwardRow(const NormRow<float>& row, float* y, float* ty);
-void normForwardRow(const NormRow<double>& row, double* y, double* ty);
-
-// Cotangents g of y and h of ty. gx and gtx are written unless null; the sums are added to unless null.
 template <class C>
-struct NormRowGradients {
-  const C *g, *h;
-  C *gx, *gtx, *gainSum, *tgainSum, *shiftSum, *tshiftSum;
+using RowsOut = std::array<C*, kNormRows>;
+
+// y = x̂ (offset + gain) + shift; ty = u (offset + gain) + x̂ tgain + tshift, unless ty[0] is null.
+void normForwardRows(const NormRows<float>& rows, const RowsOut<float>& y, const RowsOut<float>& ty);
+void normForwardRows(const NormRows<double>& rows, const RowsOut<double>& y, const RowsOut<double>& ty);
+
+// Cotangents g of y and h of ty. gx and gtx are written unless the first is null; they may be g and h. The sums are
+// added to unless null.
+template <class C>
+struct NormRowsGradients {
+  std::array<const C*, kNormRows> g, h;
+  RowsOut<C> gx, gtx;
+  C *gainSum, *tgainSum, *shiftSum, *tshiftSum;
 };
-void normBackwardRow(const NormRow<float>& row, const NormRowGradients<float>& gradients);
-void normBackwardRow(const NormRow<double>& row, const NormRowGradients<double>& gradients);
+void normBackwardRows(const NormRows<float>& rows, const NormRowsGradients<float>& gradients);
+void normBackwardRows(const NormRows<double>& rows, const NormRowsGradients<double>& gradients);
 
 // y = x + gate z; ty = tx + tgate z + gate tz, unless ty is null.
 template <class C>

@@ -104,6 +104,20 @@ HWY_INLINE std::array<C, Count> sumVectors(int64_t dim, Body body) {
   return result;
 }
 
+// In lane i the sum of the lanes of x[i], of as many vectors as one has lanes; uses them up.
+template <class D, class V>
+HWY_INLINE V sumOfEach([[maybe_unused]] D d, V* x) {
+#if HWY_TARGET != HWY_SCALAR  // where a vector has one lane
+  for (size_t count = hn::Lanes(d) / 2; count > 0; count /= 2) {
+    for (size_t i = 0; i < count; ++i) {
+      const V lower = x[2 * i], upper = x[2 * i + 1];
+      x[i] = hn::Add(hn::ConcatEven(d, upper, lower), hn::ConcatOdd(d, upper, lower));
+    }
+  }
+#endif
+  return x[0];
+}
+
 }  // namespace flowmap::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
