@@ -58,7 +58,8 @@ void Stream::enqueue(std::unique_ptr<Job> job) {
     worker_ = std::thread([this] { loop(); });  // throws where the system has no thread left
     running_ = true;
   }
-  progress_.wait(lock, [this] { return (queue_.size() < kMaxQueued && !heldByAnother()) || stopping_; });
+  if (queue_.size() >= kMaxQueued) room_.wait(lock, [this] { return queue_.size() <= kRoomAgain || stopping_; });
+  progress_.wait(lock, [this] { return !heldByAnother() || stopping_; });
   if (stopping_) return;
   queue_.push_back(std::move(job));
   set(enqueued_, enqueued_ + 1);
@@ -105,7 +106,12 @@ void Stream::unhold() {
 bool Stream::synchronize(const std::function<bool()>& abandon) {
   std::unique_lock lock(mutex_);
   const uint64_t target = enqueued_;
-  const auto reached = [&] { return finished_ >= target || !running_; };
+  // It leaves word of what it waits for: to be woken by every job would take the processor from those that run them.
+  const auto reached = [&] {
+    if (finished_ >= target || !running_) return true;
+    awaited_ = std::min(awaited_, target);
+    return false;
+  };
   if (reached()) return true;
   lock.unlock();
   lookOut([&] { return peek(finished_) >= target; });
@@ -128,6 +134,7 @@ void Stream::abandon() {
     posted.swap(posted_);
   }
   wake_.notify_one();
+  room_.notify_all();
   progress_.notify_all();
 }
 
@@ -156,11 +163,14 @@ void Stream::loop() {
     if (stopping_) return;
     std::unique_ptr<Job> job = std::move(queue_.front());
     queue_.pop_front();
+    if (queue_.size() == kRoomAgain) room_.notify_all();
     lock.unlock();
     job->run();
     job.reset();  // outside the lock: it may release tensors
     lock = lockSoon(mutex_);
     set(finished_, finished_ + 1);
+    if (finished_ < awaited_) continue;
+    awaited_ = kNobodyWaits;
     progress_.notify_all();
   }
 }

@@ -22,8 +22,8 @@ class Stream {
   explicit Stream(std::function<void()> prepare = {}) : prepare_(std::move(prepare)) {}
   ~Stream() { stop(); }
 
-  // Starts the thread at the first job. Blocks while `kMaxQueued` jobs wait: a program that never reads must not queue
-  // without bound.
+  // Starts the thread at the first job. Where `kMaxQueued` jobs wait, blocks until there is room for many: a program
+  // that never reads must not queue without bound.
   // Virtual, so that a device's library calls the addon's.
   virtual void enqueue(std::unique_ptr<Job> job);
 
@@ -49,20 +49,23 @@ class Stream {
   void stop();
 
  private:
-  static constexpr size_t kMaxQueued = 8192;
+  static constexpr size_t kMaxQueued = 8192, kRoomAgain = kMaxQueued / 2;
+  static constexpr uint64_t kNobodyWaits = UINT64_MAX;
   void loop();
   bool heldByAnother() const { return holder_ != std::thread::id() && holder_ != std::this_thread::get_id(); }
 
   const std::function<void()> prepare_;
   std::mutex mutex_;
   std::condition_variable wake_;      // for the worker
-  std::condition_variable progress_;  // for those who wait for it
+  std::condition_variable room_;      // for those who found the queue full
+  std::condition_variable progress_;  // for those who wait for a job's end, or for the end of a hold
   std::deque<std::unique_ptr<Job>> queue_;
   std::deque<std::unique_ptr<Job>> posted_;  // while held
   std::thread worker_;
   std::thread::id holder_;
   uint64_t enqueued_ = 0;
   uint64_t finished_ = 0;
+  uint64_t awaited_ = kNobodyWaits;  // the least number of finished jobs that somebody sleeps until
   bool running_ = false;
   std::atomic<bool> stopping_ = false;
 };
