@@ -1,4 +1,6 @@
 // The tensor handle: what every operation takes and gives. Methods are added beside the operations they call (lib/ops).
+
+import type { TensorInformation } from '../typings/native';
 import type { Traced } from './autograd/trace';
 import type { DType, TypedArray } from './dtype';
 import { DisposedError, ShapeError } from './errors';
@@ -7,12 +9,6 @@ import { native } from './native';
 
 // A handle that was collected without dispose. Handles carry a generation, so a late release of a reused one is harmless.
 const collected = new FinalizationRegistry<number>((handle) => native.dispose(handle));
-
-interface Information {
-  readonly shape: readonly number[];
-  readonly dtype: DType;
-  readonly device: string;
-}
 
 const kept = 1;
 const orphan = 2;
@@ -29,7 +25,7 @@ export class Tensor {
   readonly _traced: Traced | null;
   private flags = 0;
   private retains = 0;
-  private information: Information | null = null;
+  private information: TensorInformation | null = null;
 
   /** @internal */
   constructor(handle: number, traced: Traced | null = null) {
@@ -41,14 +37,9 @@ export class Tensor {
     }
   }
 
-  private get info(): Information {
+  private get info(): TensorInformation {
     if (this.information === null) {
-      if (this._traced) {
-        this.information = this._traced.primal.info;
-      } else {
-        const [dtype, device, ...shape] = native.info(this._handle);
-        this.information = { shape: Object.freeze(shape), dtype, device };
-      }
+      this.information = this._traced ? this._traced.primal.info : native.info(this._handle);
     }
     return this.information;
   }

@@ -4,6 +4,13 @@ import type { DType } from '../lib/dtype';
 export type Handle = number;
 export type Optional = Handle | null;
 
+/** One frozen object for all tensors that are alike. */
+export interface TensorInformation {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly device: string;
+}
+
 /** What was found of CUDA. `reason`: why the library could not be opened; `why`: why it sees no device; else empty. */
 export interface CudaReport {
   path: string;
@@ -23,7 +30,7 @@ export interface NativeAddon {
   fromBytes(bytes: ArrayBufferView | ArrayBuffer, shape: readonly number[], dtype: DType, device: string): Handle;
   read(x: Handle): Promise<ArrayBuffer>;
   readSync(x: Handle): ArrayBuffer;
-  info(x: Handle): [dtype: DType, device: string, ...shape: number[]];
+  info(x: Handle): TensorInformation;
   dispose(x: Handle): boolean;
   share(x: Handle): Handle;
 
@@ -124,6 +131,7 @@ export interface NativeAddon {
   permute(x: Handle, axes: readonly number[]): Handle;
   slice(x: Handle, begin: readonly number[], end: readonly number[], step: readonly number[]): Handle;
   sliceVjp(g: Handle, shape: readonly number[], begin: readonly number[], step: readonly number[]): Handle;
+  split(x: Handle, sizes: readonly number[], axis: number): Handle[];
   concat(tensors: readonly Handle[], axis: number): Handle;
   pad(x: Handle, before: readonly number[], after: readonly number[], value: number): Handle;
   broadcastTo(x: Handle, shape: readonly number[]): Handle;

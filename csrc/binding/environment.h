@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "binding/handle_table.h"
+#include "binding/information.h"
 #include "core/recording.h"
 
 namespace flowmap::binding {
@@ -63,6 +64,7 @@ class Environment {
   static Environment& of(napi_env env);
 
   HandleTable& handles() { return handles_; }
+  Information& information() { return information_; }
   const std::shared_ptr<Mailbox>& mailbox() { return mailbox_; }
   void own(std::unique_ptr<BoundBase> bound) { bound_.push_back(std::move(bound)); }
 
@@ -91,6 +93,7 @@ class Environment {
 
   Napi::Env env_;
   HandleTable handles_;
+  Information information_;
   std::shared_ptr<Mailbox> mailbox_;
   std::vector<std::unique_ptr<BoundBase>> bound_;
   std::map<double, std::shared_ptr<Recording>> recordings_;

@@ -111,6 +111,7 @@ void bindShape(Napi::Object exports) {
   bind(exports, "permute", {"x", "axes"}, &ops::permute);
   bind(exports, "slice", {"x", "begin", "end", "step"}, &ops::slice);
   bind(exports, "sliceVjp", {"g", "shape", "begin", "step"}, &ops::sliceVjp);
+  bind(exports, "split", {"x", "sizes", "axis"}, &ops::split);
   bind(exports, "concat", {"tensors", "axis"}, &ops::concat);
   bind(exports, "pad", {"x", "before", "after", "value"}, &ops::pad);
   bind(exports, "broadcastTo", {"x", "shape"}, &ops::broadcastTo);

@@ -146,18 +146,6 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
   return out;
 }
 
-// [dtype, device, ...shape]
-napi_value tensorInfo(napi_env env, const Tensor& x) {
-  napi_value array;
-  napi_create_array_with_length(env, 2 + x.rank(), &array);
-  napi_set_element(env, array, 0, toJs(env, std::string(dtypeName(x.dtype()))));
-  napi_set_element(env, array, 1, toJs(env, x.device().name()));
-  for (int axis = 0; axis < x.rank(); ++axis) {
-    napi_set_element(env, array, 2 + axis, toJs(env, static_cast<double>(x.shape()[axis])));
-  }
-  return array;
-}
-
 // Whether there was such a handle; anything may be asked.
 bool dispose(const Napi::Value& handle) {
   double number = -1;
@@ -208,7 +196,8 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, {"fromBytes", "tensor"}, {"data", "shape", "dtype", "device"}, &fromBytes);
   bind(exports, {"read", "data"}, {"x"}, [env](const Tensor& x) { return readAsync(env, x); });
   bind(exports, {"readSync", "dataSync"}, {"x"}, [env](const Tensor& x) { return readSync(env, x); });
-  bind(exports, {"info", "tensor"}, {"x"}, [env](const Tensor& x) { return tensorInfo(env, x); });
+  bind(exports, {"info", "tensor"}, {"x"},
+       [env](const Tensor& x) { return Environment::of(env).information().of(env, x); });
   bind(exports, "dispose", {"handle"}, &dispose);
   bind(exports, "memory", {"device"}, [env](Device& device) { return memory(env, device); });
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });

@@ -225,9 +225,7 @@ void normForwardShort(const NormRows<C>& rows, const RowsOut<C>& y, const RowsOu
         for (int64_t i = 0; i < count; ++i) {
           const C* x = rows.x[first + i];
           C* to = y[first + i];
-          forVectors<C>(dim, [&](auto at) HWY_ATTR {
-            at.store(affine.value(at, hn::Mul(at.load(x), r(i))), to);
-          });
+          forVectors<C>(dim, [&](auto at) HWY_ATTR { at.store(affine.value(at, hn::Mul(at.load(x), r(i))), to); });
         }
         continue;
       }

@@ -123,6 +123,32 @@ Tensor sliceVjp(const Tensor& g, const Shape& shape, const std::vector<int64_t>&
   return out;
 }
 
+std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t axis) {
+  const int along = checkAxis("split", "axis", axis, x.rank());
+  int64_t left = x.shape()[along];
+  for (int64_t size : sizes) {
+    if (size < 0 || size > left) left = -1;
+    if (left < 0) break;
+    left -= size;
+  }
+  if (left != 0) fail(ErrorCode::Shape, "split", "sizes must be at least 0 and add up to ", x.shape()[along]);
+  if (sizes.size() == 1) return {x};
+  std::vector<Tensor> parts;
+  for (int64_t size : sizes) {
+    Shape shape = x.shape();
+    shape[along] = size;
+    parts.push_back(Tensor::empty(x.device(), shape, x.dtype()));
+  }
+  launch("split", x.device(), parts, {x}, [=](Backend& backend) {
+    StridedView view = contiguousView(x.shape());
+    for (const Tensor& part : parts) {
+      backend.copyStrided(part, contiguousView(part.shape()), x, view, part.shape());
+      view.offset += part.shape()[along] * view.strides[along];
+    }
+  });
+  return parts;
+}
+
 Tensor concat(const std::vector<Tensor>& tensors, int64_t axis) {
   if (tensors.empty()) fail(ErrorCode::Argument, "concat", "tensors must hold at least one tensor, got none");
   const Tensor& first = tensors[0];

@@ -19,6 +19,8 @@ Tensor slice(const Tensor& x, const std::vector<int64_t>& begin, const std::vect
 // g, of the shape of a slice -> [shape]: g where the slice came from, zero elsewhere
 Tensor sliceVjp(const Tensor& g, const Shape& shape, const std::vector<int64_t>& begin,
                 const std::vector<int64_t>& step);
+// x [...] -> parts of the given sizes, which add up to the axis, in order
+std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t axis);
 // tensors that agree but along `axis` -> one after the other along it
 Tensor concat(const std::vector<Tensor>& tensors, int64_t axis);
 // x [...] -> before[i] + size + after[i] along axis i, `value` around

@@ -122,21 +122,7 @@ export function slice(x: Tensor, begin: Positions, end: Positions = [], step: Po
 }
 
 const splitOp: Apply<{ sizes: readonly number[]; axis: number }> = defineOp('split', {
-  forward: ([x], { sizes, axis }) => {
-    const shape = native.info(x!).slice(2) as number[];
-    const step = shape.map(() => 1);
-    let at = 0;
-    return sizes.map((size) => {
-      const begin = shape.map((_, i) => (i === axis ? at : 0));
-      at += size;
-      return native.slice(
-        x!,
-        begin,
-        shape.map((whole, i) => (i === axis ? at : whole)),
-        step,
-      );
-    });
-  },
+  forward: ([x], { sizes, axis }) => native.split(x!, sizes, axis),
   vjp: (cotangents, { outputs, attributes: { axis } }) => [
     concat(
       cotangents.map(
@@ -178,6 +164,13 @@ const concatOp: Apply<number> = defineOp('concat', {
   forward: (handles, axis) => native.concat(handles as number[], axis),
   vjp: ([g], { inputs, attributes: axis, needs }) => {
     const at = axis < 0 ? axis + g!.rank : axis;
+    if (needs.every(Boolean)) {
+      return split(
+        g!,
+        inputs.map((x) => x!.shape[at]!),
+        at,
+      );
+    }
     let end = 0;
     return inputs.map((x, i) => {
       const begin = end;
