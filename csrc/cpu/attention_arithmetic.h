@@ -72,9 +72,7 @@ struct WideTiles {
     for (int64_t p = 0; p < n; ++p) dst[p] = static_cast<T>(src[p] * factor);
   }
 
-  static C softmax(int64_t width, int64_t valid, C scale, C* s, C* t, SoftmaxState<C>& state) {
-    return softmaxTileRow(width, valid, scale, s, t, state);
-  }
+  static void softmax(const SoftmaxTile<C>& tile, SoftmaxState<C>& state) { softmaxTile(tile, state); }
 };
 
 struct BFloat16Tiles {
@@ -136,9 +134,7 @@ struct BFloat16Tiles {
   }
   static void unpackRow(const C* src, C factor, int64_t n, BFloat16* dst) { roundRow(n, factor, src, dst); }
 
-  static C softmax(int64_t width, int64_t valid, C scale, C* s, C* t, SoftmaxState<C>& state) {
-    return softmaxFollowingTileRow(width, valid, scale, s, t, state);
-  }
+  static void softmax(const SoftmaxTile<C>& tile, SoftmaxState<C>& state) { softmaxFollowingTile(tile, state); }
 };
 
 // What is packed of a head, and summed for it, that can stay in a second-level cache.

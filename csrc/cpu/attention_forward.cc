@@ -184,8 +184,10 @@ class Forward {
                 o);
     std::fill_n(o, rows * width_, C(0));
     if (tangent_) std::fill_n(to, rows * width_, C(0));
-    SoftmaxState<C> states[kQueryTile];
-    for (int64_t i = 0; i < rows; ++i) states[i] = {-std::numeric_limits<C>::infinity(), 0, 0, 0, false};
+    static_assert(kQueryTile <= SoftmaxState<C>::kMostRows);
+    SoftmaxState<C> state;
+    startSoftmax(state);
+    int64_t valid[kQueryTile];
 
     const int64_t packed = packedKey(sequence, h / group_);
     const auto visible = [&](int64_t i) { return sequence.visible(g_, first + i); };
@@ -198,10 +200,11 @@ class Forward {
       scores(q, kT, s, false);
       if (in_.tq) scores(tq, kT, t, false);
       if (tkT_) scores(q, tkT_ + (packed + j) * depth_, t, static_cast<bool>(in_.tq));
+      for (int64_t i = 0; i < rows; ++i) valid[i] = std::min(keyTile, visible(i) - j);
+      Tiles::softmax({rows, keyTile, valid, scale, s, moving_ ? t : nullptr}, state);
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t valid = std::min(keyTile, visible(i) - j), row = i * keyTile;
-        const C factor = Tiles::softmax(keyTile, valid, scale, s + row, moving_ ? t + row : nullptr, states[i]);
-        rescale(factor, states[i].moved, o + i * width_, to + i * width_);
+        const int64_t row = i * keyTile;
+        rescale(state.factor[i], state.moved[i], o + i * width_, to + i * width_);
         if constexpr (Tiles::kRounded) {
           roundRow(keyTile, 1, s + row, p + row);
           if (moving_) roundRow(keyTile, 1, t + row, tp + row);
@@ -217,7 +220,7 @@ class Forward {
       if (moving_) weighted(tp, v, to, keys);
       if (tv_) weighted(p, tv_ + (packed + j) * width_, to, keys);
     }
-    store(sequence.scalarOffset(g_, h) + first, rows, at, stride, states, o, to);
+    store(sequence.scalarOffset(g_, h) + first, rows, at, stride, state, o, to);
   }
 
   // A row's sums, before more joins them.
@@ -233,21 +236,21 @@ class Forward {
     }
   }
 
-  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>* states, const C* o, C* to) {
+  void store(int64_t row0, int64_t rows, int64_t at, int64_t stride, const SoftmaxState<C>& state, const C* o, C* to) {
     for (int64_t i = 0; i < rows; ++i) {
-      const SoftmaxState<C>& state = states[i];
-      const C inverse = state.started ? C(1) / state.sum : C(0);  // a NaN stays one
-      const C mean = state.moment * inverse;
+      const bool started = state.started[i] != C(0);
+      const C inverse = started ? C(1) / state.sum[i] : C(0);  // a NaN stays one
+      const C mean = state.moment[i] * inverse;
       T* y = out_.o.data<T>() + at + i * stride;
       Tiles::unpackRow(o + i * width_, inverse, g_.dim, y);
       out_.lse.data<C>()[row0 + i] =
-          state.started ? state.top + std::log(state.sum) : std::numeric_limits<C>::infinity();
+          started ? state.top[i] + std::log(state.sum[i]) : std::numeric_limits<C>::infinity();
       if (!tangent_) continue;
       T* ty = out_.to.data<T>() + at + i * stride;
       C* row = to + i * width_;
       for (int64_t p = 0; p < g_.dim; ++p) row[p] = row[p] * inverse - mean * (o[i * width_ + p] * inverse);
       Tiles::unpackRow(row, C(1), g_.dim, ty);
-      out_.mu.data<C>()[row0 + i] = state.shift + mean;
+      out_.mu.data<C>()[row0 + i] = state.shift[i] + mean;
     }
   }
 

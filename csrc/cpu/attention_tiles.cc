@@ -11,6 +11,7 @@
 #include <hwy/highway.h>
 
 #include "cpu/attention_blocks.h"
+#include "cpu/row_vectors-inl.h"
 #include "cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -97,53 +98,106 @@ HWY_INLINE void zeroRest(C* row, int64_t valid, int64_t width) {
   if (from < width) std::fill_n(row + from, width - from, C(0));
 }
 
-template <class C, bool kFollowing = false>
-C softmaxRow(int64_t width, int64_t valid, C scale, C* HWY_RESTRICT s, C* HWY_RESTRICT t, SoftmaxState<C>& state) {
+template <class C>
+void start(SoftmaxState<C>& state) {
+  std::fill_n(state.top, state.kMostRows, -std::numeric_limits<C>::infinity());
+  for (C* zeros : {state.sum, state.moment, state.shift, state.started, state.moved}) {
+    std::fill_n(zeros, state.kMostRows, C(0));
+  }
+}
+
+// As many rows at a time as a vector has lanes: maxima, sums and what follows from them are one vector's work for all.
+template <class C, bool kFollowing>
+void softmaxRows(const SoftmaxTile<C>& tile, int64_t first, SoftmaxState<C>& state) {
   const hn::ScalableTag<C> d;
-  zeroRest(s, valid, width);
-  if (t) zeroRest(t, valid, width);
-  if (kFollowing) state.moved = C(0);
-  if (valid <= 0) return C(1);
-  const C infinity = std::numeric_limits<C>::infinity();
-  const auto by = hn::Set(d, scale);
-  if (t && !state.started) {
-    auto total = hn::Zero(d);
-    forValid<C>(valid, [&](int64_t j, auto keep) HWY_ATTR { total = hn::Add(total, keep(hn::LoadU(d, t + j))); });
-    state.shift = scale * hn::GetLane(hn::SumOfLanes(d, total)) / static_cast<C>(valid);
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), count = std::min(lanes, tile.rows - first);
+  const V zero = hn::Zero(d), by = hn::Set(d, tile.scale), one = hn::Set(d, C(1));
+  const V lowest = hn::Set(d, -std::numeric_limits<C>::infinity());
+  const auto sOf = [&](int64_t i) { return tile.s + (first + i) * tile.width; };
+  const auto tOf = [&](int64_t i) { return tile.t + (first + i) * tile.width; };
+  HWY_ALIGN C valid[kLanes] = {};
+  V tops[kLanes];
+  for (int64_t i = 0; i < lanes; ++i) {
+    tops[i] = lowest;
+    if (i >= count) continue;
+    const int64_t there = std::max<int64_t>(tile.valid[first + i], 0);
+    C* const s = sOf(i);
+    valid[i] = static_cast<C>(there);
+    zeroRest(s, there, tile.width);
+    if (tile.t) zeroRest(tOf(i), there, tile.width);
+    // The tail vector is filled up with a valid score, so that it cannot win.
+    for (int64_t j = there; j % lanes != 0; ++j) s[j] = s[0];
+    for (int64_t j = 0; j < there; j += lanes) tops[i] = hn::Max(tops[i], hn::Mul(by, hn::LoadU(d, s + j)));
   }
-  state.started = true;
-  // The tail vector is filled up with a valid score, so that it cannot win.
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t j = valid; j % lanes != 0; ++j) s[j] = s[0];
-  auto tops = hn::Set(d, -infinity);
-  for (int64_t j = 0; j < valid; j += lanes) tops = hn::Max(tops, hn::Mul(by, hn::LoadU(d, s + j)));
-  const C top = std::max(state.top, hn::GetLane(hn::MaxOfLanes(d, tops)));
-  const C factor = state.top == top ? C(1) : std::exp(state.top - top);
-  const auto from = hn::Set(d, top), shift = hn::Set(d, state.shift);
-  auto sum = hn::Zero(d), moment = hn::Zero(d);
-  forValid<C>(valid, [&](int64_t j, auto keep) HWY_ATTR {
-    const auto weight = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, from)));
-    sum = hn::Add(sum, weight);
-    hn::StoreU(weight, d, s + j);
-    if (t) {
-      const auto moved = keep(hn::Mul(weight, hn::MulSub(hn::LoadU(d, t + j), by, shift)));
-      moment = hn::Add(moment, moved);
-      hn::StoreU(moved, d, t + j);
+  const auto there = hn::Gt(hn::Load(d, valid), zero);
+  const V started = hn::Load(d, state.started + first);
+  const auto fresh = hn::And(there, hn::Eq(started, zero));
+  V shift = hn::Load(d, state.shift + first);
+  if (tile.t && !hn::AllFalse(d, fresh)) {
+    V totals[kLanes];
+    for (int64_t i = 0; i < lanes; ++i) {
+      totals[i] = zero;
+      if (i >= count) continue;
+      forValid<C>(tile.valid[first + i], [&](int64_t j, auto keep) HWY_ATTR {
+        totals[i] = hn::Add(totals[i], keep(hn::LoadU(d, tOf(i) + j)));
+      });
     }
-  });
-  state.sum = state.sum * factor + hn::GetLane(hn::SumOfLanes(d, sum));
-  state.moment = state.moment * factor + hn::GetLane(hn::SumOfLanes(d, moment));
-  if (kFollowing && t && top > state.top) {
-    state.moved = state.moment / state.sum;
-    const auto by = hn::Set(d, state.moved);
-    for (int64_t j = 0; j < valid; j += lanes) {
-      hn::StoreU(hn::NegMulAdd(by, hn::LoadU(d, s + j), hn::LoadU(d, t + j)), d, t + j);
-    }
-    state.moment -= state.moved * state.sum;
-    state.shift += state.moved;
+    const V mean = hn::Div(hn::Mul(by, sumOfEach(d, totals)), hn::Load(d, valid));
+    shift = hn::IfThenElse(fresh, mean, shift);
+    hn::Store(shift, d, state.shift + first);
   }
-  state.top = top;
-  return factor;
+  hn::Store(hn::IfThenElse(there, one, started), d, state.started + first);
+  const V before = hn::Load(d, state.top + first), top = hn::Max(before, maxOfEach(d, tops));
+  // What there was nothing of need not be rescaled.
+  const auto same = hn::Or(hn::Eq(before, top), hn::Eq(started, zero));
+  const V factor = hn::IfThenElse(same, one, exp(d, hn::Sub(before, top)));
+  hn::Store(top, d, state.top + first);
+  hn::Store(factor, d, state.factor + first);
+  V sums[kLanes], moments[kLanes];
+  for (int64_t i = 0; i < lanes; ++i) {
+    sums[i] = moments[i] = zero;
+    if (i >= count) continue;
+    C *const s = sOf(i), *const t = tile.t ? tOf(i) : nullptr;
+    const V from = hn::Set(d, state.top[first + i]), shifted = hn::Set(d, state.shift[first + i]);
+    V sum = zero, moment = zero;
+    forValid<C>(tile.valid[first + i], [&](int64_t j, auto keep) HWY_ATTR {
+      const V weight = keep(exp(d, hn::MulSub(hn::LoadU(d, s + j), by, from)));
+      sum = hn::Add(sum, weight);
+      hn::StoreU(weight, d, s + j);
+      if (t) {
+        const V moved = keep(hn::Mul(weight, hn::MulSub(hn::LoadU(d, t + j), by, shifted)));
+        moment = hn::Add(moment, moved);
+        hn::StoreU(moved, d, t + j);
+      }
+    });
+    sums[i] = sum, moments[i] = moment;
+  }
+  const V sum = hn::MulAdd(hn::Load(d, state.sum + first), factor, sumOfEach(d, sums));
+  V moment = hn::Load(d, state.moment + first);
+  if (tile.t) moment = hn::MulAdd(moment, factor, sumOfEach(d, moments));
+  if (kFollowing && tile.t) {
+    const V moved = hn::IfThenElseZero(hn::Gt(top, before), hn::Div(moment, sum));
+    hn::Store(moved, d, state.moved + first);
+    moment = hn::NegMulAdd(moved, sum, moment);
+    hn::Store(hn::Add(shift, moved), d, state.shift + first);
+    for (int64_t i = 0; i < count; ++i) {
+      if (state.moved[first + i] == C(0)) continue;
+      const V step = hn::Set(d, state.moved[first + i]);
+      for (int64_t j = 0; j < tile.valid[first + i]; j += lanes) {
+        hn::StoreU(hn::NegMulAdd(step, hn::LoadU(d, sOf(i) + j), hn::LoadU(d, tOf(i) + j)), d, tOf(i) + j);
+      }
+    }
+  }
+  hn::Store(sum, d, state.sum + first);
+  hn::Store(moment, d, state.moment + first);
+}
+
+template <class C, bool kFollowing = false>
+void softmax(const SoftmaxTile<C>& tile, SoftmaxState<C>& state) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<C>()));
+  for (int64_t first = 0; first < tile.rows; first += lanes) softmaxRows<C, kFollowing>(tile, first, state);
 }
 
 template <class C, bool kTangent, bool kSecond>
@@ -248,14 +302,12 @@ void OutputSumsF(const OutputSums<float>& sums) { sumOutputs(sums); }
 void OutputSumsD(const OutputSums<double>& sums) { sumOutputs(sums); }
 void ProductF(const TileProduct<float>& t) { product(t); }
 void ProductD(const TileProduct<double>& t) { product(t); }
-float SoftmaxTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
-  return softmaxRow(width, valid, scale, s, t, state);
-}
-float SoftmaxFollowingTileF(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
-  return softmaxRow<float, true>(width, valid, scale, s, t, state);
-}
-double SoftmaxTileD(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
-  return softmaxRow(width, valid, scale, s, t, state);
+void StartSoftmaxF(SoftmaxState<float>& state) { start(state); }
+void StartSoftmaxD(SoftmaxState<double>& state) { start(state); }
+void SoftmaxTileF(const SoftmaxTile<float>& tile, SoftmaxState<float>& state) { softmax(tile, state); }
+void SoftmaxTileD(const SoftmaxTile<double>& tile, SoftmaxState<double>& state) { softmax(tile, state); }
+void SoftmaxFollowingTileF(const SoftmaxTile<float>& tile, SoftmaxState<float>& state) {
+  softmax<float, true>(tile, state);
 }
 void BackwardTileF(const BackwardRow<float>& row) { backward(row); }
 void BackwardTileD(const BackwardRow<double>& row) { backward(row); }
@@ -271,9 +323,11 @@ HWY_EXPORT(OutputSumsF);
 HWY_EXPORT(OutputSumsD);
 HWY_EXPORT(ProductF);
 HWY_EXPORT(ProductD);
+HWY_EXPORT(StartSoftmaxF);
+HWY_EXPORT(StartSoftmaxD);
 HWY_EXPORT(SoftmaxTileF);
-HWY_EXPORT(SoftmaxFollowingTileF);
 HWY_EXPORT(SoftmaxTileD);
+HWY_EXPORT(SoftmaxFollowingTileF);
 HWY_EXPORT(BackwardTileF);
 HWY_EXPORT(BackwardTileD);
 
@@ -284,15 +338,16 @@ void outputSums(const OutputSums<float>& sums) { HWY_DYNAMIC_DISPATCH(OutputSums
 void outputSums(const OutputSums<double>& sums) { HWY_DYNAMIC_DISPATCH(OutputSumsD)(sums); }
 void tileProduct(const TileProduct<float>& t) { HWY_DYNAMIC_DISPATCH(ProductF)(t); }
 void tileProduct(const TileProduct<double>& t) { HWY_DYNAMIC_DISPATCH(ProductD)(t); }
-float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state) {
-  return HWY_DYNAMIC_DISPATCH(SoftmaxTileF)(width, valid, scale, s, t, state);
+void startSoftmax(SoftmaxState<float>& state) { HWY_DYNAMIC_DISPATCH(StartSoftmaxF)(state); }
+void startSoftmax(SoftmaxState<double>& state) { HWY_DYNAMIC_DISPATCH(StartSoftmaxD)(state); }
+void softmaxTile(const SoftmaxTile<float>& tile, SoftmaxState<float>& state) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxTileF)(tile, state);
 }
-float softmaxFollowingTileRow(int64_t width, int64_t valid, float scale, float* s, float* t,
-                              SoftmaxState<float>& state) {
-  return HWY_DYNAMIC_DISPATCH(SoftmaxFollowingTileF)(width, valid, scale, s, t, state);
+void softmaxTile(const SoftmaxTile<double>& tile, SoftmaxState<double>& state) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxTileD)(tile, state);
 }
-double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state) {
-  return HWY_DYNAMIC_DISPATCH(SoftmaxTileD)(width, valid, scale, s, t, state);
+void softmaxFollowingTile(const SoftmaxTile<float>& tile, SoftmaxState<float>& state) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxFollowingTileF)(tile, state);
 }
 void backwardTileRow(const BackwardRow<float>& row) { HWY_DYNAMIC_DISPATCH(BackwardTileF)(row); }
 void backwardTileRow(const BackwardRow<double>& row) { HWY_DYNAMIC_DISPATCH(BackwardTileD)(row); }

@@ -43,27 +43,39 @@ struct OutputSums {
 void outputSums(const OutputSums<float>& sums);
 void outputSums(const OutputSums<double>& sums);
 
-// Online softmax of one row of a tile, of which the first `valid` columns count. On return s holds the weights relative
-// to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.
+// Online softmax of queries' rows, tile by tile of keys: what is kept of each row between tiles.
 template <class C>
 struct SoftmaxState {
-  C top;     // running maximum of scale · s
-  C sum;     // of weights
-  C moment;  // of weights · (scale · t − shift)
-  C shift;   // set by the first tile with a valid column
-  bool started;
-  C moved = 0;  // by how much the last tile moved the shift of those before
+  static constexpr int64_t kMostRows = 96;
+  alignas(kTilePad) C top[kMostRows];      // running maximum of scale · s
+  alignas(kTilePad) C sum[kMostRows];      // of weights
+  alignas(kTilePad) C moment[kMostRows];   // of weights · (scale · t − shift)
+  alignas(kTilePad) C shift[kMostRows];    // set by the first tile with a valid column
+  alignas(kTilePad) C started[kMostRows];  // 1 from that tile on, 0 before
+  // Of the last tile: what earlier sums and outputs must be multiplied by, and by how much it moved their shift.
+  alignas(kTilePad) C factor[kMostRows];
+  alignas(kTilePad) C moved[kMostRows];
 };
-// Gives what earlier sums and outputs must be multiplied by.
-float softmaxTileRow(int64_t width, int64_t valid, float scale, float* s, float* t, SoftmaxState<float>& state);
-double softmaxTileRow(int64_t width, int64_t valid, double scale, double* s, double* t, SoftmaxState<double>& state);
+void startSoftmax(SoftmaxState<float>& state);
+void startSoftmax(SoftmaxState<double>& state);
+
+// Rows of a tile, `width` apart, of row i of which the first valid[i] columns count. On return s holds the weights
+// relative to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.
+template <class C>
+struct SoftmaxTile {
+  int64_t rows, width;
+  const int64_t* valid;
+  C scale;
+  C *s, *t;
+};
+void softmaxTile(const SoftmaxTile<float>& tile, SoftmaxState<float>& state);
+void softmaxTile(const SoftmaxTile<double>& tile, SoftmaxState<double>& state);
 
 // The same where weights are about to be rounded. What leads may have a T far from all before it, and its product with
 // a weight near 1 would be rounded: wherever the maximum rises the shift moves to T's mean under the weights so far, by
 // `moved`. What was summed of weights · (scale · t − shift) is to lose `moved` times the sum of weights, after
 // rescaling.
-float softmaxFollowingTileRow(int64_t width, int64_t valid, float scale, float* s, float* t,
-                              SoftmaxState<float>& state);
+void softmaxFollowingTile(const SoftmaxTile<float>& tile, SoftmaxState<float>& state);
 
 // The elementwise part of the backward pass for one row of a tile. In: s and t the products QKᵀ and tQKᵀ + QtKᵀ, d the
 // product HVᵀ, r the products GVᵀ + HtVᵀ. Out: s = P, t = tP, d = gT = P∘(d − a), r = gS = P∘(r − delta) + tP∘(d − a).

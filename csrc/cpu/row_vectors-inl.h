@@ -104,18 +104,28 @@ HWY_INLINE std::array<C, Count> sumVectors(int64_t dim, Body body) {
   return result;
 }
 
-// In lane i the sum of the lanes of x[i], of as many vectors as one has lanes; uses them up.
-template <class D, class V>
-HWY_INLINE V sumOfEach([[maybe_unused]] D d, V* x) {
+// In lane i the lanes of x[i] combined, of as many vectors as one has lanes; uses them up.
+template <class D, class V, class Combine>
+HWY_INLINE V combineEach([[maybe_unused]] D d, V* x, [[maybe_unused]] Combine combine) {
 #if HWY_TARGET != HWY_SCALAR  // where a vector has one lane
   for (size_t count = hn::Lanes(d) / 2; count > 0; count /= 2) {
     for (size_t i = 0; i < count; ++i) {
       const V lower = x[2 * i], upper = x[2 * i + 1];
-      x[i] = hn::Add(hn::ConcatEven(d, upper, lower), hn::ConcatOdd(d, upper, lower));
+      x[i] = combine(hn::ConcatEven(d, upper, lower), hn::ConcatOdd(d, upper, lower));
     }
   }
 #endif
   return x[0];
+}
+
+template <class D, class V>
+HWY_INLINE V sumOfEach(D d, V* x) {
+  return combineEach(d, x, [](V a, V b) HWY_ATTR { return hn::Add(a, b); });
+}
+
+template <class D, class V>
+HWY_INLINE V maxOfEach(D d, V* x) {
+  return combineEach(d, x, [](V a, V b) HWY_ATTR { return hn::Max(a, b); });
 }
 
 }  // namespace flowmap::cpu::HWY_NAMESPACE
