@@ -58,6 +58,21 @@ describe('tensor', () => {
     expect(await tensor(integers).data()).toEqual(integers);
   });
 
+  it('knows its shape, dtype and device, however many there are, and lets nobody change them', () => {
+    for (let size = 0; size < 5000; size++) {
+      const x = zeros([1, size], { dtype: size % 2 ? 'float32' : 'int32' });
+      expect(x.shape).toEqual([1, size]);
+      expect(x.dtype).toBe(size % 2 ? 'float32' : 'int32');
+      x.dispose();
+    }
+    const [x, y] = [zeros([2, 3]), ones([2, 3])];
+    expect(() => {
+      (x.shape as number[])[0] = 5;
+    }).toThrow(TypeError);
+    expect(y.shape).toEqual([2, 3]);
+    expect(y.device).toBe('cpu');
+  });
+
   it('gives the value of one element and refuses more', async () => {
     expect(await tensor(3).item()).toBe(3);
     expect(tensor([[7]]).itemSync()).toBe(7);

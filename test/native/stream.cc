@@ -40,6 +40,34 @@ void waitingCanBeAbandoned() {
   expect(stream.synchronize(never), "and the stream goes on");
 }
 
+void wakesEachWaiterAtItsTurn() {
+  Stream stream;
+  std::atomic<bool> first = false, second = false, early = false, late = false;
+  const auto gate = [&stream](std::atomic<bool>& open) {
+    stream.enqueue(makeJob([&open] {
+      while (!open) std::this_thread::yield();
+    }));
+  };
+  gate(first);
+  std::thread forFirst([&] {
+    expect(stream.synchronize(never), "the first job is waited for");
+    early = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // so that it waits for the first job alone
+  gate(second);
+  std::thread forSecond([&] {
+    expect(stream.synchronize(never), "the second job is waited for");
+    late = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  expect(!early && !late, "nobody is woken before");
+  first = true;
+  forFirst.join();
+  expect(!late, "the second waiter goes on waiting when the first is woken");
+  second = true;
+  forSecond.join();
+}
+
 void holdsForOneThread() {
   Stream stream;
   std::vector<int> seen;
@@ -112,6 +140,7 @@ void takesPostsWhileItIsFull() {
 int main() {
   runsJobsInOrder();
   waitingCanBeAbandoned();
+  wakesEachWaiterAtItsTurn();
   holdsForOneThread();
   stopsAndStartsAnew();
   takesPostsWhileItIsFull();

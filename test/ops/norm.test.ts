@@ -41,6 +41,26 @@ describeOnDevices('normalisation', (device) => {
       expect(once()).toEqual(once());
     });
 
+    it.each([1, 3, 16, 24, 96, 128, 129])('gives a row of width %i the same bits whatever is around it', (width) => {
+      const [rows, first, count] = [37, 5, 3];
+      const nan = (x: Sample) => Array.from(x.values, (v, i) => (Math.floor(i / width) === rows - 1 ? Number.NaN : v));
+      const all = [1, 2, 3, 4].map((seed) => f32(nan(sample([rows, width], seed)), [rows, width]));
+      const some = all.map((t) => t.slice([first, 0], [first + count, width]));
+      const w = f32(sample([width], 5).values, [width]);
+      const results = ([x, tx, g, h]: Tensor[]) => [
+        rmsNorm(x!, w),
+        ...rmsNormJvp([x!, w], [tx!, w]),
+        ...rmsNormJvpVjp([x!, w, tx!, w], g!, h!, [true, false, true, false]).filter((t) => t !== null),
+      ];
+      const [among, alone] = [results(all), results(some)];
+      expect(among).toHaveLength(5);
+      for (const [i, y] of among.entries()) {
+        expect([...y.slice([first, 0], [first + count, width]).dataSync()]).toEqual([...alone[i]!.dataSync()]);
+        const values = y.dataSync();
+        expect(values.findIndex(Number.isNaN)).toBe((rows - 1) * width);
+      }
+    });
+
     it('takes an absent tangent for zero', () => {
       const x = f32(sample([6, 10], 5).values, [6, 10]);
       const [y, ty] = rmsNormJvp([x, ones([10])], [null, null]);

@@ -223,6 +223,21 @@ describeOnDevices('shapes', (device) => {
       ]);
     });
 
+    it('take and give parts of nothing, and the whole', () => {
+      const x = counting([2, 3]);
+      expect(fm.split(x, [0, 3, 0], -1).map((part) => part.shape)).toEqual([
+        [2, 0],
+        [2, 3],
+        [2, 0],
+      ]);
+      expect(fm.split(x, [0, 3, 0], -1).map(values)).toEqual([[], values(x), []]);
+      expect(fm.split(x, 1, 0).map(values)).toEqual([values(x)]);
+      expect(fm.split(counting([0, 2]), [0, 0]).map((part) => part.shape)).toEqual([
+        [0, 2],
+        [0, 2],
+      ]);
+    });
+
     it('differentiate', () => {
       checkOp((a, b, c) => fm.concat([a, b, c], -1), [sample([3, 2], 1), sample([3, 5], 2), sample([3, 1], 3)]);
       checkOp((a, b) => fm.stack([a, b], 1), [sample([3, 4], 1), sample([3, 4], 2)]);
