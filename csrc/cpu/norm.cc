@@ -10,8 +10,10 @@
 
 #include "core/dispatch.h"
 #include "cpu/backend.h"
+#include "cpu/gated_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/row_buffers.h"
+#include "cpu/softmax_rows.h"
 #include "cpu/streaming.h"
 
 namespace flowmap::cpu {
@@ -97,13 +99,13 @@ class RowPlace {
 
 // Rows that are computed together: where each begins in the input, and their group.
 struct RowsTogether {
-  int64_t first, count, group;
+  int64_t count, group;
   std::array<int64_t, kNormRows> input;
   int64_t next;  // where the row after them begins in the input; the last of all where there is none
 
   // From `place` on, which it moves behind them, up to row `end` and to their group's last.
   RowsTogether(const NormLayout& layout, RowPlace& place, int64_t first, int64_t end)
-      : first(first), count(std::min({normRowsTogether(layout.dim), end - first, place.leftInGroup()})) {
+      : count(std::min({normRowsTogether(layout.dim), end - first, place.leftInGroup()})) {
     group = place.group();
     for (int64_t i = 0; i < count; ++i, place.next()) input[i] = place.input();
     next = first + count < layout.rows ? place.input() : input[count - 1];

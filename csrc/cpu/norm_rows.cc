@@ -1,8 +1,8 @@
-// Compiled once per SIMD level. Plain loops are left to the compiler, which vectorises them for the level.
+// Compiled once per SIMD level.
 #include "cpu/norm_rows.h"
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/norm_rows.cc"
@@ -11,7 +11,6 @@
 #include <hwy/highway.h>
 
 #include "cpu/row_vectors-inl.h"
-#include "cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flowmap::cpu::HWY_NAMESPACE {
@@ -316,66 +315,6 @@ void normBackward(const NormRows<C>& rows, const NormRowsGradients<C>& out) {
   normBackwardLong(rows, out);
 }
 
-template <class C>
-void gatedForward(const GatedRow<C>& row, C* HWY_RESTRICT y, C* HWY_RESTRICT ty) {
-  const int64_t dim = row.dim;
-  const C *x = row.x, *gate = row.gate, *z = row.z, *tx = row.tx, *tgate = row.tgate, *tz = row.tz;
-  if (ty) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) ty[i] = tx[i] + tgate[i] * z[i] + gate[i] * tz[i];
-  }
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) y[i] = x[i] + gate[i] * z[i];
-}
-
-template <class C>
-void gatedBackward(const GatedRow<C>& row, const GatedRowGradients<C>& out) {
-  const int64_t dim = row.dim;
-  const C *gate = row.gate, *z = row.z, *tgate = row.tgate, *tz = row.tz, *g = out.g, *h = out.h;
-  if (C* HWY_RESTRICT gz = out.gz) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) gz[i] = g[i] * gate[i] + h[i] * tgate[i];
-  }
-  if (C* HWY_RESTRICT gtz = out.gtz) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) gtz[i] = h[i] * gate[i];
-  }
-  if (C* HWY_RESTRICT sum = out.gateSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) sum[i] += g[i] * z[i] + h[i] * tz[i];
-  }
-  if (C* HWY_RESTRICT sum = out.tgateSum) {
-#pragma omp simd
-    for (int64_t i = 0; i < dim; ++i) sum[i] += h[i] * z[i];
-  }
-}
-
-template <class C>
-void softmax(int64_t dim, const C* HWY_RESTRICT x, C* HWY_RESTRICT y) {
-  const hn::ScalableTag<C> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  C top = -std::numeric_limits<C>::infinity();
-  bool nan = false;
-  for (int64_t i = 0; i < dim; ++i) {
-    top = x[i] > top ? x[i] : top;
-    nan = nan || x[i] != x[i];
-  }
-  if (nan) top = std::numeric_limits<C>::quiet_NaN();
-  int64_t i = 0;
-  const auto shift = hn::Set(d, top);
-  for (; i + lanes <= dim; i += lanes) hn::StoreU(exp(d, hn::Sub(hn::LoadU(d, x + i), shift)), d, y + i);
-  for (; i < dim; ++i) {
-    HWY_ALIGN C one[hn::MaxLanes(d)];
-    hn::Store(exp(d, hn::Set(d, x[i] - top)), d, one);
-    y[i] = one[0];
-  }
-  const auto [sum] =
-      sumVectors<C, 1>(dim, [=](auto at, auto* sums) HWY_ATTR { sums[0] = hn::Add(sums[0], at.load(y)); });
-  const C scale = C(1) / sum;
-#pragma omp simd
-  for (int64_t j = 0; j < dim; ++j) y[j] *= scale;
-}
-
 void CenterF(int64_t dim, const float* x, float* out) { center(dim, x, out); }
 void CenterD(int64_t dim, const double* x, double* out) { center(dim, x, out); }
 void NormForwardF(const NormRows<float>& rows, const RowsOut<float>& y, const RowsOut<float>& ty) {
@@ -386,12 +325,6 @@ void NormForwardD(const NormRows<double>& rows, const RowsOut<double>& y, const 
 }
 void NormBackwardF(const NormRows<float>& rows, const NormRowsGradients<float>& out) { normBackward(rows, out); }
 void NormBackwardD(const NormRows<double>& rows, const NormRowsGradients<double>& out) { normBackward(rows, out); }
-void GatedForwardF(const GatedRow<float>& row, float* y, float* ty) { gatedForward(row, y, ty); }
-void GatedForwardD(const GatedRow<double>& row, double* y, double* ty) { gatedForward(row, y, ty); }
-void GatedBackwardF(const GatedRow<float>& row, const GatedRowGradients<float>& out) { gatedBackward(row, out); }
-void GatedBackwardD(const GatedRow<double>& row, const GatedRowGradients<double>& out) { gatedBackward(row, out); }
-void SoftmaxF(int64_t dim, const float* x, float* y) { softmax(dim, x, y); }
-void SoftmaxD(int64_t dim, const double* x, double* y) { softmax(dim, x, y); }
 
 }  // namespace flowmap::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -405,12 +338,6 @@ HWY_EXPORT(NormForwardF);
 HWY_EXPORT(NormForwardD);
 HWY_EXPORT(NormBackwardF);
 HWY_EXPORT(NormBackwardD);
-HWY_EXPORT(GatedForwardF);
-HWY_EXPORT(GatedForwardD);
-HWY_EXPORT(GatedBackwardF);
-HWY_EXPORT(GatedBackwardD);
-HWY_EXPORT(SoftmaxF);
-HWY_EXPORT(SoftmaxD);
 
 void centerRow(int64_t dim, const float* x, float* out) { HWY_DYNAMIC_DISPATCH(CenterF)(dim, x, out); }
 void centerRow(int64_t dim, const double* x, double* out) { HWY_DYNAMIC_DISPATCH(CenterD)(dim, x, out); }
@@ -426,20 +353,6 @@ void normBackwardRows(const NormRows<float>& rows, const NormRowsGradients<float
 void normBackwardRows(const NormRows<double>& rows, const NormRowsGradients<double>& out) {
   HWY_DYNAMIC_DISPATCH(NormBackwardD)(rows, out);
 }
-void gatedForwardRow(const GatedRow<float>& row, float* y, float* ty) {
-  HWY_DYNAMIC_DISPATCH(GatedForwardF)(row, y, ty);
-}
-void gatedForwardRow(const GatedRow<double>& row, double* y, double* ty) {
-  HWY_DYNAMIC_DISPATCH(GatedForwardD)(row, y, ty);
-}
-void gatedBackwardRow(const GatedRow<float>& row, const GatedRowGradients<float>& out) {
-  HWY_DYNAMIC_DISPATCH(GatedBackwardF)(row, out);
-}
-void gatedBackwardRow(const GatedRow<double>& row, const GatedRowGradients<double>& out) {
-  HWY_DYNAMIC_DISPATCH(GatedBackwardD)(row, out);
-}
-void softmaxRow(int64_t dim, const float* x, float* y) { HWY_DYNAMIC_DISPATCH(SoftmaxF)(dim, x, y); }
-void softmaxRow(int64_t dim, const double* x, double* y) { HWY_DYNAMIC_DISPATCH(SoftmaxD)(dim, x, y); }
 
 }  // namespace flowmap::cpu
 #endif

@@ -39,8 +39,8 @@ using RowsOut = std::array<C*, kNormRows>;
 void normForwardRows(const NormRows<float>& rows, const RowsOut<float>& y, const RowsOut<float>& ty);
 void normForwardRows(const NormRows<double>& rows, const RowsOut<double>& y, const RowsOut<double>& ty);
 
-// Cotangents g of y and h of ty. gx and gtx are written unless the first is null; they may be g and h. The sums are
-// added to unless null.
+// Cotangents g of y and h of ty. gx and gtx are written unless the first is null; where no shift is summed they may be
+// g and h. The sums are added to unless null.
 template <class C>
 struct NormRowsGradients {
   std::array<const C*, kNormRows> g, h;
@@ -49,27 +49,5 @@ struct NormRowsGradients {
 };
 void normBackwardRows(const NormRows<float>& rows, const NormRowsGradients<float>& gradients);
 void normBackwardRows(const NormRows<double>& rows, const NormRowsGradients<double>& gradients);
-
-// y = x + gate z; ty = tx + tgate z + gate tz, unless ty is null.
-template <class C>
-struct GatedRow {
-  int64_t dim;
-  const C *x, *gate, *z, *tx, *tgate, *tz;
-};
-void gatedForwardRow(const GatedRow<float>& row, float* y, float* ty);
-void gatedForwardRow(const GatedRow<double>& row, double* y, double* ty);
-
-// gz = g gate + h tgate, gtz = h gate, unless null; gateSum += g z + h tz, tgateSum += h z, unless null.
-template <class C>
-struct GatedRowGradients {
-  const C *g, *h;
-  C *gz, *gtz, *gateSum, *tgateSum;
-};
-void gatedBackwardRow(const GatedRow<float>& row, const GatedRowGradients<float>& gradients);
-void gatedBackwardRow(const GatedRow<double>& row, const GatedRowGradients<double>& gradients);
-
-// y = softmax(x) over the row.
-void softmaxRow(int64_t dim, const float* x, float* y);
-void softmaxRow(int64_t dim, const double* x, double* y);
 
 }  // namespace flowmap::cpu
