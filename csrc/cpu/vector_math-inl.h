@@ -97,8 +97,9 @@ HWY_INLINE V trigonometric(D d, V x, Vector vector, Scalar scalar) {
 
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V sin(D d, V x) {
-  return trigonometric(
+  const V y = trigonometric(
       d, x, [](D d, V v) { return hn::Sin(d, v); }, [](auto v) { return std::sin(v); });
+  return hn::IfThenElse(hn::Eq(x, hn::Zero(d)), x, y);  // without AVX-512 the polynomial loses the sign of -0
 }
 
 template <class D, class V = hn::Vec<D>>
