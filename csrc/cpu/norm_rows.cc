@@ -88,19 +88,100 @@ struct Ahead {
   }
 };
 
+// What the sums over a row come to: of one row in all lanes, or of as many rows as there are lanes.
+template <class C>
+struct RowFactors {
+  using V = RowVector<C>;
+  V r, c;                 // (mean x² + eps)^-½, mean(x̂ tx)
+  V unitG, unitH, along;  // of the backward pass alone
+  V rr;
+
+  // Sums of x², x tx.
+  static HWY_INLINE RowFactors ofForward(const NormRows<C>& rows, V squares, V products) {
+    const hn::ScalableTag<C> d;
+    const V n = hn::Set(d, static_cast<C>(rows.dim)), eps = hn::Set(d, rows.eps);
+    RowFactors f;
+    f.r = hn::Div(hn::Set(d, C(1)), hn::Sqrt(hn::Add(hn::Div(squares, n), eps)));
+    f.c = hn::Div(hn::Mul(f.r, products), n);
+    return f;
+  }
+  // Of what addBackward adds up.
+  static HWY_INLINE RowFactors ofBackward(const NormRows<C>& rows, const V* sums) {
+    const hn::ScalableTag<C> d;
+    const V n = hn::Set(d, static_cast<C>(rows.dim));
+    RowFactors f = ofForward(rows, sums[0], sums[1]);
+    f.unitG = hn::Div(hn::Mul(f.r, sums[2]), n);
+    f.unitH = hn::Div(hn::Mul(f.r, sums[3]), n);
+    f.along = hn::NegMulAdd(hn::Mul(hn::Set(d, C(3)), f.unitH), f.c, hn::Div(sums[4], n));
+    f.rr = hn::Mul(f.r, f.r);
+    return f;
+  }
+};
+
+template <class C>
+HWY_INLINE void addSquares(auto at, const C* x, RowVector<C>* sums) {
+  const RowVector<C> a = at.load(x);
+  sums[0] = hn::MulAdd(a, a, sums[0]);
+}
+
+template <class C>
+HWY_INLINE void addForward(auto at, const C* x, const C* tx, RowVector<C>* sums) {
+  const RowVector<C> a = at.load(x);
+  sums[0] = hn::MulAdd(a, a, sums[0]);
+  sums[1] = hn::MulAdd(a, at.load(tx), sums[1]);
+}
+
+template <class C>
+HWY_INLINE void storeForward(auto affine, auto at, RowVector<C> r, RowVector<C> c, const C* x, const C* tx, C* y,
+                             C* ty) {
+  const RowVector<C> unit = hn::Mul(at.load(x), r);
+  const RowVector<C> tunit = hn::Mul(r, hn::NegMulAdd(unit, c, at.load(tx)));
+  at.store(affine.tangent(at, unit, tunit), ty);
+  at.store(affine.value(at, unit), y);
+}
+
+// A row's operands of the backward pass, at one place.
+template <class C>
+struct BackwardPlace {
+  using V = RowVector<C>;
+  V x, tx, g, h, scaled, pulled;
+  HWY_INLINE BackwardPlace(auto affine, auto at, const C* xs, const C* txs, const C* gs, const C* hs)
+      : x(at.load(xs)), tx(at.load(txs)), g(at.load(gs)), h(at.load(hs)) {
+    scaled = affine.scale(at, h);
+    pulled = affine.pulled(at, g, h);
+  }
+  HWY_INLINE void addTo(V* sums) const {
+    sums[0] = hn::MulAdd(x, x, sums[0]);
+    sums[1] = hn::MulAdd(x, tx, sums[1]);
+    sums[2] = hn::MulAdd(x, pulled, sums[2]);
+    sums[3] = hn::MulAdd(x, scaled, sums[3]);
+    sums[4] = hn::MulAdd(tx, scaled, sums[4]);
+  }
+  HWY_INLINE V unit(const RowFactors<C>& f) const { return hn::Mul(x, f.r); }
+  HWY_INLINE V gx(const RowFactors<C>& f) const {
+    const V direct = hn::NegMulAdd(unit(f), f.unitG, pulled);
+    const V second = hn::MulAdd(unit(f), f.along, hn::MulAdd(f.c, scaled, hn::Mul(f.unitH, tx)));
+    return hn::NegMulAdd(f.rr, second, hn::Mul(f.r, direct));
+  }
+  HWY_INLINE V gtx(const RowFactors<C>& f) const { return hn::Mul(f.r, hn::NegMulAdd(unit(f), f.unitH, scaled)); }
+  // Sums so far, and what this row adds to the gradients of the gain and of its tangent.
+  HWY_INLINE V gain(const RowFactors<C>& f, V sum) const {
+    const V tunit = hn::Mul(f.r, hn::NegMulAdd(unit(f), f.c, tx));
+    return hn::MulAdd(g, unit(f), hn::MulAdd(h, tunit, sum));
+  }
+  HWY_INLINE V tgain(const RowFactors<C>& f, V sum) const { return hn::MulAdd(h, unit(f), sum); }
+};
+
 template <class C>
 void normForwardLong(const NormRows<C>& row, C* y, C* ty) {
   const hn::ScalableTag<C> d;
   using V = RowVector<C>;
   const int64_t dim = row.dim;
-  const C *x = row.x[0], *tx = row.tx[0], n = static_cast<C>(dim), eps = row.eps;
+  const C *x = row.x[0], *tx = row.tx[0];
   withAffine(row, [=, &row](auto affine) HWY_ATTR {
     if (!ty) {
-      const auto [squares] = sumVectors<C, 1>(dim, [&](auto at, V* sums) HWY_ATTR {
-        const V a = at.load(x);
-        sums[0] = hn::MulAdd(a, a, sums[0]);
-      });
-      const V r = hn::Set(d, C(1) / std::sqrt(squares / n + eps));
+      const auto [squares] = sumVectors<C, 1>(dim, [=](auto at, V* sums) HWY_ATTR { addSquares(at, x, sums); });
+      const V r = RowFactors<C>::ofForward(row, hn::Set(d, squares), hn::Zero(d)).r;
       const Ahead<1> ahead(row);
       forVectors<C>(dim, [&](auto at) HWY_ATTR {
         ahead.fetch(at.at);
@@ -108,20 +189,14 @@ void normForwardLong(const NormRows<C>& row, C* y, C* ty) {
       });
       return;
     }
-    const auto [squares, products] = sumVectors<C, 2>(dim, [&](auto at, V* sums) HWY_ATTR {
-      const V a = at.load(x);
-      sums[0] = hn::MulAdd(a, a, sums[0]);
-      sums[1] = hn::MulAdd(a, at.load(tx), sums[1]);
-    });
-    const C inverse = C(1) / std::sqrt(squares / n + eps);
-    const V r = hn::Set(d, inverse), c = hn::Set(d, inverse * products / n);
+    const auto [squares, products] =
+        sumVectors<C, 2>(dim, [=](auto at, V* sums) HWY_ATTR { addForward(at, x, tx, sums); });
+    const auto f = RowFactors<C>::ofForward(row, hn::Set(d, squares), hn::Set(d, products));
+    const V r = f.r, c = f.c;
     const Ahead<2> ahead(row);
     forVectors<C>(dim, [&](auto at) HWY_ATTR {
       ahead.fetch(at.at);
-      const V unit = hn::Mul(at.load(x), r);
-      const V tunit = hn::Mul(r, hn::NegMulAdd(unit, c, at.load(tx)));
-      at.store(affine.tangent(at, unit, tunit), ty);
-      at.store(affine.value(at, unit), y);
+      storeForward(affine, at, r, c, x, tx, y, ty);
     });
   });
 }
@@ -131,38 +206,22 @@ void normBackwardLong(const NormRows<C>& row, const NormRowsGradients<C>& out) {
   const hn::ScalableTag<C> d;
   using V = RowVector<C>;
   const int64_t dim = row.dim;
-  const C *x = row.x[0], *tx = row.tx[0], *g = out.g[0], *h = out.h[0], n = static_cast<C>(dim), eps = row.eps;
+  const C *x = row.x[0], *tx = row.tx[0], *g = out.g[0], *h = out.h[0];
   C *const gx = out.gx[0], *const gtx = out.gtx[0], *const gainSum = out.gainSum, *const tgainSum = out.tgainSum;
   const Ahead<4> ahead(row);
-  withAffine(row, [=](auto affine) HWY_ATTR {
-    const auto [squares, products, alongG, alongH, withTx] = sumVectors<C, 5>(dim, [&](auto at, V* sums) HWY_ATTR {
-      const V a = at.load(x), b = at.load(tx), pulledG = at.load(g), pulledH = at.load(h);
-      const V scaled = affine.scale(at, pulledH);
-      sums[0] = hn::MulAdd(a, a, sums[0]);
-      sums[1] = hn::MulAdd(a, b, sums[1]);
-      sums[2] = hn::MulAdd(a, affine.pulled(at, pulledG, pulledH), sums[2]);
-      sums[3] = hn::MulAdd(a, scaled, sums[3]);
-      sums[4] = hn::MulAdd(b, scaled, sums[4]);
-    });
-    const C inverse = C(1) / std::sqrt(squares / n + eps), mean = inverse * products / n;
-    const C inG = inverse * alongG / n, inH = inverse * alongH / n;
-    const V r = hn::Set(d, inverse), c = hn::Set(d, mean), unitG = hn::Set(d, inG), unitH = hn::Set(d, inH);
-    const V rr = hn::Set(d, inverse * inverse), along = hn::Set(d, withTx / n - 3 * inH * mean);
+  withAffine(row, [=, &row](auto affine) HWY_ATTR {
+    const auto sums =
+        sumVectors<C, 5>(dim, [=](auto at, V* to) HWY_ATTR { BackwardPlace<C>(affine, at, x, tx, g, h).addTo(to); });
+    V all[5];
+    for (size_t i = 0; i < sums.size(); ++i) all[i] = hn::Set(d, sums[i]);
+    const RowFactors<C> f = RowFactors<C>::ofBackward(row, all);
     forVectors<C>(dim, [&](auto at) HWY_ATTR {
       ahead.fetch(at.at);
-      const V unit = hn::Mul(at.load(x), r), b = at.load(tx), pulledG = at.load(g), pulledH = at.load(h);
-      const V scaled = affine.scale(at, pulledH);
-      if (gx) {
-        const V first = hn::NegMulAdd(unit, unitG, affine.pulled(at, pulledG, pulledH));
-        const V second = hn::MulAdd(unit, along, hn::MulAdd(c, scaled, hn::Mul(unitH, b)));
-        at.store(hn::NegMulAdd(rr, second, hn::Mul(r, first)), gx);
-      }
-      if (gtx) at.store(hn::Mul(r, hn::NegMulAdd(unit, unitH, scaled)), gtx);
-      if (gainSum) {
-        const V tunit = hn::Mul(r, hn::NegMulAdd(unit, c, b));
-        at.store(hn::MulAdd(pulledG, unit, hn::MulAdd(pulledH, tunit, at.load(gainSum))), gainSum);
-      }
-      if (tgainSum) at.store(hn::MulAdd(pulledH, unit, at.load(tgainSum)), tgainSum);
+      const BackwardPlace<C> place(affine, at, x, tx, g, h);
+      if (gx) at.store(place.gx(f), gx);
+      if (gtx) at.store(place.gtx(f), gtx);
+      if (gainSum) at.store(place.gain(f, at.load(gainSum)), gainSum);
+      if (tgainSum) at.store(place.tgain(f, at.load(tgainSum)), tgainSum);
     });
   });
   if (C* const sum = out.shiftSum) {
@@ -207,20 +266,16 @@ struct PerRow {
 
 template <class C>
 void normForwardShort(const NormRows<C>& rows, const RowsOut<C>& y, const RowsOut<C>& ty) {
-  const hn::ScalableTag<C> d;
   using V = RowVector<C>;
+  const hn::ScalableTag<C> d;
   const int64_t dim = rows.dim, lanes = static_cast<int64_t>(hn::Lanes(d));
-  const V one = hn::Set(d, C(1)), n = hn::Set(d, static_cast<C>(dim)), eps = hn::Set(d, rows.eps);
-  const auto inverseOf = [=](V squares) HWY_ATTR { return hn::Div(one, hn::Sqrt(hn::Add(hn::Div(squares, n), eps))); };
   withAffine(rows, [&](auto affine) HWY_ATTR {
     for (int64_t first = 0; first < rows.count; first += lanes) {
       const int64_t count = std::min(lanes, rows.count - first);
       if (!ty[0]) {
-        const auto sums = sumShortRows<C, 1>(first, count, dim, [&](int64_t i, auto at, V* sum) HWY_ATTR {
-          const V a = at.load(rows.x[i]);
-          sum[0] = hn::MulAdd(a, a, sum[0]);
-        });
-        const PerRow<C> r(inverseOf(sums.of[0]));
+        const auto sums = sumShortRows<C, 1>(
+            first, count, dim, [&](int64_t i, auto at, V* sum) HWY_ATTR { addSquares(at, rows.x[i], sum); });
+        const PerRow<C> r(RowFactors<C>::ofForward(rows, sums.of[0], hn::Zero(d)).r);
         for (int64_t i = 0; i < count; ++i) {
           const C* x = rows.x[first + i];
           C* to = y[first + i];
@@ -228,21 +283,14 @@ void normForwardShort(const NormRows<C>& rows, const RowsOut<C>& y, const RowsOu
         }
         continue;
       }
-      const auto sums = sumShortRows<C, 2>(first, count, dim, [&](int64_t i, auto at, V* sum) HWY_ATTR {
-        const V a = at.load(rows.x[i]);
-        sum[0] = hn::MulAdd(a, a, sum[0]);
-        sum[1] = hn::MulAdd(a, at.load(rows.tx[i]), sum[1]);
-      });
-      const V inverse = inverseOf(sums.of[0]);
-      const PerRow<C> r(inverse), c(hn::Div(hn::Mul(inverse, sums.of[1]), n));
+      const auto sums = sumShortRows<C, 2>(
+          first, count, dim, [&](int64_t i, auto at, V* sum) HWY_ATTR { addForward(at, rows.x[i], rows.tx[i], sum); });
+      const auto f = RowFactors<C>::ofForward(rows, sums.of[0], sums.of[1]);
+      const PerRow<C> r(f.r), c(f.c);
       for (int64_t i = 0; i < count; ++i) {
-        const C *x = rows.x[first + i], *tx = rows.tx[first + i];
-        C *to = y[first + i], *tangentTo = ty[first + i];
+        const int64_t row = first + i;
         forVectors<C>(dim, [&](auto at) HWY_ATTR {
-          const V unit = hn::Mul(at.load(x), r(i));
-          const V tunit = hn::Mul(r(i), hn::NegMulAdd(unit, c(i), at.load(tx)));
-          at.store(affine.tangent(at, unit, tunit), tangentTo);
-          at.store(affine.value(at, unit), to);
+          storeForward(affine, at, r(i), c(i), rows.x[row], rows.tx[row], y[row], ty[row]);
         });
       }
     }
@@ -251,45 +299,31 @@ void normForwardShort(const NormRows<C>& rows, const RowsOut<C>& y, const RowsOu
 
 template <class C>
 void normBackwardShort(const NormRows<C>& rows, const NormRowsGradients<C>& out) {
-  const hn::ScalableTag<C> d;
   using V = RowVector<C>;
+  const hn::ScalableTag<C> d;
   const int64_t dim = rows.dim, lanes = static_cast<int64_t>(hn::Lanes(d));
-  const V one = hn::Set(d, C(1)), n = hn::Set(d, static_cast<C>(dim)), eps = hn::Set(d, rows.eps);
   withAffine(rows, [&](auto affine) HWY_ATTR {
+    const auto placeOf = [&](int64_t row, auto at) HWY_ATTR {
+      return BackwardPlace<C>(affine, at, rows.x[row], rows.tx[row], out.g[row], out.h[row]);
+    };
     for (int64_t first = 0; first < rows.count; first += lanes) {
       const int64_t count = std::min(lanes, rows.count - first);
-      const auto sums = sumShortRows<C, 5>(first, count, dim, [&](int64_t i, auto at, V* sum) HWY_ATTR {
-        const V a = at.load(rows.x[i]), b = at.load(rows.tx[i]), g = at.load(out.g[i]), h = at.load(out.h[i]);
-        const V scaled = affine.scale(at, h);
-        sum[0] = hn::MulAdd(a, a, sum[0]);
-        sum[1] = hn::MulAdd(a, b, sum[1]);
-        sum[2] = hn::MulAdd(a, affine.pulled(at, g, h), sum[2]);
-        sum[3] = hn::MulAdd(a, scaled, sum[3]);
-        sum[4] = hn::MulAdd(b, scaled, sum[4]);
-      });
-      const V inverse = hn::Div(one, hn::Sqrt(hn::Add(hn::Div(sums.of[0], n), eps)));
-      const V mean = hn::Div(hn::Mul(inverse, sums.of[1]), n), inH = hn::Div(hn::Mul(inverse, sums.of[3]), n);
-      const PerRow<C> r(inverse), c(mean), unitG(hn::Div(hn::Mul(inverse, sums.of[2]), n)), unitH(inH);
-      const PerRow<C> rr(hn::Mul(inverse, inverse));
-      const PerRow<C> along(hn::NegMulAdd(hn::Mul(hn::Set(d, C(3)), inH), mean, hn::Div(sums.of[4], n)));
+      const auto sums = sumShortRows<C, 5>(first, count, dim,
+                                           [&](int64_t i, auto at, V* sum) HWY_ATTR { placeOf(i, at).addTo(sum); });
+      const auto f = RowFactors<C>::ofBackward(rows, sums.of);
+      const PerRow<C> r(f.r), c(f.c), unitG(f.unitG), unitH(f.unitH), along(f.along), rr(f.rr);
       // Place by place, so that the sums over rows stay in registers.
       forVectors<C>(dim, [&](auto at) HWY_ATTR {
         V gain = hn::Zero(d), tgain = hn::Zero(d), shift = hn::Zero(d), tshift = hn::Zero(d);
         for (int64_t i = 0; i < count; ++i) {
-          const int64_t row = first + i;
-          const V unit = hn::Mul(at.load(rows.x[row]), r(i)), b = at.load(rows.tx[row]);
-          const V g = at.load(out.g[row]), h = at.load(out.h[row]), scaled = affine.scale(at, h);
-          if (out.gx[0]) {
-            const V direct = hn::NegMulAdd(unit, unitG(i), affine.pulled(at, g, h));
-            const V second = hn::MulAdd(unit, along(i), hn::MulAdd(c(i), scaled, hn::Mul(unitH(i), b)));
-            at.store(hn::NegMulAdd(rr(i), second, hn::Mul(r(i), direct)), out.gx[row]);
-          }
-          if (out.gtx[0]) at.store(hn::Mul(r(i), hn::NegMulAdd(unit, unitH(i), scaled)), out.gtx[row]);
-          const V tunit = hn::Mul(r(i), hn::NegMulAdd(unit, c(i), b));
-          gain = hn::MulAdd(g, unit, hn::MulAdd(h, tunit, gain));
-          tgain = hn::MulAdd(h, unit, tgain);
-          shift = hn::Add(shift, g);
-          tshift = hn::Add(tshift, h);
+          const BackwardPlace<C> place = placeOf(first + i, at);
+          const RowFactors<C> of{r(i), c(i), unitG(i), unitH(i), along(i), rr(i)};
+          if (out.gx[0]) at.store(place.gx(of), out.gx[first + i]);
+          if (out.gtx[0]) at.store(place.gtx(of), out.gtx[first + i]);
+          gain = place.gain(of, gain);
+          tgain = place.tgain(of, tgain);
+          shift = hn::Add(shift, place.g);
+          tshift = hn::Add(tshift, place.h);
         }
         const auto join = [&](V sum, C* to) HWY_ATTR {
           if (to) at.store(hn::Add(sum, at.load(to)), to);

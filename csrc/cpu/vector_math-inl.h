@@ -32,8 +32,8 @@ HWY_INLINE V exp(D d, V x) {
 }
 
 #if HWY_TARGET <= HWY_AVX3
-// Half of the instructions of Highway's, as these processors scale by 2^q in one, overflow and denormal numbers
-// included: eˣ = 2^q eʳ with |r| ≤ log(2) / 2, whose polynomial is within 3.1e-9. Within 1 ulp.
+// Fewer instructions than Highway's, as these processors scale by 2^q in one, overflow and denormal numbers included:
+// eˣ = 2^q eʳ with |r| ≤ log(2) / 2, whose polynomial is within 3.1e-9. Within 1 ulp.
 HWY_INLINE hn::Vec<hn::ScalableTag<float>> exp(hn::ScalableTag<float> d, hn::Vec<hn::ScalableTag<float>> x) {
   // Beyond, q would be infinite. Of a NaN and a number these give what is on the right.
   const auto limited = decltype(x){_mm512_max_ps(constant(d, -104).raw, _mm512_min_ps(constant(d, 89).raw, x.raw))};

@@ -127,11 +127,15 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, in
   const int along = checkAxis("split", "axis", axis, x.rank());
   int64_t left = x.shape()[along];
   for (int64_t size : sizes) {
-    if (size < 0 || size > left) left = -1;
-    if (left < 0) break;
+    if (size < 0 || size > left) {
+      fail(ErrorCode::Shape, "split", "sizes must be at least 0 and add up to ", x.shape()[along], ", got ", size,
+           " where ", left, " were left");
+    }
     left -= size;
   }
-  if (left != 0) fail(ErrorCode::Shape, "split", "sizes must be at least 0 and add up to ", x.shape()[along]);
+  if (left != 0) {
+    fail(ErrorCode::Shape, "split", "sizes must add up to ", x.shape()[along], ", got ", x.shape()[along] - left);
+  }
   if (sizes.size() == 1) return {x};
   std::vector<Tensor> parts;
   for (int64_t size : sizes) {
