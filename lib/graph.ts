@@ -73,8 +73,9 @@ function checkSignatures(args: readonly Tensor[], expected: readonly Signature[]
 }
 
 /**
- * A step that costs the host next to nothing from the third call on. The first call runs `fn` as it is; the second one
- * records the device's work, as a CUDA graph, and runs the recording; later calls replay it, with the same bits.
+ * A step that costs JavaScript next to nothing from the third call on. The first call runs `fn` as it is; the second one
+ * records the device's work (on the GPU as CUDA graphs, on the CPU as its operations in memory planned for all of them) and
+ * runs the recording; later calls replay it, with the same bits.
  *
  * `fn` takes and gives tensors (it gives any nesting of arrays, maps and plain objects), and its results are the caller's.
  * Tensors it reads or changes besides, such as parameters and the state of an optimiser, are those of the first recording
@@ -86,15 +87,14 @@ function checkSignatures(args: readonly Tensor[], expected: readonly Signature[]
  * step needs, is held until `dispose`. A tensor that `fn` makes and keeps aside shows the values of the latest replay.
  *
  * @param options `device`, where `fn` takes no tensors; otherwise the first one says it
- * @throws DeviceError if the device has no graphs; ShapeError, DTypeError, ArgumentError, DeviceError if the arguments are
- * not like those of the first call
+ * @throws ShapeError, DTypeError, ArgumentError, DeviceError if the arguments are not like those of the first call
  */
 export function captureGraph<A extends readonly Tensor[], R>(
   fn: (...tensors: A) => R,
   options: { device?: string } = {},
 ): CapturedStep<A, R> {
   if (typeof fn !== 'function') throw new ArgumentError(op, `fn must be a function, got ${typeof fn}`);
-  let device = options.device === undefined ? null : native.requireGraphs(options.device);
+  let device = options.device === undefined ? null : native.graphDevice(options.device);
   let expected: Signature[] | null = null;
   let disposed = false;
   const state: { recorded: Recorded | null } = { recorded: null };
@@ -105,7 +105,7 @@ export function captureGraph<A extends readonly Tensor[], R>(
     checkArguments(args, device);
     if (device === null) {
       if (args.length === 0) throw new ArgumentError(op, 'a step without arguments needs the option device');
-      device = native.requireGraphs(args[0]!.device);
+      device = native.graphDevice(args[0]!.device);
       checkArguments(args, device);
     }
     if (expected) checkSignatures(args, expected);

@@ -505,7 +505,7 @@ export interface NativeAddon {
   ): [value: Handle, gx: Optional, gy: Optional];
 
   // graph
-  requireGraphs(device: string): string;
+  graphDevice(device: string): string;
   /** Begins to record; the number names the recording, the handles are its inputs. */
   graphBegin(device: string, examples: readonly Handle[]): [recording: number, ...inputs: Handle[]];
   graphEnd(recording: number, outputs: readonly Handle[]): void;

@@ -39,7 +39,7 @@ const particles = 4;
 const mapping = immMapping(immPresets.digits);
 
 /** Leaves float32 weights as they are, and no compiler leaves out the update for it, as for zero. */
-const idleRate = 1e-30;
+const idleRate = 1e-20;
 
 /**
  * A group of Inductive Moment Matching shares times and class; its times are doubles of the host. Early and apart as they are

@@ -23,7 +23,7 @@ napi_value begin(napi_env env, Device& device, const std::vector<Tensor>& exampl
 void end(napi_env env, double number, const std::vector<Tensor>& outputs) {
   Environment& environment = Environment::of(env);
   try {
-    environment.recording(number)->finish(outputs, toldToEnd(env));
+    environment.recording(number)->finish(outputs, environment.handles().tensors(), toldToEnd(env));
   } catch (const Error&) {
     environment.eraseRecording(number);
     throw;
@@ -34,10 +34,7 @@ void end(napi_env env, double number, const std::vector<Tensor>& outputs) {
 
 void bindGraph(Napi::Object exports) {
   const napi_env env = exports.Env();
-  bind(exports, {"requireGraphs", "captureGraph"}, {"device"}, [](Device& device) {
-    Recording::requireGraphs("captureGraph", device);
-    return device.name();
-  });
+  bind(exports, {"graphDevice", "captureGraph"}, {"device"}, [](Device& device) { return device.name(); });
   bind(exports, {"graphBegin", "captureGraph"}, {"device", "examples"},
        [env](Device& device, const std::vector<Tensor>& examples) { return begin(env, device, examples); });
   bind(exports, {"graphEnd", "captureGraph"}, {"recording", "outputs"},

@@ -48,6 +48,15 @@ class HandleTable {
     return true;
   }
 
+  std::vector<Tensor> tensors() const {
+    std::vector<Tensor> all;
+    all.reserve(live());
+    for (const Slot& slot : slots_) {
+      if (slot.tensor) all.push_back(slot.tensor);
+    }
+    return all;
+  }
+
   size_t live() const { return slots_.size() - free_.size(); }
   // Sum over live handles; storage shared by several handles counts once for each.
   size_t bytes() const { return bytes_; }

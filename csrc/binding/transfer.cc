@@ -121,7 +121,8 @@ Tensor fromBytes(const Napi::Value& data, const Shape& shape, DType dtype, Devic
     fail(ErrorCode::Shape, "tensor", "data must have ", out.bytes(), " bytes for shape ", shape, " of ",
          dtypeName(dtype), ", got ", length);
   }
-  if (device.transfer().direct()) {
+  const Recording* const recording = Recording::ofThread();
+  if (device.transfer().direct() && !(recording && &recording->device() == &device)) {
     try {
       out.storage()->materialize();  // no job knows this storage yet
     } catch (const Error& error) {

@@ -25,7 +25,7 @@ struct DeviceParts {
   std::unique_ptr<Transfer> transfer;
   std::unique_ptr<Timeline> timeline;
   std::function<void()> prepareThread;  // runs on the stream's thread each time one starts
-  std::unique_ptr<Graphs> graphs;       // null where work cannot be recorded
+  std::unique_ptr<Graphs> graphs;       // null where a recorded step is its ops, run one after another
 };
 
 class Device {

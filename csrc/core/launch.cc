@@ -5,6 +5,25 @@
 #include <new>
 
 namespace flowmap {
+namespace {
+
+// `failed` is told what `body` throws, under the name of the op.
+template <class Failed, class Body>
+void attempt(const char* op, const Failed& failed, const Body& body) noexcept {
+  try {
+    body();
+  } catch (const DeviceLost& error) {
+    failed(error);
+  } catch (const Error& error) {
+    failed(Error(error.code(), op, error.detail()));
+  } catch (const std::bad_alloc&) {
+    failed(Error(ErrorCode::OutOfMemory, op, "the system allocator failed"));
+  } catch (const std::exception& error) {
+    failed(Error(ErrorCode::Internal, op, error.what()));
+  }
+}
+
+}  // namespace
 
 void admit(const char* op, Device& device) {
   device.backend().refuse(op);
@@ -35,7 +54,7 @@ void perform(const char* op, Device& device, const std::vector<Tensor>& outputs,
     if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;
     return failWith(input.storage()->error());
   }
-  try {
+  attempt(op, failed, [&] {
     // Nothing runs while recording, so nothing is waited for and no op can be what fails the device.
     if (recording) {
       device.backend().refuse(op);
@@ -47,15 +66,27 @@ void perform(const char* op, Device& device, const std::vector<Tensor>& outputs,
     }
     body(nullptr);
     device.backend().leave();
-  } catch (const DeviceLost& error) {
-    failed(error);
-  } catch (const Error& error) {
-    failed(Error(error.code(), op, error.detail()));
-  } catch (const std::bad_alloc&) {
-    failed(Error(ErrorCode::OutOfMemory, op, "the system allocator failed"));
-  } catch (const std::exception& error) {
-    failed(Error(ErrorCode::Internal, op, error.what()));
+  });
+}
+
+void repeat(const char* op, Device& device, const Operands& operands, bool inPlace, const VaryingRun& run,
+            const Numbers& numbers) noexcept {
+  const auto failWith = [&](const std::shared_ptr<const Error>& error) {
+    for (const Tensor& output : operands.outputs) {
+      if (output) output.storage()->setError(error);
+    }
+  };
+  for (const Tensor& input : operands.inputs) {
+    if (!input || !input.storage()->error()) continue;
+    if (!inPlace) failWith(input.storage()->error());
+    return;
   }
+  const auto failed = [&](const Error& error) { failWith(std::make_shared<const Error>(error)); };
+  attempt(op, failed, [&] {
+    device.backend().enter(op);
+    run(device.backend(), operands, numbers);
+    device.backend().leave();
+  });
 }
 
 }  // namespace flowmap

@@ -19,15 +19,21 @@ void admit(const char* op, Device& device);
 void perform(const char* op, Device& device, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
              const std::function<void(Recording*)>& body) noexcept;
 
+// The same for an op of a recording that is run again: memory is there already. `inPlace` says that outputs held values
+// before, which a failed input leaves as they are.
+void repeat(const char* op, Device& device, const Operands& operands, bool inPlace, const VaryingRun& run,
+            const Numbers& numbers) noexcept;
+
 // Runs `run(backend)` on the stream of `device` once all earlier jobs have run. Outputs get memory just before.
-// `run` must hold its tensors by value. A failure marks the outputs; a failed input marks them without running.
+// `run` must hold its tensors by value, and do the same each time it is called. A failure marks the outputs; a failed
+// input marks them without running.
 template <class Run>
 void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
   admit(op, device);
   device.stream().enqueue(
       makeJob([op, &device, outputs = std::move(outputs), inputs = std::move(inputs), run = std::move(run)]() noexcept {
         perform(op, device, outputs, inputs, [&](Recording* recording) {
-          if (recording) recording->capture(op, outputs, inputs);
+          if (recording) return recording->capture(op, outputs, inputs, run);
           run(device.backend());
         });
       }));

@@ -5,21 +5,19 @@
 
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/memory_plan.h"
 
 namespace flowmap {
 namespace {
 
 constexpr char kOp[] = "captureGraph";
+constexpr size_t kAlignment = 64;  // of planned memory, in bytes
 
 thread_local Recording* ofThisThread = nullptr;
 
 }  // namespace
 
 // ---- JavaScript's threads ----
-
-void Recording::requireGraphs(const std::string& op, Device& device) {
-  if (!device.graphs()) fail(ErrorCode::Device, op, "'", device, "' has no graphs: call the step itself");
-}
 
 Recording* Recording::ofThread() { return ofThisThread; }
 
@@ -34,7 +32,6 @@ void Recording::refuse(const char* op, const char* why) {
 
 std::shared_ptr<Recording> Recording::start(Device& device, const std::vector<Tensor>& examples,
                                             const Abandon& abandon) {
-  requireGraphs(kOp, device);
   refuse(kOp, "another cannot begin inside it");
   device.backend().refuse(kOp);
   const auto recording = std::make_shared<Recording>(device);
@@ -57,7 +54,7 @@ void Recording::leaveThread() {
   device_.stream().unhold();
 }
 
-bool Recording::finish(std::vector<Tensor> outputs, const Abandon& abandon) {
+bool Recording::finish(std::vector<Tensor> outputs, std::vector<Tensor> held, const Abandon& abandon) {
   if (ofThisThread != this) fail(ErrorCode::Argument, kOp, "this recording has ended");
   for (const Tensor& output : outputs) {
     if (&output.device() != &device_) {
@@ -70,10 +67,11 @@ bool Recording::finish(std::vector<Tensor> outputs, const Abandon& abandon) {
   }
   const auto ended = std::make_shared<Handover>();
   try {
-    device_.stream().enqueue(makeJob([self = shared_from_this(), outputs = std::move(outputs), ended]() noexcept {
-      self->end(outputs);
-      ended->set(nullptr, self->failure_);
-    }));
+    device_.stream().enqueue(
+        makeJob([self = shared_from_this(), outputs = std::move(outputs), held = std::move(held), ended]() noexcept {
+          self->end(outputs, held);
+          ended->set(nullptr, self->failure_);
+        }));
   } catch (...) {
     leaveThread();
     throw;
@@ -88,7 +86,7 @@ void Recording::abandon() {
   const auto why = std::make_shared<const Error>(ErrorCode::Argument, kOp, "the step that was to compute this threw");
   device_.stream().enqueue(makeJob([self = shared_from_this(), why]() noexcept {
     self->setFailure(why);
-    self->end({});
+    self->end({}, {});
   }));
   leaveThread();
 }
@@ -134,8 +132,10 @@ Recording::~Recording() {
 void Recording::begin() {
   device_.setRecording(this);
   perform(kOp, device_, inputs_, {}, [this](Recording*) {
-    contents_->memory = device_.graphs()->memory();
-    contents_->memory->open();
+    if (Graphs* graphs = device_.graphs()) {
+      contents_->memory = graphs->memory();
+      contents_->memory->open();
+    }
     adopt(inputs_);
     contents_->inputs = inputs_;
   });
@@ -145,13 +145,18 @@ void Recording::setFailure(std::shared_ptr<const Error> error) {
   if (!failure_) failure_ = std::move(error);
 }
 
-// Outputs that are new belong to the recording. Whatever was there before is kept, as replays will use it.
+// Outputs that are new belong to the recording; without graphs nothing runs before all of them are known, and they get
+// memory then. Whatever was there before is kept, as replays will use it.
 void Recording::adopt(const std::vector<Tensor>& tensors) {
   for (const Tensor& x : tensors) {
     if (!x) continue;
     const std::shared_ptr<Storage>& storage = x.storage();
     if (!storage->data()) {
-      storage->materialize();
+      if (device_.graphs()) {
+        storage->materialize();
+      } else if (!born_.count(storage.get())) {
+        contents_->made.push_back(storage);
+      }
       born_[storage.get()] = storage;
     } else if (!born_.count(storage.get())) {
       contents_->kept.emplace(storage.get(), storage);
@@ -170,13 +175,26 @@ void Recording::checkTargets(const char* op, const std::vector<Tensor>& outputs)
   }
 }
 
-void Recording::capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
+bool Recording::isInPlace(const std::vector<Tensor>& outputs) const {
+  if (outputs.empty() || !outputs[0]) return false;
+  const Storage* const first = outputs[0].storage().get();
+  return first->data() || born_.count(first);
+}
+
+void Recording::capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                        RecordedRun run) {
+  if (!device_.graphs()) {
+    return defer(op, outputs, inputs, {}, nullptr,
+                 [run = std::move(run)](Backend& backend, const Operands&, const Numbers&) { run(backend); });
+  }
   checkTargets(op, outputs);
   adopt(outputs);
   adopt(inputs);
-  if (capturing_) return;
-  device_.graphs()->begin();
-  capturing_ = true;
+  if (!capturing_) {
+    device_.graphs()->begin();
+    capturing_ = true;
+  }
+  run(device_.backend());
 }
 
 void Recording::closeSegment() {
@@ -188,19 +206,20 @@ void Recording::closeSegment() {
 }
 
 // What was born in the recording is referred to without being kept: its memory may serve others after this op, in the
-// recording as in its replays.
+// recording as in its replays. Planned memory does so anyway.
 Tensor Recording::alias(const Tensor& x) const {
-  if (!x || contents_->kept.count(x.storage().get())) return x;
+  if (!x || !device_.graphs() || contents_->kept.count(x.storage().get())) return x;
   return {std::make_shared<Storage>(device_, x.storage()->bytes(), x.storage()->data()), x.shape(), x.dtype()};
 }
 
 void Recording::defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                       const Numbers& numbers, NumbersCheck check, VaryingRun run) {
   checkTargets(op, outputs);
+  Item item;
+  item.inPlace = isInPlace(outputs);
   adopt(outputs);
   adopt(inputs);
   closeSegment();
-  Item item;
   item.op = op;
   for (const Tensor& x : outputs) item.operands.outputs.push_back(alias(x));
   for (const Tensor& x : inputs) item.operands.inputs.push_back(alias(x));
@@ -210,20 +229,54 @@ void Recording::defer(const char* op, const std::vector<Tensor>& outputs, const 
   contents_->items.push_back(std::move(item));
 }
 
-void Recording::end(std::vector<Tensor> outputs) {
+// Gives memory to what was made: by the ops that use it, but to what somebody refers to from outside memory of its own,
+// which outlives the recording and holds its values from replay to replay.
+void Recording::place(const std::vector<Tensor>& held) {
+  std::unordered_map<const Storage*, Lifetime> lifetimes;
+  for (size_t at = 0; at < contents_->items.size(); ++at) {
+    const Operands& operands = contents_->items[at].operands;
+    for (const std::vector<Tensor>* list : {&operands.outputs, &operands.inputs}) {
+      for (const Tensor& x : *list) {
+        if (!x) continue;
+        const auto [found, isNew] = lifetimes.try_emplace(x.storage().get(), Lifetime{x.storage()->bytes(), at, at});
+        found->second.last = at;
+      }
+    }
+  }
+  for (const Tensor& x : held) lifetimes.erase(x.storage().get());
+  std::vector<Storage*> planned;
+  std::vector<Lifetime> blocks;
+  for (const std::shared_ptr<Storage>& storage : contents_->made) {
+    const auto found = lifetimes.find(storage.get());
+    if (found == lifetimes.end()) {
+      storage->materialize();
+      continue;
+    }
+    planned.push_back(storage.get());
+    blocks.push_back(found->second);
+  }
+  const MemoryPlan plan = planMemory(blocks, kAlignment);
+  contents_->planned = std::make_shared<Storage>(device_, plan.bytes);
+  contents_->planned->materialize();
+  auto* const memory = static_cast<std::byte*>(contents_->planned->data());
+  for (size_t i = 0; i < planned.size(); ++i) planned[i]->place(memory + plan.offsets[i]);
+}
+
+void Recording::end(std::vector<Tensor> outputs, const std::vector<Tensor>& held) {
   if (failure_) return undo();
   perform(kOp, device_, {}, outputs, [&](Recording*) {
     closeSegment();
     adopt(outputs);
     contents_->outputs = std::move(outputs);
+    if (!device_.graphs()) place(held);
   });
   if (failure_) return undo();
-  contents_->memory->close();
+  if (contents_->memory) contents_->memory->close();
   device_.setRecording(nullptr);
   const auto early = std::make_shared<const Error>(ErrorCode::Argument, kOp, "the step has been recorded, but not run");
   for (const auto& [address, born] : born_) {
     if (const auto storage = born.lock()) {
-      escaped_.push_back(storage);
+      if (device_.graphs()) escaped_.push_back(storage);
       storage->setError(early);
     }
   }
@@ -246,45 +299,68 @@ void Recording::undo() {
 
 void Recording::release() {
   if (!contents_) return;
-  if (!contents_->items.empty()) device_.graphs()->wait();
+  if (device_.graphs() && !contents_->items.empty()) device_.graphs()->wait();
   contents_.reset();
 }
 
+void Recording::copy(const Tensor& to, const Tensor& from) {
+  if (!to.numel()) return;
+  const StridedView view = contiguousView(to.shape());
+  device_.backend().copyStrided(to, view, from, view, to.shape());
+}
+
 void Recording::run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const Numbers& numbers) {
-  for (const auto& [address, storage] : contents_->kept) {
-    if (!storage->error()) continue;
-    for (const Tensor& output : outputs) output.storage()->setError(storage->error());
-    return;
+  if (device_.graphs()) {
+    for (const auto& [address, storage] : contents_->kept) {
+      if (!storage->error()) continue;
+      for (const Tensor& output : outputs) output.storage()->setError(storage->error());
+      return;
+    }
   }
   perform(kOp, device_, outputs, inputs, [&](Recording*) {
-    const auto copy = [&](const Tensor& to, const Tensor& from) {
-      if (!to.numel()) return;
-      const StridedView view = contiguousView(to.shape());
-      device_.backend().copyStrided(to, view, from, view, to.shape());
-    };
     // They hold this replay's values from here on, and faults of earlier ones have been told.
     for (const auto& escaped : escaped_) {
       if (const auto storage = escaped.lock()) storage->setError(nullptr);
     }
+    for (const std::shared_ptr<Storage>& storage : contents_->made) storage->setError(nullptr);
     for (size_t i = 0; i < inputs.size(); ++i) copy(contents_->inputs[i], inputs[i]);
-    size_t at = 0;
-    for (const Item& item : contents_->items) {
-      if (item.segment) {
-        item.segment->launch();
-        continue;
-      }
-      const Numbers own(numbers.begin() + at, numbers.begin() + at + item.numbers);
-      at += item.numbers;
-      try {
-        item.run(device_.backend(), item.operands, own);
-      } catch (const DeviceLost&) {
-        throw;
-      } catch (const Error& error) {
-        throw Error(error.code(), kOp, std::string(item.op) + ": " + error.detail());
-      }
+    device_.graphs() ? runGraphs(numbers) : runOps(numbers);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const Tensor& from = contents_->outputs[i];
+      from.storage()->error() ? outputs[i].storage()->setError(from.storage()->error()) : copy(outputs[i], from);
     }
-    for (size_t i = 0; i < outputs.size(); ++i) copy(outputs[i], contents_->outputs[i]);
   });
+}
+
+// As a whole: what goes wrong on the device shows later.
+void Recording::runGraphs(const Numbers& numbers) {
+  auto next = numbers.begin();
+  for (const Item& item : contents_->items) {
+    if (item.segment) {
+      item.segment->launch();
+      continue;
+    }
+    const Numbers own(next, next + item.numbers);
+    next += item.numbers;
+    try {
+      item.run(device_.backend(), item.operands, own);
+    } catch (const DeviceLost&) {
+      throw;
+    } catch (const Error& error) {
+      throw Error(error.code(), kOp, std::string(item.op) + ": " + error.detail());
+    }
+  }
+}
+
+// As if each op had been called: what goes wrong in one reaches those that take its results, and no others.
+void Recording::runOps(const Numbers& numbers) {
+  auto next = numbers.begin();
+  for (const Item& item : contents_->items) {
+    if (device_.stream().stopping()) fail(ErrorCode::Device, kOp, device_, " was stopped in the middle of a replay");
+    const Numbers own(next, next + item.numbers);
+    next += item.numbers;
+    repeat(item.op, device_, item.operands, item.inPlace, item.run, own);
+  }
 }
 
 }  // namespace flowmap

@@ -1,10 +1,12 @@
-// A step of a program, recorded once and replayed: a list of items in order, each either a segment of device work that
-// is launched as one, or an op that is run anew because its numbers change from step to step.
+// A step of a program, recorded once and replayed: a list of items in order. On a device with graphs each is either a
+// segment of device work that is launched as one, or an op that is run anew because its numbers change from step to
+// step. On a device without, each is an op that is run anew, in memory that was planned for all of them together.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/backend.h"
@@ -18,6 +20,7 @@ struct Operands {
   std::vector<Tensor> outputs, inputs;
 };
 using Numbers = std::vector<double>;
+using RecordedRun = std::function<void(Backend&)>;
 using VaryingRun = std::function<void(Backend&, const Operands&, const Numbers&)>;
 using NumbersCheck = std::function<void(const Numbers&)>;  // throws Error
 
@@ -27,8 +30,6 @@ class Recording : public std::enable_shared_from_this<Recording> {
 
   // ---- JavaScript's threads ----
 
-  // Throws Error(Device) where the device has no graphs.
-  static void requireGraphs(const std::string& op, Device& device);
   // The calling thread's, while it records; else null.
   static Recording* ofThread();
   // Throws Error(Argument) while the calling thread records, which then fails: the error may go into a promise that
@@ -38,8 +39,9 @@ class Recording : public std::enable_shared_from_this<Recording> {
   // From now on all ops of this thread are recorded and those of other threads on the device wait. `inputs` of the
   // recording are tensors of its own like `examples`. Null where waiting for another recording was abandoned.
   static std::shared_ptr<Recording> start(Device& device, const std::vector<Tensor>& examples, const Abandon& abandon);
-  // Ends it; throws what went wrong, with nothing left behind. False where waiting was abandoned.
-  bool finish(std::vector<Tensor> outputs, const Abandon& abandon);
+  // Ends it; throws what went wrong, with nothing left behind. False where waiting was abandoned. `held` are the
+  // tensors that somebody refers to besides the recording's own ops, `outputs` and more.
+  bool finish(std::vector<Tensor> outputs, std::vector<Tensor> held, const Abandon& abandon);
   // Ends it and undoes everything.
   void abandon();
 
@@ -56,9 +58,9 @@ class Recording : public std::enable_shared_from_this<Recording> {
   // Why it is of no use any more; null while it is.
   const std::shared_ptr<const Error>& failure() const { return failure_; }
   void setFailure(std::shared_ptr<const Error> error);
-  // Gives outputs memory, keeps what was there before the recording, and records what follows on the stream.
-  void capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs);
-  // The same, but adds an item to be run in each replay instead.
+  // Keeps what was there before the recording, and records what `run` puts on the stream, or `run` itself.
+  void capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, RecordedRun run);
+  // Adds an item to be run in each replay with numbers of its own.
   void defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
              const Numbers& numbers, NumbersCheck check, VaryingRun run);
 
@@ -70,6 +72,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
     std::unique_ptr<GraphSegment> segment;  // or else:
     const char* op = nullptr;
     Operands operands;
+    bool inPlace = false;  // into memory that held values before the op
     size_t numbers = 0;
     NumbersCheck check;
     VaryingRun run;
@@ -77,20 +80,27 @@ class Recording : public std::enable_shared_from_this<Recording> {
   // What goes when it is disposed of; left to the system where no stream runs any more to do it.
   struct Contents {
     std::unique_ptr<GraphMemory> memory;  // first: ends last
+    std::shared_ptr<Storage> planned;     // without graphs: what the tensors of the recording lie in
     std::vector<Item> items;
     std::vector<Tensor> inputs, outputs;
     std::unordered_map<const Storage*, std::shared_ptr<Storage>> kept;  // from before, read or written
+    std::vector<std::shared_ptr<Storage>> made;                         // without graphs: all that were made
   };
 
   void begin();
-  void end(std::vector<Tensor> outputs);
+  void end(std::vector<Tensor> outputs, const std::vector<Tensor>& held);
   void closeSegment();
+  void place(const std::vector<Tensor>& held);
   void undo();
   void release();
   void checkTargets(const char* op, const std::vector<Tensor>& outputs) const;  // throws
   void adopt(const std::vector<Tensor>& tensors);
   Tensor alias(const Tensor& x) const;
+  bool isInPlace(const std::vector<Tensor>& outputs) const;
+  void copy(const Tensor& to, const Tensor& from);
   void run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const Numbers& numbers);
+  void runGraphs(const Numbers& numbers);
+  void runOps(const Numbers& numbers);
   void leaveThread();
 
   Device& device_;
@@ -99,7 +109,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
   std::unique_ptr<Contents> contents_ = std::make_unique<Contents>();
   // Made while recording, whether they still exist or not.
   std::unordered_map<const Storage*, std::weak_ptr<Storage>> born_;
-  std::vector<std::weak_ptr<Storage>> escaped_;  // those of them that outlived it
+  std::vector<std::weak_ptr<Storage>> escaped_;  // with graphs: those of them that outlived it
   std::shared_ptr<const Error> failure_;
   bool capturing_ = false;
 };

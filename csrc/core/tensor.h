@@ -30,6 +30,11 @@ class Storage {
   void materialize() {
     if (!data_) data_ = device_.allocator().allocate(bytes_);
   }
+  // Instead of memory of its own, a place in what something else owns: a recording.
+  void place(void* data) {
+    data_ = data;
+    owned_ = false;
+  }
 
   // A job that fails leaves its error here; every op that reads the storage passes it on, and reading it throws it.
   // Touched only on the stream's thread, and by readers after they have synchronised with it.

@@ -59,8 +59,8 @@ export interface TrainOptions {
   quiet?: boolean;
   onMetrics?: (metrics: StepMetrics) => void;
   /**
-   * Record the step of a stage and replay it, with the same results: see `captureGraph`. Default: on CUDA, for objectives that
-   * draw nothing on the host meanwhile (flowMatching, tvm); where it cannot be, true is refused.
+   * Record the step of a stage and replay it, with the same results: see `captureGraph`. Default: for objectives that draw
+   * nothing on the host meanwhile (flowMatching, tvm); for others, true is refused.
    */
   record?: boolean;
 }
@@ -260,9 +260,9 @@ async function trainNetwork(
   const checkpoint = join(out, 'checkpoint.safetensors');
   const { device } = data.images;
   const recorded = (stage: Stage) => {
-    const able = device.startsWith('cuda') && isDrawnBeforehand(stage);
+    const able = isDrawnBeforehand(stage);
     if (options.record && !able) {
-      throw new ArgumentError('train', `record must be false for ${stage.objective} on '${device}', got true`);
+      throw new ArgumentError('train', `record must be false for ${stage.objective}, got true`);
     }
     return options.record ?? able;
   };
