@@ -11,6 +11,7 @@
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
+#include "cpu/attention_short.h"
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
 
@@ -60,8 +61,9 @@ class Backward {
       most = std::max(most, kKeySums * s.packedKeys() * width_);
     }
     const int64_t parts = kSmallTasks * most * kSize <= kSmallSums ? kSmallTasks : kTasks;
-    int64_t packed = 0, partial = 0, keyTile = 0, mostPacked = 0;
+    int64_t packed = 0, partial = 0, keyTile = 0, mostPacked = 0, shortRoom = 0;
     for (const AttentionSequence& s : sequences_) {
+      if (isShort(s)) shortRoom = std::max(shortRoom, shortBackwardRoom(s.queries, s.keys, g_.dim));
       Plan plan{s.packedKeys() * depth_, s.packedKeys() * width_};
       const int64_t tiles = std::max<int64_t>(1, group_ * queryTilesOf(s)),
                     all = std::max<int64_t>(1, g_.keyHeads * pairs);
@@ -86,7 +88,8 @@ class Backward {
     const int64_t ofKeyWeight = out_.gkWeight ? keyTiles.size() * width_ : 0;
     const int64_t operands = roomFor<C, E>(packed), means = heads * kMeans * width_;
     const int64_t size = operands + means + partial + ofQueryWeight + ofKeyWeight;
-    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * room.all()}, DTypeOf<C>::value);
+    const int64_t each = std::max(room.all(), shortRoom);
+    const Tensor workspace = Tensor::empty(in_.q.device(), {size + threads * each}, DTypeOf<C>::value);
     workspace.storage()->materialize();
     C* base = workspace.data<C>();
     packed_ = reinterpret_cast<E*>(base);
@@ -94,14 +97,18 @@ class Backward {
     partial_ = means_ + means;
     C *queryWeight = partial_ + partial, *keyWeight = queryWeight + ofQueryWeight;
     const bool parallel = g_.queryHeads * pairs * g_.dim > 16384;
-    const auto scratch = [&] { return base + size + teamThread() * room.all(); };
+    const auto scratch = [&] { return base + size + teamThread() * each; };
     const auto packTile = [&](int64_t i) {
       const auto [sequence, index] = keyTiles[i];
+      if (isShort(sequences_[sequence])) return;
       const int64_t tiles = sequences_[sequence].keyTiles;
       pack(sequence, index / tiles, index % tiles, scratch());
     };
     const auto walk = [&](int64_t i) {
       const auto [sequence, index] = tasks[i];
+      if constexpr (kHasShort) {
+        if (isShort(sequences_[sequence])) return shortHead(sequences_[sequence], index, scratch());
+      }
       const Plan& plan = plans_[sequence];
       const int64_t head = index / plan.splits, split = index % plan.splits;
       const int64_t queryTiles = queryTilesOf(sequences_[sequence]), perHead = group_ * queryTiles;
@@ -116,12 +123,15 @@ class Backward {
     };
     const auto finishTile = [&](int64_t i) {
       const auto [sequence, index] = keyTiles[i];
+      if (isShort(sequences_[sequence])) return;
       const int64_t tiles = sequences_[sequence].keyTiles;
       C* weight = out_.gkWeight ? keyWeight + i * width_ : nullptr;
       if (weight) std::fill_n(weight, width_, C(0));
       finish(sequence, index / tiles, index % tiles, weight);
     };
-    const auto findMeansOf = [&](int64_t i) { findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch()); };
+    const auto findMeansOf = [&](int64_t i) {
+      if (!isShort(sequences_[i / g_.keyHeads])) findMeans(i / g_.keyHeads, i % g_.keyHeads, scratch());
+    };
     if (kept) {
       parallelTasks(heads, parallel, [&](int64_t i) {
         const int64_t sequence = i / g_.keyHeads, tiles = sequences_[sequence].keyTiles;
@@ -161,6 +171,39 @@ class Backward {
     int64_t kT(int64_t index) const { return index * transposed; }
     int64_t k(int64_t index) const { return 4 * transposed + index * natural; }
   };
+
+  static constexpr bool kHasShort = std::is_same_v<T, float>;
+
+  // By itself, not by what else there is: the same sequence alone gives the same bits. Its heads are not split.
+  bool isShort(const AttentionSequence& s) const {
+    return kHasShort && !g_.normalize && !g_.centerKeys && group_ == 1 && g_.dim <= kShortDim && s.queries > 0 &&
+           s.queries <= std::min(kQueryTile, kShortQueries) && s.length > 0 && s.keys <= kShortKeys;
+  }
+
+  void shortHead(const AttentionSequence& s, int64_t h, float* scratch) const {
+    int64_t visible[kShortQueries];
+    for (int64_t i = 0; i < s.queries; ++i) visible[i] = s.visible(g_, i);
+    const int64_t queries = s.queryOffset(g_, h), keys = s.keyOffset(g_, h), scalars = s.scalarOffset(g_, h);
+    const auto at = [](const Tensor& x, int64_t offset) { return x ? x.data<float>() + offset : nullptr; };
+    const ShortHead head{s.queries,
+                         s.keys,
+                         s.length,
+                         g_.dim,
+                         g_.rowStride(g_.queryHeads),
+                         g_.rowStride(g_.keyHeads),
+                         visible,
+                         static_cast<float>(g_.scale),
+                         at(in_.q, queries),
+                         at(in_.k, keys),
+                         at(in_.v, keys),
+                         at(in_.tq, queries),
+                         at(in_.tk, keys),
+                         at(in_.tv, keys)};
+    shortBackward({head, at(saved_.o, queries), at(saved_.lse, scalars), at(saved_.to, queries), at(saved_.mu, scalars),
+                   at(g0_, queries), at(h_, queries), at(out_.gq, queries), at(out_.gk, keys), at(out_.gv, keys),
+                   at(out_.gtq, queries), at(out_.gtk, keys), at(out_.gtv, keys)},
+                  scratch);
+  }
 
   // Which gradients of what attention itself sees (normalised, if asked for) are needed for those of the operands.
   struct Wanted {

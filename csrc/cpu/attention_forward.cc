@@ -10,6 +10,7 @@
 #include "cpu/attention_norm.h"
 #include "cpu/attention_pack.h"
 #include "cpu/attention_sequences.h"
+#include "cpu/attention_short.h"
 #include "cpu/backend.h"
 #include "cpu/parallel.h"
 
@@ -43,8 +44,9 @@ class Forward {
     const SequenceItems queryTiles(sequences_, [&](size_t i) { return g_.queryHeads * tilesOf(sequences_[i]); });
     const SequenceItems keyTiles(sequences_, [&](size_t i) { return g_.keyHeads * sequences_[i].keyTiles; });
     if (queryTiles.size() == 0) return;
-    int64_t packedKeys = 0, keyTile = 0, pairs = 0, most = 0;
+    int64_t packedKeys = 0, keyTile = 0, pairs = 0, most = 0, room = 0;
     for (const AttentionSequence& s : sequences_) {
+      if (isShort(s)) room = std::max(room, shortForwardRoom(s.queries, s.keys, g_.dim));
       packedKeys += s.packedKeys();
       most = std::max(most, s.packedKeys());
       keyTile = std::max(keyTile, s.keyTile);
@@ -60,7 +62,7 @@ class Forward {
     const int64_t means = g_.centerKeys ? heads * 2 * width_ : 0;
     const int64_t left = roomFor<C, E>(kQueryTile * leftWidth_);
     const int64_t weights = Tiles::kRounded ? roomFor<C, E>(kQueryTile * keyTile) : 0;
-    const int64_t tile = 2 * left + kQueryTile * (2 * width_ + 2 * keyTile) + 2 * weights;
+    const int64_t tile = std::max(room, 2 * left + kQueryTile * (2 * width_ + 2 * keyTile) + 2 * weights);
     const int64_t packed = roomFor<C, E>(keys * ofKey);
     const int64_t shared = packed + means;
     const Tensor workspace = Tensor::empty(in_.q.device(), {shared + threads * tile}, DTypeOf<C>::value);
@@ -77,9 +79,13 @@ class Forward {
       if (g_.centerKeys) mean(sequences_[i / g_.keyHeads], i % g_.keyHeads, meansOf(i), scratch());
     };
     const auto packTile = [&](int64_t sequence, int64_t head, int64_t at) {
+      if (isShort(sequences_[sequence])) return;
       pack(sequences_[sequence], head, at, meansOf(sequence * g_.keyHeads + head), scratch());
     };
     const auto walk = [&](const AttentionSequence& s, int64_t head, int64_t at) {
+      if constexpr (kHasShort) {
+        if (isShort(s)) return shortHead(s, head, scratch());
+      }
       queryTile(s, head, at * kQueryTile, Scratch(scratch(), left, kQueryTile * width_, kQueryTile * keyTile));
     };
     if (kept) {
@@ -112,7 +118,38 @@ class Forward {
   }
 
  private:
+  static constexpr bool kHasShort = std::is_same_v<T, float>;
   static int64_t tilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
+
+  // By itself, not by what else there is: the same sequence alone gives the same bits.
+  bool isShort(const AttentionSequence& s) const {
+    return kHasShort && !rewritten_ && g_.dim <= kShortDim && s.queries > 0 && s.queries <= kShortQueries &&
+           s.length > 0 && s.keys <= kShortKeys;
+  }
+
+  void shortHead(const AttentionSequence& s, int64_t h, float* scratch) const {
+    int64_t visible[kShortQueries];
+    for (int64_t i = 0; i < s.queries; ++i) visible[i] = s.visible(g_, i);
+    const int64_t queries = s.queryOffset(g_, h), keys = s.keyOffset(g_, h / group_);
+    const int64_t scalars = s.scalarOffset(g_, h);
+    const auto at = [](const Tensor& x, int64_t offset) { return x ? x.data<float>() + offset : nullptr; };
+    const ShortHead head{s.queries,
+                         s.keys,
+                         s.length,
+                         g_.dim,
+                         g_.rowStride(g_.queryHeads),
+                         g_.rowStride(g_.keyHeads),
+                         visible,
+                         static_cast<float>(g_.scale),
+                         at(in_.q, queries),
+                         at(in_.k, keys),
+                         at(in_.v, keys),
+                         at(in_.tq, queries),
+                         at(in_.tk, keys),
+                         at(in_.tv, keys)};
+    shortForward({head, at(out_.o, queries), at(out_.lse, scalars), at(out_.to, queries), at(out_.mu, scalars)},
+                 scratch);
+  }
 
   C* meansOf(int64_t head) const { return means_ + head * 2 * width_; }
 
@@ -186,7 +223,7 @@ class Forward {
     if (tangent_) std::fill_n(to, rows * width_, C(0));
     static_assert(kQueryTile <= SoftmaxState<C>::kMostRows);
     SoftmaxState<C> state;
-    startSoftmax(state);
+    startSoftmax(rows, state);
     int64_t valid[kQueryTile];
 
     const int64_t packed = packedKey(sequence, h / group_);

@@ -56,8 +56,8 @@ struct SoftmaxState {
   alignas(kTilePad) C factor[kMostRows];
   alignas(kTilePad) C moved[kMostRows];
 };
-void startSoftmax(SoftmaxState<float>& state);
-void startSoftmax(SoftmaxState<double>& state);
+void startSoftmax(int64_t rows, SoftmaxState<float>& state);
+void startSoftmax(int64_t rows, SoftmaxState<double>& state);
 
 // Rows of a tile, `width` apart, of row i of which the first valid[i] columns count. On return s holds the weights
 // relative to the new maximum and t (if not null) weights · (scale · t − shift); the rest of both is zero.

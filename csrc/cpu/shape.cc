@@ -14,9 +14,11 @@ namespace {
 
 constexpr int64_t kTile = 32;  // a transposed tile of 4-byte elements is 4 KiB on each side
 
+constexpr int64_t kShort = 16;    // elements that are moved before memcpy has begun
+constexpr int64_t kRowCost = 16;  // of finding where a row begins, in elements
+
 template <class T>
 void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride, bool streamed) {
-  constexpr int64_t kShort = 16;  // elements that a loop has moved before memcpy has begun
   if (outStride == 1 && inStride == 1 && n > kShort) {
     if (streamed)
       streamRun(y, x, n * static_cast<int64_t>(sizeof(T)));
@@ -27,6 +29,24 @@ void copyRow(T* y, const T* x, int64_t n, int64_t outStride, int64_t inStride, b
   } else {
     for (int64_t i = 0; i < n; ++i) y[i * outStride] = x[i * inStride];
   }
+}
+
+// n elements side by side as two pieces of kPiece, which overlap where n is less than both.
+template <int64_t kPiece, class T>
+void copyPieces(T* y, const T* x, int64_t n) {
+  std::array<T, kPiece> first, last;
+  std::memcpy(first.data(), x, sizeof first);
+  std::memcpy(last.data(), x + n - kPiece, sizeof last);
+  std::memcpy(y, first.data(), sizeof first);
+  std::memcpy(y + n - kPiece, last.data(), sizeof last);
+}
+
+template <class T>
+void copyShortRow(T* y, const T* x, int64_t n) {
+  if (n >= 8) return copyPieces<8>(y, x, n);
+  if (n >= 4) return copyPieces<4>(y, x, n);
+  if (n >= 2) return copyPieces<2>(y, x, n);
+  *y = *x;
 }
 
 // Where a row begins on both sides, from row to row without divisions.
@@ -70,8 +90,12 @@ void copyRows(const CopyWalk& walk, T* y, const T* x) {
       if (streamed) finishStreams();
     });
   }
-  parallelFor(rows, rows * n >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
+  parallelFor(rows, rows * (n + kRowCost) >= kParallelElements, 1, [&](int64_t begin, int64_t end) {
     RowOffsets at(walk, begin);
+    if (n <= kShort && walk.out[outer] == 1 && walk.in[outer] == 1) {
+      for (int64_t row = begin; row < end; ++row, at.next()) copyShortRow(y + at.out, x + at.in, n);
+      return;
+    }
     for (int64_t row = begin; row < end; ++row, at.next()) {
       copyRow(y + at.out, x + at.in, n, walk.out[outer], walk.in[outer], streamed);
     }
