@@ -43,7 +43,7 @@ export function* threadGroups(): Iterable<Group> {
   const before = threads();
   const works: [series: string, subjects: Subject[]][] = [
     ['operations', operations()],
-    [`digits, batch ${batch}`, trainingSteps(network, batch, guidance)],
+    [`digits, batch ${batch}`, trainingSteps(network, batch, guidance).recorded],
   ];
   try {
     for (const [series, subjects] of works) {

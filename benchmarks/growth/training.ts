@@ -42,7 +42,7 @@ export function* trainingGrowth(): Iterable<Group> {
       yield {
         title: `DiT by ${of}, ${textOf(size)}, 49 tokens`,
         scaling: { series: `DiT, ${textOf(others)}`, variable: of, value },
-        subjects: trainingSteps(network(size), size.batch),
+        subjects: trainingSteps(network(size), size.batch).plain,
       };
     }
   }

@@ -1,7 +1,9 @@
-// Whole training steps (loss, gradients, optimiser, averages of the weights) beside PyTorch and JAX, from the same weights and the
-// same batch: the losses and the gradients must agree before the times mean anything.
+// Whole training steps (loss, gradients, optimiser, averages of the weights), recorded where they can be, beside PyTorch and
+// JAX, from the same weights and the same batch: the losses and the gradients must agree before the times mean anything.
 import {
   AdamW,
+  type CapturedStep,
+  captureGraph,
   Ema,
   flowMatchingLoss,
   functionalCall,
@@ -38,7 +40,10 @@ const networks: readonly Case[] = [
 const particles = 4;
 const mapping = immMapping(immPresets.digits);
 
-/** Leaves float32 weights as they are, and no compiler leaves out the update for it, as for zero. */
+/**
+ * Leaves float32 weights as they are, and no compiler leaves out the update for it, as for zero; nor is it so small that
+ * products with it are slow subnormal numbers.
+ */
 const idleRate = 1e-20;
 
 /**
@@ -107,6 +112,7 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       },
     };
     const subjects: Subject[] = [];
+    const steps: CapturedStep<readonly Tensor[], void>[] = [];
     for (const [objective, { name, loss, given, averages }] of Object.entries(objectives)) {
       const compute = () =>
         valueAndGrad((p: Map<string, Tensor>) => functionalCall(net, p, loss))(net.namedParameters());
@@ -118,8 +124,21 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
       const settings = { network: options, objective, lr: idleRate, particles, mapping: mapping.options };
       const rows = [...inPyTorch('step', settings), inJax('step', settings)];
-      subjects.push({ name, run: step }, ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
+      // Times of Inductive Moment Matching are the host's, which a recording would repeat.
+      const recorded = objective === 'imm' ? null : captureGraph(step, { device: 'cpu' });
+      steps.push(...(recorded ? [recorded] : []));
+      const own: Subject[] = recorded
+        ? [
+            { name: `${name}, not recorded`, run: step },
+            { name, run: () => recorded() },
+          ]
+        : [{ name, run: step }];
+      subjects.push(...own, ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
     }
-    yield { title, subjects, done: () => peers.clear() };
+    const done = () => {
+      for (const recorded of steps) recorded.dispose();
+      return peers.clear();
+    };
+    yield { title, subjects, done };
   }
 }
