@@ -25,8 +25,9 @@ void repeat(const char* op, Device& device, const Operands& operands, bool inPla
             const Numbers& numbers) noexcept;
 
 // Runs `run(backend)` on the stream of `device` once all earlier jobs have run. Outputs get memory just before.
-// `run` must hold its tensors by value, and do the same each time it is called. A failure marks the outputs; a failed
-// input marks them without running.
+// `run` must hold its tensors by value, and do the same each time it is called. Outputs and inputs are all the tensors
+// it touches: recorded steps plan memory by them. A failure marks the outputs; a failed input marks them without
+// running.
 template <class Run>
 void launch(const char* op, Device& device, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
   admit(op, device);

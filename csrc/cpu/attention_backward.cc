@@ -174,34 +174,18 @@ class Backward {
 
   static constexpr bool kHasShort = std::is_same_v<T, float>;
 
-  // By itself, not by what else there is: the same sequence alone gives the same bits. Its heads are not split.
-  bool isShort(const AttentionSequence& s) const {
-    return kHasShort && !g_.normalize && !g_.centerKeys && group_ == 1 && g_.dim <= kShortDim && s.queries > 0 &&
-           s.queries <= std::min(kQueryTile, kShortQueries) && s.length > 0 && s.keys <= kShortKeys;
-  }
+  // Its heads are not split, as several query heads of a key head may be.
+  bool isShort(const AttentionSequence& s) const { return kHasShort && group_ == 1 && cpu::isShort(g_, s); }
 
   void shortHead(const AttentionSequence& s, int64_t h, float* scratch) const {
+    static_assert(kShortQueries <= kQueryTile);
     int64_t visible[kShortQueries];
-    for (int64_t i = 0; i < s.queries; ++i) visible[i] = s.visible(g_, i);
+    const ShortHead head = shortHeadOf(g_, in_, s, h, h, visible);
     const int64_t queries = s.queryOffset(g_, h), keys = s.keyOffset(g_, h), scalars = s.scalarOffset(g_, h);
-    const auto at = [](const Tensor& x, int64_t offset) { return x ? x.data<float>() + offset : nullptr; };
-    const ShortHead head{s.queries,
-                         s.keys,
-                         s.length,
-                         g_.dim,
-                         g_.rowStride(g_.queryHeads),
-                         g_.rowStride(g_.keyHeads),
-                         visible,
-                         static_cast<float>(g_.scale),
-                         at(in_.q, queries),
-                         at(in_.k, keys),
-                         at(in_.v, keys),
-                         at(in_.tq, queries),
-                         at(in_.tk, keys),
-                         at(in_.tv, keys)};
-    shortBackward({head, at(saved_.o, queries), at(saved_.lse, scalars), at(saved_.to, queries), at(saved_.mu, scalars),
-                   at(g0_, queries), at(h_, queries), at(out_.gq, queries), at(out_.gk, keys), at(out_.gv, keys),
-                   at(out_.gtq, queries), at(out_.gtk, keys), at(out_.gtv, keys)},
+    shortBackward({head, rowsFrom(saved_.o, queries), rowsFrom(saved_.lse, scalars), rowsFrom(saved_.to, queries),
+                   rowsFrom(saved_.mu, scalars), rowsFrom(g0_, queries), rowsFrom(h_, queries),
+                   rowsFrom(out_.gq, queries), rowsFrom(out_.gk, keys), rowsFrom(out_.gv, keys),
+                   rowsFrom(out_.gtq, queries), rowsFrom(out_.gtk, keys), rowsFrom(out_.gtv, keys)},
                   scratch);
   }
 

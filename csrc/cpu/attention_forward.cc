@@ -121,33 +121,14 @@ class Forward {
   static constexpr bool kHasShort = std::is_same_v<T, float>;
   static int64_t tilesOf(const AttentionSequence& s) { return (s.queries + kQueryTile - 1) / kQueryTile; }
 
-  // By itself, not by what else there is: the same sequence alone gives the same bits.
-  bool isShort(const AttentionSequence& s) const {
-    return kHasShort && !rewritten_ && g_.dim <= kShortDim && s.queries > 0 && s.queries <= kShortQueries &&
-           s.length > 0 && s.keys <= kShortKeys;
-  }
+  bool isShort(const AttentionSequence& s) const { return kHasShort && cpu::isShort(g_, s); }
 
   void shortHead(const AttentionSequence& s, int64_t h, float* scratch) const {
     int64_t visible[kShortQueries];
-    for (int64_t i = 0; i < s.queries; ++i) visible[i] = s.visible(g_, i);
-    const int64_t queries = s.queryOffset(g_, h), keys = s.keyOffset(g_, h / group_);
-    const int64_t scalars = s.scalarOffset(g_, h);
-    const auto at = [](const Tensor& x, int64_t offset) { return x ? x.data<float>() + offset : nullptr; };
-    const ShortHead head{s.queries,
-                         s.keys,
-                         s.length,
-                         g_.dim,
-                         g_.rowStride(g_.queryHeads),
-                         g_.rowStride(g_.keyHeads),
-                         visible,
-                         static_cast<float>(g_.scale),
-                         at(in_.q, queries),
-                         at(in_.k, keys),
-                         at(in_.v, keys),
-                         at(in_.tq, queries),
-                         at(in_.tk, keys),
-                         at(in_.tv, keys)};
-    shortForward({head, at(out_.o, queries), at(out_.lse, scalars), at(out_.to, queries), at(out_.mu, scalars)},
+    const ShortHead head = shortHeadOf(g_, in_, s, h, h / group_, visible);
+    const int64_t queries = s.queryOffset(g_, h), scalars = s.scalarOffset(g_, h);
+    shortForward({head, rowsFrom(out_.o, queries), rowsFrom(out_.lse, scalars), rowsFrom(out_.to, queries),
+                  rowsFrom(out_.mu, scalars)},
                  scratch);
   }
 

@@ -348,6 +348,31 @@ namespace flowmap::cpu {
 HWY_EXPORT(ShortForwardHead);
 HWY_EXPORT(ShortBackwardHead);
 
+bool isShort(const AttentionGeometry& g, const AttentionSequence& s) {
+  return !g.normalize && !g.centerKeys && g.dim > 0 && g.dim <= kShortDim && s.queries > 0 &&
+         s.queries <= kShortQueries && s.length > 0 && s.keys <= kShortKeys;
+}
+
+ShortHead shortHeadOf(const AttentionGeometry& g, const AttentionOperands& in, const AttentionSequence& s,
+                      int64_t queryHead, int64_t keyHead, int64_t* visible) {
+  for (int64_t i = 0; i < s.queries; ++i) visible[i] = s.visible(g, i);
+  const int64_t queries = s.queryOffset(g, queryHead), keys = s.keyOffset(g, keyHead);
+  return {.queries = s.queries,
+          .keys = s.keys,
+          .length = s.length,
+          .dim = g.dim,
+          .queryStride = g.rowStride(g.queryHeads),
+          .keyStride = g.rowStride(g.keyHeads),
+          .visible = visible,
+          .scale = static_cast<float>(g.scale),
+          .q = rowsFrom(in.q, queries),
+          .k = rowsFrom(in.k, keys),
+          .v = rowsFrom(in.v, keys),
+          .tq = rowsFrom(in.tq, queries),
+          .tk = rowsFrom(in.tk, keys),
+          .tv = rowsFrom(in.tv, keys)};
+}
+
 int64_t shortForwardRoom(int64_t queries, int64_t keys, int64_t dim) {
   const int64_t width = padded<float>(keys);
   return 2 * (queries + dim) * width;

@@ -4,6 +4,9 @@
 
 #include <cstdint>
 
+#include "core/attention_args.h"
+#include "cpu/attention_sequences.h"
+
 namespace flowmap::cpu {
 
 // At most so many queries, keys and numbers in a head, and at least one of each.
@@ -18,6 +21,16 @@ struct ShortHead {
   const float *q, *k, *v;
   const float *tq, *tk, *tv;  // null: zero
 };
+
+// Whether a sequence is taken so: by itself, not by what else there is, so that alone it gives the same bits.
+bool isShort(const AttentionGeometry& g, const AttentionSequence& s);
+
+// `visible` has room for kShortQueries numbers, and is to live as long.
+ShortHead shortHeadOf(const AttentionGeometry& g, const AttentionOperands& in, const AttentionSequence& s,
+                      int64_t queryHead, int64_t keyHead, int64_t* visible);
+
+// Null where x is absent.
+inline float* rowsFrom(const Tensor& x, int64_t offset) { return x ? x.data<float>() + offset : nullptr; }
 
 struct ShortForward {
   ShortHead head;
