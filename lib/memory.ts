@@ -8,10 +8,11 @@ import { leaves } from './tree';
 let scope: Tensor[] | null = null;
 let witnessed: Set<Tensor> | null = null;
 
-/** @internal Called for every tensor that owns a native handle. */
-export function track(tensor: Tensor): void {
-  scope?.push(tensor);
+/** @internal Called for every tensor that owns a native handle. Whether a scope holds it from now on. */
+export function track(tensor: Tensor): boolean {
   witnessed?.add(tensor);
+  scope?.push(tensor);
+  return scope !== null;
 }
 
 /** @internal Runs `fn`; all tensors with a handle of their own that are made meanwhile are added to `made`. */
@@ -51,8 +52,9 @@ export function tidy<T>(fn: () => T): T {
     const escaping = new Set<Tensor>();
     for (const leaf of leaves(result)) leaf._collectOwners(escaping);
     for (const tensor of inner) {
-      if (escaping.has(tensor)) outer?.push(tensor);
-      else tensor._leaveScope();
+      if (!escaping.has(tensor)) tensor._leaveScope();
+      else if (outer) outer.push(tensor);
+      else tensor._watch();
     }
   }
   return result;

@@ -8,11 +8,13 @@ import { track } from './memory';
 import { native } from './native';
 
 // A handle that was collected without dispose. Handles carry a generation, so a late release of a reused one is harmless.
+// A tensor is registered only once no scope holds it: most end with theirs, and the registry costs as much as a small op.
 const collected = new FinalizationRegistry<number>((handle) => native.dispose(handle));
 
 const kept = 1;
 const orphan = 2;
 const disposed = 4;
+const watched = 8;
 
 /**
  * A contiguous, row-major array on a device. Operations return at once and run in order on the device; reading waits.
@@ -31,10 +33,7 @@ export class Tensor {
   constructor(handle: number, traced: Traced | null = null) {
     this._handle = handle;
     this._traced = traced;
-    if (traced === null) {
-      collected.register(this, handle, this);
-      track(this);
-    }
+    if (traced === null && !track(this)) this._watch();
   }
 
   private get info(): TensorInformation {
@@ -123,7 +122,7 @@ export class Tensor {
     if (this._traced || this.flags & disposed) return;
     if (this.information === null) this.information = this.info; // shape and dtype stay readable
     this.flags |= disposed;
-    collected.unregister(this);
+    if (this.flags & watched) collected.unregister(this);
     native.dispose(this._handle);
   }
 
@@ -175,9 +174,21 @@ export class Tensor {
 
   /** @internal The scope that owned this tensor ended, and it did not escape. */
   _leaveScope(): void {
-    if (this.flags & kept) return;
-    if (this.retains > 0) this.flags |= orphan;
-    else this.dispose();
+    if (this.flags & kept) {
+      this._watch();
+    } else if (this.retains > 0) {
+      this.flags |= orphan;
+      this._watch();
+    } else {
+      this.dispose();
+    }
+  }
+
+  /** @internal From now on the collector may find it forgotten. */
+  _watch(): void {
+    if (this.flags & (watched | disposed)) return;
+    this.flags |= watched;
+    collected.register(this, this._handle, this);
   }
 
   /** @internal */

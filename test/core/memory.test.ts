@@ -12,10 +12,13 @@ import {
   mul,
   OutOfMemoryError,
   resetPeakMemory,
+  ShapeError,
   setMemoryLimit,
   synchronize,
+  type Tensor,
   tensor,
   tidy,
+  vjp,
   zeros,
 } from '../../lib';
 import { settledMemory } from '../support/collect';
@@ -170,6 +173,25 @@ describe('memory', () => {
 });
 
 describe('the collector', () => {
+  const input = keep(full([4], 1));
+  const keepAndThrow = () => expect(() => tidy(() => keep(full([8], 1)).add(zeros([3])))).toThrow(ShapeError);
+  it.each<[string, () => unknown]>([
+    ['made outside of any scope', () => full([8], 1)],
+    ['a result of a scope', () => tidy(() => full([8], 1))],
+    ['a result of a scope in a scope', () => tidy(() => tidy(() => [full([8], 1)]))],
+    ['kept in a scope', () => tidy(() => void keep(full([8], 1)))],
+    ['kept in a scope that throws', keepAndThrow],
+    ['what a forgotten gradient holds', () => tidy(() => void vjp((x: Tensor) => mul(x, mul(x, 2)).exp(), [input]))],
+  ])('finds a tensor that is forgotten: %s', async (_, forget) => {
+    const fill = () => {
+      for (let i = 0; i < 5; i++) forget();
+    };
+    const { tensors, bytes } = await settledMemory('cpu');
+    fill();
+    expect(memory().tensors).toBeGreaterThan(tensors);
+    expect(await settledMemory('cpu')).toMatchObject({ tensors, bytes });
+  });
+
   // In a process of its own: how soon V8 has looked through a heap depends on what else is in it.
   it('frees what a program forgets, before that is much', async () => {
     const { code, lines } = await runNode(`const { full, memory, synchronize } = require('./lib');
