@@ -124,16 +124,14 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
       const settings = { network: options, objective, lr: idleRate, particles, mapping: mapping.options };
       const rows = [...inPyTorch('step', settings), inJax('step', settings)];
-      // Times of Inductive Moment Matching are the host's, which a recording would repeat.
-      const recorded = objective === 'imm' ? null : captureGraph(step, { device: 'cpu' });
-      steps.push(...(recorded ? [recorded] : []));
-      const own: Subject[] = recorded
-        ? [
-            { name: `${name}, not recorded`, run: step },
-            { name, run: () => recorded() },
-          ]
-        : [{ name, run: step }];
-      subjects.push(...own, ...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
+      if (objective === 'imm') {
+        subjects.push({ name, run: step }); // its times are the host's, which a recording would repeat
+      } else {
+        const recorded = captureGraph(step, { device: 'cpu' });
+        steps.push(recorded);
+        subjects.push({ name: `${name}, not recorded`, run: step }, { name, run: () => recorded() });
+      }
+      subjects.push(...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
     }
     const done = () => {
       for (const recorded of steps) recorded.dispose();
