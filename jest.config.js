@@ -12,6 +12,18 @@ const common = {
   moduleNameMapper: { '^flowmap$': '<rootDir>/lib/index.ts' },
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/runs'],
   setupFilesAfterEnv: ['<rootDir>/test/support/setup.ts'],
+  // Each use of a global is slow in jest's sandbox, and references compute with these element by element.
+  sandboxInjectedGlobals: [
+    'Array',
+    'Boolean',
+    'Float32Array',
+    'Float64Array',
+    'Int32Array',
+    'Map',
+    'Math',
+    'Number',
+    'Object',
+  ],
 };
 
 // Test files that take their devices from test/support/devices.

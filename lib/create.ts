@@ -41,6 +41,9 @@ const arrays = { float32: Float32Array, float64: Float64Array, int32: Int32Array
 
 function convert(values: ArrayLike<number | boolean>, dtype: keyof typeof arrays): ArrayBufferView {
   if (values instanceof arrays[dtype] && dtype !== 'bool') return values as unknown as ArrayBufferView;
+  // The engine converts numbers of one typed array to those of another; other numbers are looked at one by one.
+  const numbers = ArrayBuffer.isView(values) && typeof values[0] === 'number';
+  if (numbers && (dtype === 'float32' || dtype === 'float64')) return new arrays[dtype](values as Float64Array);
   const out = new arrays[dtype](values.length);
   for (let i = 0; i < values.length; i++) {
     const value = Number(values[i]);
