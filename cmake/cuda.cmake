@@ -83,7 +83,8 @@ function(flowmap_cuda_gencode targets source flags names)
   set(${names} ${made} PARENT_SCOPE)
 endfunction()
 
-# Compiles all sources for `targets` into `folder`; gives the objects. More arguments are flags.
+# Compiles all sources for `targets` into `folder`, beside each object what ptxas says of its kernels; gives the objects. More
+# arguments are flags.
 function(flowmap_cuda_objects targets folder objects)
   set(made "")
   foreach(source ${FLOWMAP_CUDA_SOURCES})
@@ -93,7 +94,8 @@ function(flowmap_cuda_objects targets folder objects)
     get_filename_component(place ${object} DIRECTORY)
     file(MAKE_DIRECTORY ${place})
     add_custom_command(OUTPUT ${object}
-      COMMAND ${FLOWMAP_NVCC} ${FLOWMAP_NVCC_FLAGS} ${ARGN} ${gencode} "-DFLOWMAP_CUDA_TARGETS=\"${names}\""
+      COMMAND ${CMAKE_COMMAND} -DREPORT=${object}.ptxas -P ${CMAKE_SOURCE_DIR}/cmake/report_ptxas.cmake --
+        ${FLOWMAP_NVCC} ${FLOWMAP_NVCC_FLAGS} ${ARGN} ${gencode} "-DFLOWMAP_CUDA_TARGETS=\"${names}\""
         -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
       DEPENDS ${source} ${CMAKE_BINARY_DIR}/generated/build_identity.h
       DEPFILE ${object}.d

@@ -3,9 +3,9 @@
 // [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. Where there is
 // a disassembler, the instructions of the kernels for Hopper are counted as well (sass.mjs).
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { countInstructions, findDisassembler, judgeInstructions } from './sass.mjs';
@@ -56,13 +56,16 @@ function demangle(names) {
   return stdout.trimEnd().split('\n');
 }
 
-/** ptxas -v's report: { name, registers, shared, stack, spills, serialized } per kernel. */
-function parse(report) {
+/** ptxas -v's report on `target`: { name, registers, shared, stack, spills, serialized } per kernel. */
+function parse(report, target) {
   const kernels = [];
+  let kernel = null;
   for (const line of report.split('\n')) {
-    const entry = /Compiling entry function '([^']+)'/.exec(line);
-    if (entry) kernels.push({ name: entry[1], registers: 0, shared: 0, stack: 0, spills: 0 });
-    const kernel = kernels.at(-1);
+    const entry = /Compiling entry function '([^']+)' for '([^']+)'/.exec(line);
+    if (entry) {
+      kernel = entry[2] === target ? { name: entry[1], registers: 0, shared: 0, stack: 0, spills: 0 } : null;
+      if (kernel) kernels.push(kernel);
+    }
     if (!kernel) continue;
     const frame = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
     if (frame) {
@@ -83,14 +86,28 @@ function parse(report) {
   return kernels.map((kernel) => ({ ...kernel, serialized: serialized.includes(kernel.name) }));
 }
 
+/** What ptxas said of `source` when build/ was made, where that was for `target` and nothing has changed since. */
+function reportOfBuild(source, target) {
+  const object = join(root, 'build/cuda', `${relative(join(root, 'csrc/cuda'), source)}.o`);
+  const report = `${object}.ptxas`;
+  if (!existsSync(report) || !existsSync(`${object}.d`)) return null;
+  const needed = readFileSync(`${object}.d`, 'utf8').replaceAll('\\\n', ' ').split(/\s+/).slice(1);
+  const files = needed.filter((name) => name.startsWith(root));
+  const made = statSync(report).mtimeMs;
+  if (files.some((name) => !existsSync(name) || statSync(name).mtimeMs > made)) return null;
+  const text = readFileSync(report, 'utf8');
+  return text.includes(`for '${target}'`) ? text : null;
+}
+
 async function measure(source, target, folder) {
   const output = join(folder, `${basename(source)}.${target}.cubin`);
   const flags = ['-std=c++20', '-O3', '-cubin', `-arch=${target}`, '-Xptxas', '-v', '-I', join(root, 'csrc')];
-  const { stderr } = await run(nvcc, [...flags, source, '-o', output], { maxBuffer: 2 ** 28 });
-  const kernels = parse(stderr);
+  const disassembled = disassembler && source.endsWith('_hopper.cu');
+  const made = disassembled ? null : reportOfBuild(source, target);
+  const report = made ?? (await run(nvcc, [...flags, source, '-o', output], { maxBuffer: 2 ** 28 })).stderr;
+  const kernels = parse(report, target);
   if (kernels.length === 0) return [];
   const names = demangle(kernels.map(({ name }) => name));
-  const disassembled = disassembler && source.endsWith('_hopper.cu');
   const instructions = disassembled
     ? countInstructions((await run(disassembler, ['-sass', output], { maxBuffer: 2 ** 30 })).stdout)
     : new Map();

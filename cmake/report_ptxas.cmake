@@ -1,0 +1,23 @@
+# cmake -DREPORT=file -P report_ptxas.cmake -- nvcc arguments: compiles, and writes what `ptxas -v` says of each kernel into
+# `REPORT`, for scripts/ptxas-budgets.mjs. Anything else that nvcc says is shown.
+set(command "")
+set(begun FALSE)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(begun)
+    list(APPEND command "${CMAKE_ARGV${i}}")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(begun TRUE)
+  endif()
+endforeach()
+
+file(REMOVE ${REPORT})
+execute_process(COMMAND ${command} -Xptxas -v RESULT_VARIABLE status ERROR_VARIABLE said)
+string(REGEX REPLACE "(ptxas info|    [0-9]+ bytes stack frame)[^\n]*\n" "" other "${said}")
+if(other)
+  message("${other}")
+endif()
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "nvcc failed: ${status}")
+endif()
+file(WRITE ${REPORT} "${said}")
