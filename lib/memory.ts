@@ -26,6 +26,26 @@ export function witness<T>(made: Set<Tensor>, fn: () => T): T {
   }
 }
 
+// Handles on their way out: one call of the addon for many.
+const leaving = new Float64Array(256);
+
+/** Ends a scope's tensors but those in `escaping`, which go to the scope around it. */
+function leave(inner: readonly Tensor[], escaping: ReadonlySet<Tensor> | null, outer: Tensor[] | null): void {
+  let count = 0;
+  for (const tensor of inner) {
+    if (escaping?.has(tensor)) {
+      if (outer) outer.push(tensor);
+      else tensor._watch();
+    } else if (tensor._leaveScope()) {
+      leaving[count++] = tensor._handle;
+      if (count < leaving.length) continue;
+      native.disposeAll(leaving, count);
+      count = 0;
+    }
+  }
+  if (count > 0) native.disposeAll(leaving, count);
+}
+
 /**
  * Runs `fn` and disposes every tensor made inside it, except those in its result (a tensor, or any nesting of arrays,
  * maps and plain objects), those passed to {@link keep}, and those a gradient still needs, which go with that gradient.
@@ -40,22 +60,18 @@ export function tidy<T>(fn: () => T): T {
     result = fn();
   } catch (error) {
     scope = outer;
-    for (const tensor of inner) tensor._leaveScope();
+    leave(inner, null, outer);
     throw error;
   }
   scope = outer;
   if (result instanceof Promise) {
-    for (const tensor of inner) tensor._leaveScope();
+    leave(inner, null, outer);
     throw new AutogradError('tidy', 'the function must be synchronous, got one that returns a promise');
   }
   if (inner.length > 0) {
     const escaping = new Set<Tensor>();
     for (const leaf of leaves(result)) leaf._collectOwners(escaping);
-    for (const tensor of inner) {
-      if (!escaping.has(tensor)) tensor._leaveScope();
-      else if (outer) outer.push(tensor);
-      else tensor._watch();
-    }
+    leave(inner, escaping, outer);
   }
   return result;
 }

@@ -29,10 +29,14 @@ export class Tensor {
   private retains = 0;
   private information: TensorInformation | null = null;
 
-  /** @internal */
-  constructor(handle: number, traced: Traced | null = null) {
+  /**
+   * @internal
+   * @param like a tensor of the same shape, dtype and device, where one is known: looking them up costs as much as a small op
+   */
+  constructor(handle: number, traced: Traced | null = null, like: Tensor | null = null) {
     this._handle = handle;
     this._traced = traced;
+    if (like !== null) this.information = like.info;
     if (traced === null && !track(this)) this._watch();
   }
 
@@ -120,10 +124,15 @@ export class Tensor {
   /** Frees the tensor now. Work already enqueued still sees its values. Disposing twice is harmless. */
   dispose(): void {
     if (this._traced || this.flags & disposed) return;
+    this.end();
+    native.dispose(this._handle);
+  }
+
+  /** The handle is the caller's to dispose of. */
+  private end(): void {
     if (this.information === null) this.information = this.info; // shape and dtype stay readable
     this.flags |= disposed;
     if (this.flags & watched) collected.unregister(this);
-    native.dispose(this._handle);
   }
 
   [Symbol.dispose](): void {
@@ -172,16 +181,25 @@ export class Tensor {
     if (this.retains === 0 && this.flags & orphan) this.dispose();
   }
 
-  /** @internal The scope that owned this tensor ended, and it did not escape. */
-  _leaveScope(): void {
+  /** @internal The scope that owned this tensor ended, and it did not escape. Whether its handle is to be disposed of. */
+  _leaveScope(): boolean {
+    if (this.flags & disposed) return false;
     if (this.flags & kept) {
       this._watch();
-    } else if (this.retains > 0) {
+      return false;
+    }
+    if (this.retains > 0) {
       this.flags |= orphan;
       this._watch();
-    } else {
-      this.dispose();
+      return false;
     }
+    this.end();
+    return true;
+  }
+
+  /** @internal Whether the two are known to be of the same shape, dtype and device. */
+  _isLike(other: Tensor): boolean {
+    return this.info === other.info;
   }
 
   /** @internal From now on the collector may find it forgotten. */

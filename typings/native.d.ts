@@ -32,6 +32,7 @@ export interface NativeAddon {
   readSync(x: Handle): ArrayBuffer;
   info(x: Handle): TensorInformation;
   dispose(x: Handle): boolean;
+  disposeAll(handles: Float64Array, count: number): void;
   share(x: Handle): Handle;
 
   // features

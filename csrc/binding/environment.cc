@@ -121,6 +121,11 @@ bool Environment::erase(double handle) {
   return erased;
 }
 
+void Environment::erase(const double* handles, size_t count) {
+  for (size_t i = 0; i < count; ++i) handles_.erase(handles[i]);
+  reportMemory();
+}
+
 double Environment::insert(std::shared_ptr<Recording> recording) {
   recordings_.emplace(nextRecording_, std::move(recording));
   return nextRecording_++;

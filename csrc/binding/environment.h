@@ -70,6 +70,7 @@ class Environment {
 
   double insert(Tensor tensor);
   bool erase(double handle);
+  void erase(const double* handles, size_t count);
 
   // Recordings by number; a number is never used again.
   double insert(std::shared_ptr<Recording> recording);

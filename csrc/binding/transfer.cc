@@ -154,6 +154,24 @@ bool dispose(const Napi::Value& handle) {
   return Environment::of(handle.Env()).erase(number);
 }
 
+// The first `count` of a Float64Array of handles, as `dispose` does one by one.
+void disposeAll(const Napi::Value& handles, int64_t count) {
+  const napi_env env = handles.Env();
+  const ArgumentName name{"disposeAll", "handles"};
+  bool isTypedArray = false;
+  napi_is_typedarray(env, handles, &isTypedArray);
+  if (!isTypedArray) failArgument(env, name, "a Float64Array", handles);
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  napi_get_typedarray_info(env, handles, &type, &length, &data, nullptr, nullptr);
+  if (type != napi_float64_array) failArgument(env, name, "a Float64Array", handles);
+  if (count < 0 || static_cast<size_t>(count) > length) {
+    fail(ErrorCode::Argument, name.op, "count must be in [0, ", length, "], got ", count);
+  }
+  Environment::of(env).erase(static_cast<const double*>(data), static_cast<size_t>(count));
+}
+
 // [live tensors, bytes, peak bytes, cached bytes, limit]
 std::vector<double> memory(napi_env env, Device& device) {
   const MemoryFigures figures = device.allocator().figures();
@@ -200,6 +218,7 @@ void bindTransfer(Napi::Object exports) {
   bind(exports, {"info", "tensor"}, {"x"},
        [env](const Tensor& x) { return Environment::of(env).information().of(env, x); });
   bind(exports, "dispose", {"handle"}, &dispose);
+  bind(exports, "disposeAll", {"handles", "count"}, &disposeAll);
   bind(exports, "memory", {"device"}, [env](Device& device) { return memory(env, device); });
   bind(exports, "synchronize", {"device"}, [env](Device& device) { return synchronize(env, device); });
   bind(exports, "synchronizeSync", {"device"},

@@ -34,25 +34,25 @@ void admit(const char* op, Device& device) {
   }
 }
 
-void perform(const char* op, Device& device, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+void perform(const char* op, Device& device, const StorageList& outputs, const StorageList& inputs,
              const std::function<void(Recording*)>& body) noexcept {
   Recording* const recording = device.recording();
   const auto failWith = [&](std::shared_ptr<const Error> error) {
     if (recording) recording->setFailure(error);
-    for (const Tensor& output : outputs) {
+    for (const auto& output : outputs) {
       // A recording fails as a whole, and what was there before it is as it was.
-      if (output && !(recording && output.storage()->data())) output.storage()->setError(error);
+      if (!(recording && output->data())) output->setError(error);
     }
   };
   const auto failed = [&](const Error& error) { failWith(std::make_shared<const Error>(error)); };
   if (recording && recording->failure()) return failWith(recording->failure());
-  for (const Tensor& input : inputs) {
-    if (!input || !input.storage()->error()) continue;
-    if (recording) return failWith(input.storage()->error());
+  for (const auto& input : inputs) {
+    if (!input->error()) continue;
+    if (recording) return failWith(input->error());
     // An in-place op (an optimiser's step) given a failed input leaves its targets as they were: nothing is lost,
     // and the error is read where it arose.
-    if (!outputs.empty() && outputs[0] && outputs[0].storage()->data()) return;
-    return failWith(input.storage()->error());
+    if (!outputs.empty() && outputs.front()->data()) return;
+    return failWith(input->error());
   }
   attempt(op, failed, [&] {
     // Nothing runs while recording, so nothing is waited for and no op can be what fails the device.
@@ -61,30 +61,26 @@ void perform(const char* op, Device& device, const std::vector<Tensor>& outputs,
       return body(recording);
     }
     device.backend().enter(op);
-    for (const Tensor& output : outputs) {
-      if (output) output.storage()->materialize();
-    }
+    for (const auto& output : outputs) output->materialize();
     body(nullptr);
     device.backend().leave();
   });
 }
 
-void repeat(const char* op, Device& device, const Operands& operands, bool inPlace, const VaryingRun& run,
+void repeat(const char* op, Device& device, const Touched& touched, bool inPlace, const ReplayedRun& run,
             const Numbers& numbers) noexcept {
   const auto failWith = [&](const std::shared_ptr<const Error>& error) {
-    for (const Tensor& output : operands.outputs) {
-      if (output) output.storage()->setError(error);
-    }
+    for (const auto& output : touched.outputs) output->setError(error);
   };
-  for (const Tensor& input : operands.inputs) {
-    if (!input || !input.storage()->error()) continue;
-    if (!inPlace) failWith(input.storage()->error());
+  for (const auto& input : touched.inputs) {
+    if (!input->error()) continue;
+    if (!inPlace) failWith(input->error());
     return;
   }
   const auto failed = [&](const Error& error) { failWith(std::make_shared<const Error>(error)); };
   attempt(op, failed, [&] {
     device.backend().enter(op);
-    run(device.backend(), operands, numbers);
+    run(device.backend(), numbers);
     device.backend().leave();
   });
 }

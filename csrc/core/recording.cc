@@ -147,10 +147,8 @@ void Recording::setFailure(std::shared_ptr<const Error> error) {
 
 // Outputs that are new belong to the recording; without graphs nothing runs before all of them are known, and they get
 // memory then. Whatever was there before is kept, as replays will use it.
-void Recording::adopt(const std::vector<Tensor>& tensors) {
-  for (const Tensor& x : tensors) {
-    if (!x) continue;
-    const std::shared_ptr<Storage>& storage = x.storage();
+void Recording::adopt(const StorageList& storages) {
+  for (const std::shared_ptr<Storage>& storage : storages) {
     if (!storage->data()) {
       if (device_.graphs()) {
         storage->materialize();
@@ -165,31 +163,29 @@ void Recording::adopt(const std::vector<Tensor>& tensors) {
 }
 
 // A replay works on copies of its arguments.
-void Recording::checkTargets(const char* op, const std::vector<Tensor>& outputs) const {
-  for (const Tensor& output : outputs) {
-    for (size_t i = 0; output && i < inputs_.size(); ++i) {
-      if (output.storage() != inputs_[i].storage()) continue;
+void Recording::checkTargets(const char* op, const StorageList& outputs) const {
+  for (const std::shared_ptr<Storage>& output : outputs) {
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (output != inputs_[i].storage()) continue;
       fail(ErrorCode::Argument, op, "a step that is recorded must not change argument ", i + 1,
            " in place; let it return the new values");
     }
   }
 }
 
-bool Recording::isInPlace(const std::vector<Tensor>& outputs) const {
-  if (outputs.empty() || !outputs[0]) return false;
-  const Storage* const first = outputs[0].storage().get();
-  return first->data() || born_.count(first);
+bool Recording::isInPlace(const StorageList& outputs) const {
+  return !outputs.empty() && (outputs.front()->data() || born_.count(outputs.front().get()));
 }
 
-void Recording::capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                        RecordedRun run) {
+void Recording::capture(const char* op, const Touched& touched, RecordedRun run) {
+  checkTargets(op, touched.outputs);
+  const bool inPlace = isInPlace(touched.outputs);
+  adopt(touched.outputs);
+  adopt(touched.inputs);
   if (!device_.graphs()) {
-    return defer(op, outputs, inputs, {}, nullptr,
-                 [run = std::move(run)](Backend& backend, const Operands&, const Numbers&) { run(backend); });
+    return append(op, touched, inPlace, 0, nullptr,
+                  [run = std::move(run)](Backend& backend, const Numbers&) { run(backend); });
   }
-  checkTargets(op, outputs);
-  adopt(outputs);
-  adopt(inputs);
   if (!capturing_) {
     device_.graphs()->begin();
     capturing_ = true;
@@ -212,18 +208,30 @@ Tensor Recording::alias(const Tensor& x) const {
   return {std::make_shared<Storage>(device_, x.storage()->bytes(), x.storage()->data()), x.shape(), x.dtype()};
 }
 
-void Recording::defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                      const Numbers& numbers, NumbersCheck check, VaryingRun run) {
-  checkTargets(op, outputs);
-  Item item;
-  item.inPlace = isInPlace(outputs);
-  adopt(outputs);
-  adopt(inputs);
+void Recording::defer(const char* op, const Operands& operands, const Numbers& numbers, NumbersCheck check,
+                      VaryingRun run) {
+  const Touched touched{operands.outputs, operands.inputs};
+  checkTargets(op, touched.outputs);
+  const bool inPlace = isInPlace(touched.outputs);
+  adopt(touched.outputs);
+  adopt(touched.inputs);
   closeSegment();
+  Operands own;
+  for (const Tensor& x : operands.outputs) own.outputs.push_back(alias(x));
+  for (const Tensor& x : operands.inputs) own.inputs.push_back(alias(x));
+  append(op, device_.graphs() ? Touched() : touched, inPlace, numbers.size(), std::move(check),
+         [own = std::move(own), run = std::move(run)](Backend& backend, const Numbers& values) {
+           run(backend, own, values);
+         });
+}
+
+void Recording::append(const char* op, const Touched& touched, bool inPlace, size_t numbers, NumbersCheck check,
+                       ReplayedRun run) {
+  Item item;
   item.op = op;
-  for (const Tensor& x : outputs) item.operands.outputs.push_back(alias(x));
-  for (const Tensor& x : inputs) item.operands.inputs.push_back(alias(x));
-  item.numbers = numbers.size();
+  item.touched = touched;
+  item.inPlace = inPlace;
+  item.numbers = numbers;
   item.check = std::move(check);
   item.run = std::move(run);
   contents_->items.push_back(std::move(item));
@@ -234,11 +242,10 @@ void Recording::defer(const char* op, const std::vector<Tensor>& outputs, const 
 void Recording::place(const std::vector<Tensor>& held) {
   std::unordered_map<const Storage*, Lifetime> lifetimes;
   for (size_t at = 0; at < contents_->items.size(); ++at) {
-    const Operands& operands = contents_->items[at].operands;
-    for (const std::vector<Tensor>* list : {&operands.outputs, &operands.inputs}) {
-      for (const Tensor& x : *list) {
-        if (!x) continue;
-        const auto [found, isNew] = lifetimes.try_emplace(x.storage().get(), Lifetime{x.storage()->bytes(), at, at});
+    const Touched& touched = contents_->items[at].touched;
+    for (const StorageList* list : {&touched.outputs, &touched.inputs}) {
+      for (const std::shared_ptr<Storage>& storage : *list) {
+        const auto [found, isNew] = lifetimes.try_emplace(storage.get(), Lifetime{storage->bytes(), at, at});
         found->second.last = at;
       }
     }
@@ -343,7 +350,7 @@ void Recording::runGraphs(const Numbers& numbers) {
     const Numbers own(next, next + item.numbers);
     next += item.numbers;
     try {
-      item.run(device_.backend(), item.operands, own);
+      item.run(device_.backend(), own);
     } catch (const DeviceLost&) {
       throw;
     } catch (const Error& error) {
@@ -359,7 +366,7 @@ void Recording::runOps(const Numbers& numbers) {
     if (device_.stream().stopping()) fail(ErrorCode::Device, kOp, device_, " was stopped in the middle of a replay");
     const Numbers own(next, next + item.numbers);
     next += item.numbers;
-    repeat(item.op, device_, item.operands, item.inPlace, item.run, own);
+    repeat(item.op, device_, item.touched, item.inPlace, item.run, own);
   }
 }
 

@@ -10,10 +10,15 @@
 
 #include "core/backend.h"
 #include "core/graphs.h"
+#include "core/storage_list.h"
 #include "core/transfer.h"
 
 namespace flowmap {
 
+// All that an op touches.
+struct Touched {
+  StorageList outputs, inputs;
+};
 // The tensors of an op whose numbers vary: it is run again with those of the recording in place of those of the call.
 struct Operands {
   std::vector<Tensor> outputs, inputs;
@@ -21,6 +26,7 @@ struct Operands {
 using Numbers = std::vector<double>;
 using RecordedRun = std::function<void(Backend&)>;
 using VaryingRun = std::function<void(Backend&, const Operands&, const Numbers&)>;
+using ReplayedRun = std::function<void(Backend&, const Numbers&)>;
 using NumbersCheck = std::function<void(const Numbers&)>;  // throws Error
 
 class Recording : public std::enable_shared_from_this<Recording> {
@@ -58,10 +64,9 @@ class Recording : public std::enable_shared_from_this<Recording> {
   const std::shared_ptr<const Error>& failure() const { return failure_; }
   void setFailure(std::shared_ptr<const Error> error);
   // Keeps what was there before the recording, and records what `run` puts on the stream, or `run` itself.
-  void capture(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, RecordedRun run);
+  void capture(const char* op, const Touched& touched, RecordedRun run);
   // Adds an item to be run in each replay with numbers of its own.
-  void defer(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-             const Numbers& numbers, NumbersCheck check, VaryingRun run);
+  void defer(const char* op, const Operands& operands, const Numbers& numbers, NumbersCheck check, VaryingRun run);
 
   explicit Recording(Device& device) : device_(device) {}
   ~Recording();
@@ -70,11 +75,11 @@ class Recording : public std::enable_shared_from_this<Recording> {
   struct Item {
     std::unique_ptr<GraphSegment> segment;  // or else:
     const char* op = nullptr;
-    Operands operands;
+    Touched touched;       // without graphs
     bool inPlace = false;  // into memory that held values before the op
     size_t numbers = 0;
     NumbersCheck check;
-    VaryingRun run;
+    ReplayedRun run;
   };
   // What goes when it is disposed of; left to the system where no stream runs any more to do it.
   struct Contents {
@@ -92,10 +97,12 @@ class Recording : public std::enable_shared_from_this<Recording> {
   void place(const std::vector<Tensor>& held);
   void undo();
   void release();
-  void checkTargets(const char* op, const std::vector<Tensor>& outputs) const;  // throws
-  void adopt(const std::vector<Tensor>& tensors);
+  void checkTargets(const char* op, const StorageList& outputs) const;  // throws
+  void adopt(const StorageList& storages);
+  void append(const char* op, const Touched& touched, bool inPlace, size_t numbers, NumbersCheck check,
+              ReplayedRun run);
   Tensor alias(const Tensor& x) const;
-  bool isInPlace(const std::vector<Tensor>& outputs) const;
+  bool isInPlace(const StorageList& outputs) const;
   void copy(const Tensor& to, const Tensor& from);
   void run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const Numbers& numbers);
   void runGraphs(const Numbers& numbers);

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "core/job_memory.h"
+
 namespace flowmap {
 
 class Stream {
@@ -16,6 +18,8 @@ class Stream {
   struct Job {
     virtual ~Job() = default;
     virtual void run() noexcept = 0;
+    static void* operator new(size_t bytes) { return JobMemory::take(bytes); }
+    static void operator delete(void* memory, size_t bytes) noexcept { JobMemory::giveBack(memory, bytes); }
   };
 
   // `prepare` runs on the thread each time one starts.

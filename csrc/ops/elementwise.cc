@@ -44,6 +44,8 @@ Shape broadcastShapes(const char* op, const Shape& a, const Shape& b) {
   return out;
 }
 
+// The smallest of ops name the tensors they capture: what [=] captures of a constant is one itself, and copied where it
+// could be moved.
 Tensor unary(const char* op, UnaryOp kind, const Tensor& x) {
   if (kind == UnaryOp::LogicalNot)
     checkDType(op, "x", x, DType::Bool);
@@ -52,7 +54,7 @@ Tensor unary(const char* op, UnaryOp kind, const Tensor& x) {
   else
     checkFloating(op, "x", x);
   const Tensor out = Tensor::emptyLike(x);
-  launch(op, x.device(), {out}, {x}, [=](Backend& backend) { backend.unary(kind, out, x); });
+  launch(op, x.device(), {out}, {x}, [kind, out = out, x = x](Backend& backend) { backend.unary(kind, out, x); });
   return out;
 }
 
@@ -65,7 +67,8 @@ Tensor binary(const char* op, BinaryOp kind, const Tensor& a, const Tensor& b) {
   const Shape shape = broadcastShapes(op, a.shape(), b.shape());
   checkSizes(op, "the result", shape, a.dtype());
   const Tensor out = Tensor::empty(a.device(), shape, a.dtype());
-  launch(op, a.device(), {out}, {a, b}, [=](Backend& backend) { backend.binary(kind, out, a, b); });
+  launch(op, a.device(), {out}, {a, b},
+         [kind, out = out, a = a, b = b](Backend& backend) { backend.binary(kind, out, a, b); });
   return out;
 }
 
@@ -76,7 +79,8 @@ Tensor binaryScalar(const char* op, BinaryOp kind, const Tensor& x, double value
     checkFloating(op, scalarFirst ? "b" : "a", x);
   checkScalar(op, scalarFirst ? "a" : "b", value, x.dtype());
   const Tensor out = Tensor::emptyLike(x);
-  launch(op, x.device(), {out}, {x}, [=](Backend& backend) { backend.binaryScalar(kind, out, x, value, scalarFirst); });
+  launch(op, x.device(), {out}, {x},
+         [=, out = out, x = x](Backend& backend) { backend.binaryScalar(kind, out, x, value, scalarFirst); });
   return out;
 }
 

@@ -57,10 +57,10 @@ void checkModulated(const char* op, const Tensor& x, const OptionalTensor& tx, d
   checkSame(op, "tx", tx, x);
 }
 
-// launch() with a list of inputs of which some may be absent
+// launch() where x and more are the inputs
 template <class Run>
-void launchNorm(const char* op, const Tensor& x, std::vector<Tensor> outputs, std::vector<Tensor> inputs, Run run) {
-  inputs.push_back(x);
+void launchNorm(const char* op, const Tensor& x, StorageList outputs, StorageList inputs, Run run) {
+  inputs.add(x);
   launch(op, x.device(), std::move(outputs), std::move(inputs), std::move(run));
 }
 

@@ -57,7 +57,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> splitQkvJvp(
     out[part] = Tensor::empty(qkv.device(), geometry.head, qkv.dtype());
     if (tqkv || (part < 2 && tweights[part])) out[part + 3] = Tensor::emptyLike(out[part]);
   }
-  launch(op, qkv.device(), {out.begin(), out.end()}, {qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight},
+  launch(op, qkv.device(), std::vector<Tensor>(out.begin(), out.end()),
+         {qkv, qWeight, kWeight, tqkv, tqWeight, tkWeight},
          [out, layout = geometry.layout, in = QkvOperands{qkv, tqkv, {qWeight, kWeight}, {tqWeight, tkWeight}}](
              Backend& backend) { backend.splitQkv(layout, out, in); });
   return {out[0], out[1], out[2], out[3], out[4], out[5]};

@@ -40,6 +40,8 @@ export interface OpDefinition<A> {
   saves?: 'inputs' | 'outputs' | 'both' | 'none';
   /** No derivative by nature (comparisons, argmax): results are constants to every trace. */
   constant?: boolean;
+  /** The output is of its inputs' shape, dtype and device wherever all of them are of the same. Default false. */
+  elementwise?: boolean;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: an op is stored beside others whose attributes differ
@@ -59,8 +61,9 @@ export type Apply<A = undefined> = (inputs: readonly MaybeTensor[], attributes: 
 export function defineOp<A = undefined>(name: string, definition: OpDefinition<A>): Apply<A> {
   const { forward, ...rules } = definition;
   const evaluate = (inputs: readonly MaybeTensor[], attributes: A): MaybeTensor[] => {
-    const result = forward(inputs.map(handleOf), attributes);
-    return typeof result === 'number' ? [new Tensor(result)] : result.map((h) => (h === null ? null : new Tensor(h)));
+    const result = forward(handlesOf(inputs), attributes);
+    if (typeof result === 'number') return [new Tensor(result, null, rules.elementwise ? alike(inputs) : null)];
+    return result.map((h) => (h === null ? null : new Tensor(h)));
   };
   const op: Op<A> = { name, evaluate, ...rules };
   return (inputs, attributes) => applyOp(op, inputs, attributes) as Tensor[];
@@ -112,6 +115,21 @@ function handleOf(input: MaybeTensor): number | null {
   if (input instanceof Tensor) return input._handle;
   if (input === null || input === undefined) return null;
   return String(input) as unknown as number;
+}
+
+// Literals for what ops mostly take: `map` makes an array of small integers first, and handles soon are not.
+function handlesOf(inputs: readonly MaybeTensor[]): (number | null)[] {
+  if (inputs.length === 1) return [handleOf(inputs[0]!)];
+  if (inputs.length === 2) return [handleOf(inputs[0]!), handleOf(inputs[1]!)];
+  return inputs.map(handleOf);
+}
+
+/** One of tensors that are all of one shape, dtype and device; null where they are not. */
+function alike(inputs: readonly MaybeTensor[]): Tensor | null {
+  const [first] = inputs;
+  if (!first) return null;
+  for (let i = 1; i < inputs.length; i++) if (!inputs[i] || !first._isLike(inputs[i]!)) return null;
+  return first;
 }
 
 /** @internal Results of rules are single or many. */

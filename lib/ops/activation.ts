@@ -36,6 +36,7 @@ function defineActivation(name: 'gelu' | 'silu', derivatives: (x: Tensor) => Der
   });
   const apply: Apply = defineOp(name, {
     forward: ([x]) => native[name](x!),
+    elementwise: true,
     vjp: ([g], { inputs: [x] }) => [backward([x!, null, g!, null], { needs: [true, false] })[0]!],
     jvp: ([x], [tx]) => forward([x!, tx!], undefined) as [Tensor, Tensor],
   });

@@ -34,6 +34,7 @@ function unary(
 ): (x: Tensor) => Tensor {
   const apply: Apply = defineOp(name, {
     forward: ([x]) => native[name](x!),
+    elementwise: true,
     vjp: ([g], { inputs, outputs }) => [multiply(g!, (saves === 'inputs' ? inputs : outputs)[0]!)],
     jvp: ([x], [tx]) => {
       const y = apply([x!], undefined)[0]!;
@@ -46,12 +47,13 @@ function unary(
 
 /** An op whose derivative is zero wherever it has one. */
 function step(name: UnaryName): (x: Tensor) => Tensor {
-  const apply: Apply = defineOp(name, { forward: ([x]) => native[name](x!), constant: true });
+  const apply: Apply = defineOp(name, { forward: ([x]) => native[name](x!), constant: true, elementwise: true });
   return (x) => apply([x], undefined)[0]!;
 }
 
 const negOp: Apply = defineOp('neg', {
   forward: ([x]) => native.neg(x!),
+  elementwise: true,
   vjp: ([g]) => [neg(g!)],
   jvp: ([x], [tx]) => [neg(x!), neg(tx!)],
   saves: 'none',
@@ -109,6 +111,7 @@ function withScalar(
 ): (x: Tensor, scalar: number) => Tensor {
   const apply: Apply<number> = defineOp(name, {
     forward: ([x], scalar) => forward(x!, scalar),
+    elementwise: true,
     vjp: ([g], { inputs, outputs, attributes }) => [
       multiply(g!, attributes, (saves === 'outputs' ? outputs : inputs)[0]!),
     ],
@@ -123,6 +126,7 @@ function withScalar(
 
 const addOp: Apply = defineOp('add', {
   forward: ([a, b]) => native.add(a!, b!),
+  elementwise: true,
   vjp: ([g], { inputs: [a, b], needs }) => [
     needs[0] ? sumTo(g!, a!.shape) : null,
     needs[1] ? sumTo(g!, b!.shape) : null,
@@ -149,6 +153,7 @@ export function add(a: Operand, b: Operand): Tensor {
 
 const subOp: Apply = defineOp('sub', {
   forward: ([a, b]) => native.sub(a!, b!),
+  elementwise: true,
   vjp: ([g], { inputs: [a, b], needs }) => [
     needs[0] ? sumTo(g!, a!.shape) : null,
     needs[1] ? neg(sumTo(g!, b!.shape)) : null,
@@ -181,6 +186,7 @@ export function sub(a: Operand, b: Operand): Tensor {
 
 const mulOp: Apply = defineOp('mul', {
   forward: ([a, b]) => native.mul(a!, b!),
+  elementwise: true,
   vjp: ([g], { inputs: [a, b], needs }) => [
     needs[0] ? sumTo(mul(g!, b!), a!.shape) : null,
     needs[1] ? sumTo(mul(g!, a!), b!.shape) : null,
@@ -206,6 +212,7 @@ export function mul(a: Operand, b: Operand): Tensor {
 
 const divOp: Apply = defineOp('div', {
   forward: ([a, b]) => native.div(a!, b!),
+  elementwise: true,
   vjp: ([g], { inputs: [a, b], needs }) => {
     const ga = div(g!, b!);
     return [needs[0] ? sumTo(ga, a!.shape) : null, needs[1] ? neg(sumTo(mul(ga, div(a!, b!)), b!.shape)) : null];
@@ -243,6 +250,7 @@ const powByExponent = (g: Tensor, a: Tensor, b: Tensor) => mul(g, mul(pow(a, b),
 
 const powOp: Apply = defineOp('pow', {
   forward: ([a, b]) => native.pow(a!, b!),
+  elementwise: true,
   vjp: ([g], { inputs: [a, b], needs }) => [
     needs[0] ? sumTo(powByBase(g!, a!, b!), a!.shape) : null,
     needs[1] ? sumTo(powByExponent(g!, a!, b!), b!.shape) : null,
@@ -283,6 +291,7 @@ function selection(
 ): (a: Tensor, b: Tensor) => Tensor {
   const apply: Apply = defineOp(name, {
     forward: ([a, b]) => native[name](a!, b!),
+    elementwise: true,
     vjp: ([g], { inputs: [a, b], needs }) => {
       const first = takesFirst(a!, b!);
       return [
@@ -326,6 +335,7 @@ export function minimum(a: Operand, b: Operand): Tensor {
 
 const clampOp: Apply<{ low: number; high: number }> = defineOp('clamp', {
   forward: ([x], { low, high }) => native.clamp(x!, low, high),
+  elementwise: true,
   vjp: ([g], { inputs: [x], attributes }) => [where(equal(clamp(x!, attributes), x!), g!, 0)],
   jvp: ([x], [tx], attributes) => {
     const y = clamp(x!, attributes);

@@ -72,6 +72,20 @@ describe('tidy', () => {
   });
 });
 
+it('scopes end with any number of tensors, whose shapes stay readable', () => {
+  const before = memory().tensors;
+  for (const count of [0, 1, 2, 255, 256, 257, 1000]) {
+    const made = tidy(() => {
+      const all = Array.from({ length: count }, (_, i) => zeros([i]));
+      expect(memory().tensors).toBe(before + count);
+      return { shapes: () => all.map((x) => x.shape[0]), disposed: () => all.every((x) => x.disposed) };
+    });
+    expect(memory().tensors).toBe(before);
+    expect(made.disposed()).toBe(true);
+    expect(made.shapes()).toEqual(Array.from({ length: count }, (_, i) => i));
+  }
+});
+
 describe('dispose', () => {
   it('makes later use a typed error naming op and argument', () => {
     const x = tensor([1, 2]);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import * as lib from '../../lib';
 import { ArgumentError, DeviceError, DTypeError, ShapeError, type Tensor } from '../../lib';
+import { native } from '../../lib/native';
 import { relativeError, sample } from '../support/checkOp';
 import { on } from '../support/deviceLibrary';
 import { describeOnDevices } from '../support/devices';
@@ -14,6 +15,30 @@ describeOnDevices('elementwise operations', (device) => {
   const ops: Record<string, unknown> = { ...fm };
   const values = (x: Tensor) => Array.from(x.dataSync());
   const float64 = (data: readonly number[]) => tensor(Float64Array.from(data));
+
+  it('give what is known of their results where nobody has asked the addon', () => {
+    const shapes = [[], [1], [3], [2, 3], [2, 1], [0, 1, 3]];
+    const both = ['add', 'sub', 'mul', 'div', 'pow', 'maximum', 'minimum'];
+    const single = ['neg', 'abs', 'sign', 'square', 'sqrt', 'exp', 'floor', 'sigmoid', 'silu', 'gelu'];
+    const expectKnown = (y: Tensor) => {
+      const { shape, dtype, device: place } = native.info(y._handle);
+      expect({ shape: y.shape, dtype: y.dtype, device: y.device }).toEqual({ shape, dtype, device: place });
+    };
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const all = shapes.map((shape) => fm.ones(shape, { dtype }));
+      for (const a of all) {
+        for (const name of single) expectKnown((ops[name] as (x: Tensor) => Tensor)(a));
+        expectKnown(fm.clamp(a, { low: 0 }));
+        for (const name of both) {
+          expectKnown((ops[name] as Binary)(a, 2));
+          expectKnown((ops[name] as Binary)(2, a));
+          for (const b of all) expectKnown((ops[name] as Binary)(a, b));
+        }
+      }
+    }
+    const comparison = fm.greater(fm.ones([2]), fm.ones([2]));
+    expect(comparison.dtype).toBe('bool');
+  });
 
   describe('functions of one argument', () => {
     const everywhere = { low: -3, high: 3 };
