@@ -1,5 +1,5 @@
 # cmake -DREPORT=file -P report_ptxas.cmake -- nvcc arguments: compiles, and writes what `ptxas -v` says of each kernel into
-# `REPORT`, for scripts/ptxas-budgets.mjs. Anything else that nvcc says is shown.
+# `REPORT`, below the compiler's path, for scripts/ptxas-budgets.mjs. Anything else that nvcc says is shown.
 set(command "")
 set(begun FALSE)
 math(EXPR last "${CMAKE_ARGC} - 1")
@@ -20,4 +20,5 @@ endif()
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "nvcc failed: ${status}")
 endif()
-file(WRITE ${REPORT} "${said}")
+list(GET command 0 nvcc)
+file(WRITE ${REPORT} "${nvcc}\n${said}")

@@ -3,7 +3,16 @@
 // [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. Where there is
 // a disassembler, the instructions of the kernels for Hopper are counted as well (sass.mjs).
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -86,7 +95,7 @@ function parse(report, target) {
   return kernels.map((kernel) => ({ ...kernel, serialized: serialized.includes(kernel.name) }));
 }
 
-/** What ptxas said of `source` when build/ was made, where that was for `target` and nothing has changed since. */
+/** What ptxas said of `source` when build/ was made, where that was for `target`, by this nvcc, and nothing has changed since. */
 function reportOfBuild(source, target) {
   const object = join(root, 'build/cuda', `${relative(join(root, 'csrc/cuda'), source)}.o`);
   const report = `${object}.ptxas`;
@@ -96,6 +105,8 @@ function reportOfBuild(source, target) {
   const made = statSync(report).mtimeMs;
   if (files.some((name) => !existsSync(name) || statSync(name).mtimeMs > made)) return null;
   const text = readFileSync(report, 'utf8');
+  const compiler = text.slice(0, text.indexOf('\n'));
+  if (!existsSync(compiler) || realpathSync(compiler) !== realpathSync(nvcc)) return null;
   return text.includes(`for '${target}'`) ? text : null;
 }
 

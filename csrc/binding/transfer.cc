@@ -16,7 +16,7 @@ std::pair<const void*, size_t> toBytes(napi_env env, ArgumentName name, napi_val
   size_t length = 0;
   bool is = false;
   if (napi_is_typedarray(env, value, &is) == napi_ok && is) {
-    napi_typedarray_type type;
+    napi_typedarray_type type = napi_int8_array;
     size_t elements = 0;
     napi_get_typedarray_info(env, value, &type, &elements, &data, nullptr, nullptr);
     switch (type) {

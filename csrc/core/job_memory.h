@@ -12,6 +12,7 @@ class JobMemory {
  public:
   static void* take(size_t bytes) {
     if (bytes > kBlock) return ::operator new(bytes);
+    if (ended_) return ::operator new(kBlock);
     Lists& lists = ofThread();
     if (!lists.spare) lists.spare = returned_.exchange(nullptr, std::memory_order_acquire);
     if (!lists.spare) return ::operator new(kBlock);
@@ -21,12 +22,12 @@ class JobMemory {
   }
 
   static void giveBack(void* memory, size_t bytes) noexcept {
-    if (bytes > kBlock) return ::operator delete(memory);
+    if (bytes > kBlock || ended_) return ::operator delete(memory);
     Lists& lists = ofThread();
     lists.ended = new (memory) Block{lists.ended};
     if (!lists.last) lists.last = lists.ended;
     if (++lists.count < kTogether) return;
-    // Only ever added to or taken as a whole, so what is read here is still the first when it is replaced by itself.
+    // Others add to it or take all of it, so that the first one seen, if it still is the first, has the rest behind it.
     lists.last->next = returned_.load(std::memory_order_relaxed);
     while (!returned_.compare_exchange_weak(lists.last->next, lists.ended, std::memory_order_release,
                                             std::memory_order_relaxed)) {
@@ -49,6 +50,7 @@ class JobMemory {
     Block* last = nullptr;  // of `ended`
     size_t count = 0;
     ~Lists() {
+      ended_ = true;
       freeAll(spare);
       freeAll(ended);
     }
@@ -67,6 +69,7 @@ class JobMemory {
   }
 
   static inline std::atomic<Block*> returned_ = nullptr;
+  static inline thread_local bool ended_ = false;  // the thread's lists: jobs are dropped even after that
 };
 
 }  // namespace flowmap

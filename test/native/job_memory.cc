@@ -82,11 +82,34 @@ void comesBack() {
   expect(seen.size() <= 128, "the same blocks again and again");
 }
 
+// What ends after a thread's own things, as jobs do that are dropped while a process ends.
+struct Late {
+  ~Late() {
+    std::vector<void*> taken;
+    for (int i = 0; i < 40; ++i) taken.push_back(JobMemory::take(100));
+    expect(std::set<void*>(taken.begin(), taken.end()).size() == taken.size(), "memory of its own to the last");
+    for (void* memory : taken) JobMemory::giveBack(memory, 100);
+  }
+};
+
+void servesEndingThreads() {
+  for (int round = 0; round < 3; ++round) {
+    std::thread([] {
+      thread_local Late late;
+      static_cast<void>(&late);
+      std::vector<void*> taken;
+      for (int i = 0; i < 21; ++i) taken.push_back(JobMemory::take(100));
+      for (void* memory : taken) JobMemory::giveBack(memory, 100);
+    }).join();
+  }
+}
+
 }  // namespace
 
 int main() {
   comesBack();
   handsOver();
+  servesEndingThreads();
   std::puts("job_memory: ok");
   return 0;
 }
