@@ -4,7 +4,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { build, root } from '../support/build';
 
-const programs = readdirSync(join(root, 'test', 'native')).map((file) => file.replace(/\.cc$/, ''));
+const programs = readdirSync(join(root, 'test', 'native'))
+  .filter((file) => file.endsWith('.cc'))
+  .map((file) => file.replace(/\.cc$/, ''));
 const built = existsSync(join(root, 'build', 'CMakeCache.txt'));
 
 // Where the addon is a prebuild there is nothing to link them with.

@@ -5,22 +5,17 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "expect.h"
+
 using flowmap::JobMemory;
 
 namespace {
-
-void expect(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "job_memory: failed: %s\n", what);
-  std::exit(1);
-}
 
 // Each block is written over by who takes it and read by who gives it back: two owners of one would see each other.
 void handsOver() {

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
+
+#include "expect.h"
 
 using flowmap::Lifetime;
 using flowmap::MemoryPlan;
@@ -12,12 +13,6 @@ using flowmap::planMemory;
 namespace {
 
 constexpr size_t kAlignment = 64;
-
-void expect(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "memory_plan: failed: %s\n", what);
-  std::exit(1);
-}
 
 size_t rounded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 

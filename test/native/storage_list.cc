@@ -2,19 +2,13 @@
 #include "core/storage_list.h"
 
 #include <cstdio>
-#include <cstdlib>
 
 #include "core/device.h"
+#include "expect.h"
 
 using namespace flowmap;
 
 namespace {
-
-void expect(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "storage_list: failed: %s\n", what);
-  std::exit(1);
-}
 
 void holds(size_t count) {
   Device& device = deviceByName("test", "cpu");

@@ -4,19 +4,14 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <vector>
+
+#include "expect.h"
 
 using flowmap::makeJob;
 using flowmap::Stream;
 
 namespace {
-
-void expect(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "stream: failed: %s\n", what);
-  std::exit(1);
-}
 
 const auto never = [] { return false; };
 

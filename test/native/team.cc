@@ -4,22 +4,16 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "cpu/parallel.h"
+#include "expect.h"
 
 using namespace flowmap::cpu;
 
 namespace {
-
-void expect(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "team: failed: %s\n", what);
-  std::exit(1);
-}
 
 void everyIndexOnce(unsigned seed, int rounds) {
   std::mt19937 random(seed);

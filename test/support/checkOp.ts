@@ -2,9 +2,6 @@
 import { dispose, type GradcheckOptions, gradcheck, isTensor, type Tensor, tensor } from '../../lib';
 import { type FloatingDType, floatingDTypes, tolerances } from './tolerances';
 
-// Looked up once: jest's sandbox makes each use of a global slow.
-const { imul } = Math;
-
 export interface Sample {
   shape: readonly number[];
   values: ArrayLike<number>;
@@ -13,11 +10,11 @@ export interface Sample {
 /** Values from a fixed pseudo-random sequence, roughly normal, or uniform in [low, high) where given. */
 export function sample(shape: readonly number[], seed: number, range?: { low: number; high: number }): Sample {
   // A counter through a mixing function: samples of neighbouring seeds must not be correlated.
-  let counter = imul(seed + 1, 0x9e3779b9);
+  let counter = Math.imul(seed + 1, 0x9e3779b9);
   const uniform = () => {
     counter = (counter + 0x6d2b79f5) | 0;
-    let x = imul(counter ^ (counter >>> 15), counter | 1);
-    x ^= x + imul(x ^ (x >>> 7), x | 61);
+    let x = Math.imul(counter ^ (counter >>> 15), counter | 1);
+    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
     return ((x ^ (x >>> 14)) >>> 8) / 2 ** 24;
   };
   const size = shape.reduce((a, b) => a * b, 1);

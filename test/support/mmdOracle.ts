@@ -3,9 +3,6 @@
 import type { MmdKernel } from '../../lib';
 import { sample } from './checkOp';
 
-// Looked up once: jest's sandbox makes each use of a global slow.
-const { abs } = Math;
-
 export interface Case {
   kernel: MmdKernel;
   bandwidths?: number[];
@@ -73,8 +70,8 @@ export function bruteForce({ x, y, shape: [groups, m, n, dim] }: Particles, opti
           const each = part * (atA[p + e]! - atB[q + e]!);
           gA[p + e]! += each;
           gB[q + e]! -= each;
-          sizeA[p + e]! += abs(each);
-          sizeB[q + e]! += abs(each);
+          sizeA[p + e]! += Math.abs(each);
+          sizeB[q + e]! += Math.abs(each);
         }
       }
     }
