@@ -54,14 +54,17 @@ export { functionalCall } from './nn/module';
 export { checkFinite } from './objectives/checkFinite';
 export {
   type DriftingBatch,
+  type DriftingDraws,
   type DriftingFieldOptions,
   type DriftingKernel,
   type DriftingOptions,
   type DriftingResult,
+  drawDriftingBatch,
   driftingField,
   driftingLoss,
 } from './objectives/drifting';
-export { type ImmBatch, type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
+export { type ImmOptions, type ImmResult, immCases, immLoss } from './objectives/imm';
+export { type DrawnImmBatch, drawImmBatch, type ImmBatch, type ImmDraws } from './objectives/immBatch';
 export {
   type ImmCoefficients,
   type ImmForm,
@@ -73,7 +76,9 @@ export {
 } from './objectives/immMapping';
 export { evaluate as evaluateImm, type ImmEvaluateOptions, type ImmNetwork } from './objectives/immNetwork';
 export {
+  drawMeanFlowBatch,
   type MeanFlowBatch,
+  type MeanFlowDraws,
   type MeanFlowOptions,
   type MeanFlowResult,
   meanFlowLoss,

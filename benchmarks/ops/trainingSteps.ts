@@ -3,10 +3,14 @@ import {
   AdamW,
   captureGraph,
   drawFlowMatchingBatch,
+  drawImmBatch,
   drawTvmBatch,
   Ema,
   flowMatchingLoss,
   functionalCall,
+  immLoss,
+  immMapping,
+  immPresets,
   isTensor,
   nn,
   randn,
@@ -37,6 +41,7 @@ export function trainingSteps(
   const x = randn([batch, options.channels, options.imageSize, options.imageSize]);
   const labels = tensor(Int32Array.from({ length: batch }, (_, i) => i % options.classes));
   const draws = { guidance: { cfg } };
+  const moments = { mapping: immMapping(immPresets.digits), particles: Math.min(4, batch) };
   const objectives: Objective[] = [
     {
       name: 'flow matching step',
@@ -47,6 +52,11 @@ export function trainingSteps(
       name: 'Terminal Velocity Matching step',
       draw: () => ({ ...drawTvmBatch({ x, labels }, draws) }),
       loss: (drawn) => tvmLoss(net, teacher.tensors, { x, labels, ...drawn }, draws).loss,
+    },
+    {
+      name: 'Inductive Moment Matching step',
+      draw: () => ({ ...drawImmBatch({ x, labels }, moments) }),
+      loss: (drawn) => immLoss(net, { x, labels, ...drawn }, { ...moments, timeScale: 1, inputScaling: false }).loss,
     },
   ];
   const step = (loss: () => Tensor) => {

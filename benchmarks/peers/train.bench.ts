@@ -1,5 +1,4 @@
-// Whole training steps (loss, gradients, optimiser, averages of the weights), recorded where they can be, beside PyTorch and
-// JAX, from the same weights and the same batch: the losses and the gradients must agree before the times mean anything.
+// Whole training steps (loss, gradients, optimiser, averages of the weights), recorded and not, beside PyTorch and JAX, from the same weights and the same batch: the losses and the gradients must agree before the times mean anything.
 import {
   AdamW,
   type CapturedStep,
@@ -47,16 +46,18 @@ const mapping = immMapping(immPresets.digits);
 const idleRate = 1e-20;
 
 /**
- * A group of Inductive Moment Matching shares times and class; its times are doubles of the host. Early and apart as they are
- * here, r is not so near t that little of a difference of float32 outputs is left to compare.
+ * A group of Inductive Moment Matching shares times and class. Early and apart as times are here, r is not so near t that
+ * little of a difference of float32 outputs is left to compare.
  */
 function immBatch(x: Tensor, noise: Tensor, classes: number) {
   const groups = x.shape[0]! / particles;
   const uniform = () => Array.from((rand([groups], { dtype: 'float64' }).dataSync() as Float64Array).values());
   const s = uniform().map((u) => 0.3 * u);
   const t = uniform().map((u, g) => s[g]! + 0.1 + 0.2 * u);
+  const r = t.map((time, g) => mapping.r(s[g]!, time));
+  const onDevice = (times: number[]) => tensor(Float64Array.from(times));
   const labels = tensor(Int32Array.from({ length: x.shape[0]! }, (_, i) => Math.floor(i / particles) % classes));
-  return { x, noise, labels, t, s };
+  return { x, noise, labels, t: onDevice(t), s: onDevice(s), r: onDevice(r) };
 }
 
 export async function* groups(peers: Peers, cases = networks): AsyncIterable<Group> {
@@ -80,7 +81,6 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       beta: tensor(new Float32Array(size).fill(0.5)),
     };
     const moments = immBatch(batch.x, batch.noise, options.classes);
-    const onDevice = (times: number[]) => tensor(Float64Array.from(times));
     const inputsWith = (given: Record<string, Tensor>) =>
       new Map<string, Tensor>([
         ...net.stateDict(),
@@ -107,7 +107,7 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       imm: {
         name: 'Inductive Moment Matching step',
         loss: () => immLoss(net, moments, { mapping, particles, timeScale: 1, inputScaling: false }).loss,
-        given: { ...moments, t: onDevice(moments.t), s: onDevice(moments.s) },
+        given: moments,
         averages: [ema],
       },
     };
@@ -124,13 +124,9 @@ export async function* groups(peers: Peers, cases = networks): AsyncIterable<Gro
       const ours = new Map<string, Tensor>([['loss', value], ...(gradients as Map<string, Tensor>)]);
       const settings = { network: options, objective, lr: idleRate, particles, mapping: mapping.options };
       const rows = [...inPyTorch('step', settings), inJax('step', settings)];
-      if (objective === 'imm') {
-        subjects.push({ name, run: step }); // its times are the host's, which a recording would repeat
-      } else {
-        const recorded = captureGraph(step, { device: 'cpu' });
-        steps.push(recorded);
-        subjects.push({ name: `${name}, not recorded`, run: step }, { name, run: () => recorded() });
-      }
+      const recorded = captureGraph(step, { device: 'cpu' });
+      steps.push(recorded);
+      subjects.push({ name: `${name}, not recorded`, run: step }, { name, run: () => recorded() });
       subjects.push(...(await peers.python({ peerOf: name }, rows, inputsWith(given), ours)));
     }
     const done = () => {

@@ -135,18 +135,22 @@ export interface DriftingBatch {
   labels?: Tensor | null;
 }
 
-export interface DriftingOptions extends DriftingFieldOptions {
+/** How what is missing is drawn. */
+export interface DriftingDraws {
   /** Rows of a group, M; divides B. Particles and data of different groups do not meet. */
   particles: number;
+  /** Probability of dropping the class of a group, where noise is drawn. Default 0.1. */
+  labelDropout?: number;
+  generator?: Generator;
+}
+
+export interface DriftingOptions extends DriftingFieldOptions, DriftingDraws {
   /** How far particles are asked to drift, in V; above 0. Default 1. */
   step?: number;
   /** The time that noise is given as. Default 1. */
   t?: number;
   /** The time of data, below t. Default 0. */
   s?: number;
-  /** Probability of dropping the class of a group, where noise is drawn. Default 0.1. */
-  labelDropout?: number;
-  generator?: Generator;
 }
 
 export interface DriftingResult {
@@ -156,21 +160,44 @@ export interface DriftingResult {
   drift: Tensor;
 }
 
-function checkOptions(op: string, options: DriftingOptions, batch: number) {
-  const { particles, step = 1, t = 1, s = 0, labelDropout = 0.1, generator = defaultGenerator } = options ?? {};
-  if (!Number.isInteger(particles) || particles < 1 || batch % particles !== 0) {
+const op = 'driftingLoss';
+
+/**
+ * A batch with nothing missing, as `driftingLoss` would draw it: for a step whose tensors must be there beforehand, such as one
+ * recorded by `captureGraph`.
+ *
+ * @throws ShapeError where shapes do not fit; ArgumentError for options out of range, or a batch that `particles` does not divide
+ */
+export function drawDriftingBatch(batch: DriftingBatch, options: DriftingDraws): Required<DriftingBatch> {
+  const { particles, labelDropout = 0.1, generator = defaultGenerator } = options ?? {};
+  const { x, labels = null } = batch;
+  checkRows(op, x);
+  const size = x.shape[0]!;
+  const { dtype, device } = x;
+  if (!Number.isInteger(particles) || particles < 1 || size % particles !== 0) {
     throw new ArgumentError(
       op,
-      `particles must be an integer of at least 1 that divides the batch ${batch}, got ${particles}`,
+      `particles must be an integer of at least 1 that divides the batch ${size}, got ${particles}`,
     );
   }
+  checkProbability(op, 'labelDropout', labelDropout);
+  checkShape(op, 'noise', batch.noise, x.shape);
+  checkShape(op, 'labels', batch.labels, [size]);
+  if (batch.noise) return { x, labels, noise: batch.noise };
+  return {
+    x,
+    noise: randn(x.shape, { dtype, device, generator }),
+    labels: labels && dropClasses(op, labels, labelDropout, generator, particles),
+  };
+}
+
+function checkOptions({ step = 1, t = 1, s = 0, ...field }: Omit<DriftingOptions, keyof DriftingDraws>) {
   if (!Number.isFinite(step) || step <= 0) {
     throw new ArgumentError(op, `step must be a finite number above 0, got ${step}`);
   }
   if (!(t > 0 && t <= 1)) throw new ArgumentError(op, `t must be in (0, 1], got ${t}`);
   if (!(s >= 0 && s < t)) throw new ArgumentError(op, `s must be in [0, t), t being ${t}, got ${s}`);
-  checkProbability(op, 'labelDropout', labelDropout);
-  return { particles, step, t, s, labelDropout, generator, field: checkField(op, options) };
+  return { step, t, s, fieldOptions: checkField(op, field) };
 }
 
 /**
@@ -184,20 +211,11 @@ function checkOptions(op: string, options: DriftingOptions, batch: number) {
  * @throws ShapeError where shapes do not fit; ArgumentError for options out of range, or a batch that `particles` does not divide
  */
 export function driftingLoss(net: FlowMapNetwork, batch: DriftingBatch, options: DriftingOptions): DriftingResult {
-  const op = 'driftingLoss';
-  const { x } = batch;
-  checkRows(op, x);
+  const { particles, labelDropout, generator, ...others } = options ?? {};
+  const { x, noise, labels } = drawDriftingBatch(batch, { particles, labelDropout, generator });
+  const { step, t, s, fieldOptions } = checkOptions(others);
   const size = x.shape[0]!;
   const { dtype, device } = x;
-  const { particles, step, t, s, labelDropout, generator, field: fieldOptions } = checkOptions(op, options, size);
-  checkShape(op, 'noise', batch.noise, x.shape);
-  checkShape(op, 'labels', batch.labels, [size]);
-
-  let { noise, labels = null } = batch;
-  if (!noise) {
-    noise = randn(x.shape, { dtype, device, generator });
-    if (labels) labels = dropClasses(op, labels, labelDropout, generator, particles);
-  }
   const time = (value: number) => full([size], value, { dtype, device });
   const F = net.forward(noise, time(t), time(s), { labels });
   const grouped = (points: Tensor) => reshape(points, [size / particles, particles, -1]);

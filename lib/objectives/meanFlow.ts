@@ -28,20 +28,24 @@ export interface MeanFlowBatch {
   s?: Tensor;
 }
 
-export interface MeanFlowOptions {
+/** How what is missing is drawn. */
+export interface MeanFlowDraws {
   /** Law of two draws, of which t is the larger and s the smaller. Default mean −0.4, std 1. */
   times?: LogitNormal;
   /** Share of a drawn batch, its first rows, with s = t: flow matching. Default 0.75. */
   equalShare?: number;
+  /** Probability of dropping the class of a batch whose times are drawn. Default 0.1. */
+  labelDropout?: number;
+  generator?: Generator;
+}
+
+export interface MeanFlowOptions extends MeanFlowDraws {
   /** p of the weight 1 / (error + offset)^p, at least 0; 0 is the plain squared error. Default 1. */
   power?: number;
   /** Default 1e-3. */
   offset?: number;
   /** Guidance trained in, above 0; other than 1 it costs an evaluation without class. Default 1. */
   cfg?: number;
-  /** Probability of dropping the class of a batch whose times are drawn. Default 0.1. */
-  labelDropout?: number;
-  generator?: Generator;
 }
 
 export interface MeanFlowResult {
@@ -58,6 +62,37 @@ function drawTimes(size: number, law: LogitNormal, equalShare: number, generator
   const equals = Math.round(size * equalShare);
   const t = first.map((value, i) => Math.max(value, second[i]!));
   return { t, s: t.map((value, i) => (i < equals ? value : Math.min(first[i]!, second[i]!))) };
+}
+
+/**
+ * A batch with nothing missing, as `meanFlowLoss` would draw it: for a step whose tensors must be there beforehand, such as one
+ * recorded by `captureGraph`.
+ *
+ * @throws ShapeError where shapes do not fit; ArgumentError for options out of range, or one of t and s without the other
+ */
+export function drawMeanFlowBatch(batch: MeanFlowBatch, options: MeanFlowDraws = {}): Required<MeanFlowBatch> {
+  const { times = { mean: -0.4, std: 1 }, equalShare = 0.75 } = options;
+  const { labelDropout = 0.1, generator = defaultGenerator } = options;
+  checkProbability(op, 'equalShare', equalShare);
+  checkProbability(op, 'labelDropout', labelDropout);
+  const { x, labels = null } = batch;
+  checkRows(op, x);
+  const size = x.shape[0]!;
+  const { dtype, device } = x;
+  checkShape(op, 'noise', batch.noise, x.shape);
+  for (const name of ['labels', 't', 's'] as const) checkShape(op, name, batch[name], [size]);
+  if (!batch.t !== !batch.s) throw new ArgumentError(op, 'batch must give t and s together, or neither');
+  const noise = batch.noise ?? randn(x.shape, { dtype, device, generator });
+  if (batch.t && batch.s) return { x, noise, labels, t: batch.t, s: batch.s };
+  const drawn = drawTimes(size, times, equalShare, generator);
+  const upload = (values: readonly number[]) => tensor(Float64Array.from(values), { dtype, device });
+  return {
+    x,
+    noise,
+    t: upload(drawn.t),
+    s: upload(drawn.s),
+    labels: labels && dropClasses(op, labels, labelDropout, generator),
+  };
 }
 
 /** t as it is where 0 ≤ s ≤ t ≤ 1; elsewhere a failure that names the row. */
@@ -89,34 +124,10 @@ function checkOptions({ power, offset, cfg }: Record<'power' | 'offset' | 'cfg',
  * @throws ShapeError where shapes do not fit; ArgumentError for options out of range, or one of t and s without the other
  */
 export function meanFlowLoss(net: FlowMapNetwork, batch: MeanFlowBatch, options: MeanFlowOptions = {}): MeanFlowResult {
-  const { times = { mean: -0.4, std: 1 }, equalShare = 0.75, power = 1, offset = 1e-3, cfg = 1 } = options;
-  const { labelDropout = 0.1, generator = defaultGenerator } = options;
+  const { power = 1, offset = 1e-3, cfg = 1, ...draws } = options;
   checkOptions({ power, offset, cfg });
-  checkProbability(op, 'equalShare', equalShare);
-  checkProbability(op, 'labelDropout', labelDropout);
-  const { x } = batch;
-  checkRows(op, x);
-  const size = x.shape[0]!;
-  const { dtype, device } = x;
-  checkShape(op, 'noise', batch.noise, x.shape);
-  for (const name of ['labels', 't', 's'] as const) checkShape(op, name, batch[name], [size]);
-  if (!batch.t !== !batch.s) throw new ArgumentError(op, 'batch must give t and s together, or neither');
-
-  const noise = batch.noise ?? randn(x.shape, { dtype, device, generator });
-  let { labels = null } = batch;
-  let t: Tensor;
-  let s: Tensor;
-  if (batch.t && batch.s) {
-    s = batch.s;
-    t = checkTimes(batch.t, s);
-  } else {
-    const drawn = drawTimes(size, times, equalShare, generator);
-    [t, s] = [drawn.t, drawn.s].map((values) => tensor(Float64Array.from(values), { dtype, device })) as [
-      Tensor,
-      Tensor,
-    ];
-    if (labels) labels = dropClasses(op, labels, labelDropout, generator);
-  }
+  const { x, noise, labels, s, t: given } = drawMeanFlowBatch(batch, draws);
+  const t = checkTimes(given, s);
 
   const xt = interpolate(x, noise, t);
   let v = stopGradient(sub(noise, x));

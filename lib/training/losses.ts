@@ -1,9 +1,10 @@
 // The batch and the loss of a stage, as its configuration says.
 import type { DiT } from '../nn/dit';
-import { driftingLoss } from '../objectives/drifting';
+import { drawDriftingBatch, driftingLoss } from '../objectives/drifting';
 import { immCases, immLoss } from '../objectives/imm';
+import { drawImmBatch } from '../objectives/immBatch';
 import { immMapping } from '../objectives/immMapping';
-import { meanFlowLoss } from '../objectives/meanFlow';
+import { drawMeanFlowBatch, meanFlowLoss } from '../objectives/meanFlow';
 import { flowMatchingLoss, tvmLoss } from '../objectives/tvm';
 import { drawFlowMatchingBatch, drawTvmBatch } from '../objectives/tvmBatch';
 import type { Generator } from '../random';
@@ -17,41 +18,57 @@ export interface Situation {
   net: DiT;
   /** Only Terminal Velocity Matching has one. */
   teacher: ReadonlyMap<string, Tensor> | null;
-  generator: Generator;
 }
 
-/** What a loss is of. Beside x [B, C, H, W] and labels int32 [B], what its objective draws beforehand. */
+/** What a loss is of. Beside x [B, C, H, W] and labels int32 [B], what its objective draws. */
 export interface StageBatch {
   x: Tensor;
   labels: Tensor | null;
   [drawn: string]: Tensor | boolean | null;
 }
 
-/** Whether {@link drawBatch} draws all that the loss needs from the host, so that its step can be recorded. */
-export function isDrawnBeforehand({ objective }: Stage): boolean {
-  return objective === 'flowMatching' || objective === 'tvm';
-}
+const consistency = (stage: Extract<Stage, { objective: 'consistency' }>) => {
+  const mapping = immMapping(mappingOptions(stage));
+  return { mapping, ...immCases.ct(mapping) };
+};
 
-/** Draws what is drawn before the loss. */
+/** Draws all that is drawn before the loss, so that what is left of its step can be recorded. */
 export function drawBatch(
   stage: Stage,
-  { x, labels }: { x: Tensor; labels: Tensor | null },
-  { net, generator }: Pick<Situation, 'net' | 'generator'>,
+  batch: { x: Tensor; labels: Tensor | null },
+  net: DiT,
+  generator: Generator,
 ): StageBatch {
   const common = { labelDropout: stage.labelDropout ?? 0.1, generator };
-  if (stage.objective === 'flowMatching') {
-    return { ...drawFlowMatchingBatch({ x, labels }, { ...common, times: stage.times }) };
+  switch (stage.objective) {
+    case 'flowMatching':
+      return { ...drawFlowMatchingBatch(batch, { ...common, times: stage.times }) };
+    case 'tvm': {
+      const { cfg, gap, s, sPrime, startShare, startS } = stage;
+      const guidance = cfg !== undefined ? { cfg } : net.options.guidance ? ('beta' as const) : { cfg: 1 };
+      return { ...drawTvmBatch(batch, { ...common, guidance, times: { gap, s, sPrime, startShare, startS } }) };
+    }
+    case 'imm':
+      return {
+        ...drawImmBatch(batch, {
+          ...common,
+          mapping: immMapping(mappingOptions(stage)),
+          particles: groupSize(stage),
+        }),
+      };
+    case 'consistency':
+      return { ...drawImmBatch(batch, { ...common, ...consistency(stage) }) };
+    case 'meanFlow':
+      return { ...drawMeanFlowBatch(batch, { ...common, times: stage.times, equalShare: stage.equalShare }) };
+    case 'drifting':
+      return { ...drawDriftingBatch(batch, { ...common, particles: groupSize(stage) }) };
+    default:
+      throw new Error(`train: unknown objective ${(stage satisfies never as Stage).objective}`);
   }
-  if (stage.objective !== 'tvm') return { x, labels };
-  const { cfg, gap, s, sPrime, startShare, startS } = stage;
-  const guidance = cfg !== undefined ? { cfg } : net.options.guidance ? ('beta' as const) : { cfg: 1 };
-  return { ...drawTvmBatch({ x, labels }, { ...common, guidance, times: { gap, s, sPrime, startShare, startS } }) };
 }
 
 /** Of a batch that {@link drawBatch} gave. */
-export function lossOf(stage: Stage, batch: StageBatch, { net, teacher, generator }: Situation): Losses {
-  const common = { labelDropout: stage.labelDropout ?? 0.1, generator };
-  const { x, labels } = batch;
+export function lossOf(stage: Stage, batch: StageBatch, { net, teacher }: Situation): Losses {
   switch (stage.objective) {
     case 'flowMatching':
       return { ...flowMatchingLoss(net, batch) };
@@ -63,24 +80,19 @@ export function lossOf(stage: Stage, batch: StageBatch, { net, teacher, generato
       const { kernel, bandwidths, unbiased, timeScale, inputScaling } = stage;
       const mapping = immMapping(mappingOptions(stage));
       const particles = groupSize(stage);
-      const options = { ...common, mapping, particles, kernel, bandwidths, unbiased, timeScale, inputScaling };
-      return { ...immLoss(net, { x, labels }, options) };
+      return { ...immLoss(net, batch, { mapping, particles, kernel, bandwidths, unbiased, timeScale, inputScaling }) };
     }
     case 'consistency': {
       const { timeScale, inputScaling } = stage;
-      const mapping = immMapping(mappingOptions(stage));
-      const options = { ...common, mapping, timeScale, inputScaling, ...immCases.ct(mapping) };
-      return { ...immLoss(net, { x, labels }, options) };
+      return { ...immLoss(net, batch, { timeScale, inputScaling, ...consistency(stage) }) };
     }
     case 'meanFlow': {
-      const { times, equalShare, power, offset, cfg } = stage;
-      return { ...meanFlowLoss(net, { x, labels }, { ...common, times, equalShare, power, offset, cfg }) };
+      const { power, offset, cfg } = stage;
+      return { ...meanFlowLoss(net, batch, { power, offset, cfg }) };
     }
     case 'drifting': {
       const { kernel = 'laplace', bandwidths, step } = stage;
-      return {
-        ...driftingLoss(net, { x, labels }, { ...common, particles: groupSize(stage), kernel, bandwidths, step }),
-      };
+      return { ...driftingLoss(net, batch, { particles: groupSize(stage), kernel, bandwidths, step }) };
     }
     default:
       throw new Error(`train: unknown objective ${(stage satisfies never as Stage).objective}`);

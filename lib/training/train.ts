@@ -26,7 +26,7 @@ import { Generator, type GeneratorState } from '../random';
 import { isTensor, type Tensor } from '../tensor';
 import { Batches } from './batches';
 import { groupSize, type Stage, type TrainConfig, validateConfig } from './config';
-import { drawBatch, isDrawnBeforehand, lossOf, type StageBatch } from './losses';
+import { drawBatch, lossOf, type StageBatch } from './losses';
 
 /** On the device to train on. */
 export interface Dataset {
@@ -58,10 +58,7 @@ export interface TrainOptions {
   /** No progress bar. Default false. */
   quiet?: boolean;
   onMetrics?: (metrics: StepMetrics) => void;
-  /**
-   * Record the step of a stage and replay it, with the same results: see `captureGraph`. Default: for objectives that draw
-   * nothing on the host meanwhile (flowMatching, tvm); for others, true is refused.
-   */
+  /** Record the step of a stage and replay it, with the same results: see `captureGraph`. Default true. */
   record?: boolean;
 }
 
@@ -115,17 +112,17 @@ class StageState {
     const terms = tidy(() => {
       const rows = this.batches.draw(stage.batch, groupSize(stage), generator);
       const labels = net.options.classes > 0 ? take(data.labels, rows) : null;
-      const batch = drawBatch(stage, { x: take(data.images, rows), labels }, { net, generator });
+      const batch = drawBatch(stage, { x: take(data.images, rows), labels }, net, generator);
       return this.record ? this.replay(batch) : this.run(batch);
     });
     return { terms, lr: optimizer.lr };
   }
 
   private run(batch: StageBatch): Terms {
-    const { net, stage, generator } = this;
+    const { net, stage } = this;
     const objective = (params: Map<string, Tensor>) =>
       functionalCall(net, params, (): [Tensor, Terms] => {
-        const { loss, ...parts } = lossOf(stage, batch, { net, teacher: this.teacher?.tensors ?? null, generator });
+        const { loss, ...parts } = lossOf(stage, batch, { net, teacher: this.teacher?.tensors ?? null });
         return [loss, Object.fromEntries(Object.entries(parts).map(([name, term]) => [name, term.mean()]))];
       });
     const [[loss, parts], gradients] = valueAndGrad(objective, { hasAux: true })(net.namedParameters());
@@ -232,7 +229,7 @@ class Means {
 /**
  * Trains a {@link DiT} on `data` as `config` says, on the device that holds the data. Its random numbers are those of any device.
  *
- * @throws ArgumentError for a bad configuration, or a recording that cannot be; FormatError if the checkpoint to resume from is not this run's;
+ * @throws ArgumentError for a bad configuration; FormatError if the checkpoint to resume from is not this run's;
  * NumericalError, with the last checkpoint intact, if a loss is not finite
  */
 export async function train(given: TrainConfig, data: Dataset, options: TrainOptions): Promise<TrainResult> {
@@ -240,11 +237,14 @@ export async function train(given: TrainConfig, data: Dataset, options: TrainOpt
   await mkdir(options.out, { recursive: true });
   const generator = new Generator(config.seed);
   const net = new DiT({ ...config.model, generator });
+  const metrics = new MetricsWriter(join(options.out, 'metrics.jsonl'));
   try {
-    return await trainNetwork(net.to({ device: data.images.device }), generator, config, data, options);
+    return await trainNetwork(net.to({ device: data.images.device }), generator, config, data, metrics, options);
   } catch (error) {
     net.dispose();
     throw error;
+  } finally {
+    await metrics.close();
   }
 }
 
@@ -253,20 +253,13 @@ async function trainNetwork(
   generator: Generator,
   config: TrainConfig,
   data: Dataset,
+  metrics: MetricsWriter,
   options: TrainOptions,
 ): Promise<TrainResult> {
   const { checkpointEvery = 1000, logEvery = 20 } = config;
-  const { out, signal, onMetrics } = options;
+  const { out, signal, onMetrics, record = true } = options;
   const checkpoint = join(out, 'checkpoint.safetensors');
   const { device } = data.images;
-  const recorded = (stage: Stage) => {
-    const able = isDrawnBeforehand(stage);
-    if (options.record && !able) {
-      throw new ArgumentError('train', `record must be false for ${stage.objective}, got true`);
-    }
-    return options.record ?? able;
-  };
-  config.stages.forEach(recorded);
   const total = config.stages.reduce((sum, stage) => sum + stage.steps, 0);
   const resumed = options.resume ? await loadCheckpoint(checkpoint) : null;
   const saved = resumed ? (resumed.state as unknown as SavedState) : null;
@@ -278,7 +271,6 @@ async function trainNetwork(
   if (firstStage > config.stages.length)
     throw new ArgumentError('train', `${checkpoint} names a stage that is not there`);
   let done = config.stages.slice(0, firstStage).reduce((sum, stage) => sum + stage.steps, 0) + (saved?.step ?? 0);
-  const metrics = new MetricsWriter(join(out, 'metrics.jsonl'));
   await metrics.truncateTo(done);
   const progress = new Progress({ label: 'training', total, start: done, quiet: options.quiet });
   const seconds = config.stages.map(() => 0);
@@ -287,7 +279,7 @@ async function trainNetwork(
 
   for (let index = firstStage; index < config.stages.length && finished; index++) {
     const stage = config.stages[index]!;
-    const state = new StageState(net, stage, generator, data.labels, recorded(stage));
+    const state = new StageState(net, stage, generator, data.labels, record);
     const means = new Means(device);
     try {
       const stageStarted = performance.now();
@@ -359,7 +351,6 @@ async function trainNetwork(
     }
   }
   progress.finish();
-  await metrics.close();
   if (saved && firstStage === config.stages.length) {
     net.loadStateDict(resumed!.tensors.model!);
     dispose(Object.values(resumed!.tensors));

@@ -3,6 +3,7 @@ import {
   ArgumentError,
   concat,
   DTypeError,
+  drawDriftingBatch,
   driftingField,
   driftingLoss,
   functionalCall,
@@ -248,6 +249,15 @@ describe('driftingLoss', () => {
       const expected = V.mul((2 * step) / 64).dataSync();
       expect(relativeError(g.get('F')!.dataSync(), expected)).toBeLessThan(1e-12);
     }
+  });
+
+  it('is of a batch drawn beforehand what it is of the one it draws', () => {
+    const net = makeNet('float32');
+    const { x, labels } = makeBatch('float32');
+    const draws = { particles: 2, labelDropout: 0.5 };
+    const direct = driftingLoss(net, { x, labels }, { ...draws, generator: new Generator(5) });
+    const drawn = drawDriftingBatch({ x, labels }, { ...draws, generator: new Generator(5) });
+    expect([...driftingLoss(net, drawn, draws).drift.dataSync()]).toEqual([...direct.drift.dataSync()]);
   });
 
   it('has the parameter gradients of the differences of a loss whose drifted particles are held', () => {

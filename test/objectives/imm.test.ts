@@ -1,6 +1,7 @@
 // The loss of Inductive Moment Matching: against the paper's formulas in plain numbers, gradients against differences with the
 // target held, its special cases, what is drawn, what is refused.
 import {
+  drawImmBatch,
   functionalCall,
   Generator,
   type ImmMapping,
@@ -97,8 +98,14 @@ function laplace(y: Float64Array, z: Float64Array, group: number, particles: num
 const read = (x: Tensor) => x.dataSync() as Float64Array;
 
 describe('immLoss', () => {
-  it.each(['euler_fm', 'simple_edm', 'identity'] as const)('is what the paper writes, with f %s', (f) => {
-    const map = immMapping({ sigmaData: 1, k: 6, f });
+  it.each([
+    ['fm', 'euler_fm', 1],
+    ['fm', 'simple_edm', 2],
+    ['fm', 'identity', 0],
+    ['vp_cosine', 'simple_edm', 1],
+    ['vp_cosine', 'identity', 0.5],
+  ] as const)('is what the paper writes, on %s with f %s and α to the power of %d', (schedule, f, a) => {
+    const map = immMapping({ sigmaData: 1, k: 6, schedule, f, a });
     const [net, batch] = [makeNet('float64'), makeBatch('float64')];
     const result = immLoss(net, { ...batch, ...times }, { ...settings, mapping: map });
     const r = times.t.map((t, g) => map.r(times.s[g]!, t));
@@ -176,6 +183,8 @@ describe('immLoss', () => {
     const value = (given: object) => read(immLoss(net, { ...batch, ...given } as never, settings).mmd);
     const asTensors = { t: tensor(Float64Array.from(times.t)), s: tensor(Float64Array.from(times.s)) };
     expect([...value(asTensors)]).toEqual([...value(times)]);
+    const r = tensor(Float64Array.from(times.t, (t, g) => mapping.r(times.s[g]!, t)));
+    expect([...value({ ...asTensors, r })]).toEqual([...value(times)]);
     expect([...value(times)]).toEqual([...value(times)]);
   });
 
@@ -203,11 +212,28 @@ describe('immLoss', () => {
     expect(Math.max(...at)).toBeLessThan(9.94);
   });
 
-  it('says nothing where s = t', () => {
+  it('is of a batch drawn beforehand what it is of the one it draws', () => {
+    const net = makeNet('float32');
+    const { x, labels } = makeBatch('float32', 12);
+    const draws = { mapping, particles: 3, labelDropout: 0.5 };
+    for (const times of [{}, { t: 0.9 }]) {
+      const drawn = drawImmBatch({ x, labels }, { ...draws, times, generator: new Generator(4) });
+      const direct = immLoss(net, { x, labels }, { ...settings, ...draws, times, generator: new Generator(4) });
+      expect([...read(immLoss(net, drawn, settings).mmd)]).toEqual([...read(direct.mmd)]);
+      expect([drawn.t.dtype, drawn.t.shape, drawn.noise.dtype]).toEqual(['float64', [4], 'float32']);
+      const [t, s, r] = [drawn.t, drawn.s, drawn.r].map(read);
+      expect([...r!]).toEqual([...t!].map((time, g) => mapping.r(s![g]!, time)));
+    }
+  });
+
+  it.each([0, 1])('says nothing where s = t, with α to the power of %d', (a) => {
     const [net, batch] = [makeNet('float64'), makeBatch('float64')];
-    const { loss, mmd: each } = immLoss(net, { ...batch, t: [0.5, 0.9], s: [0.5, 0.1] }, settings);
-    expect(read(each)[0]).toBe(0);
-    expect(Number.isFinite(loss.itemSync())).toBe(true);
+    const given = { ...settings, mapping: immMapping({ sigmaData: 1, k: 6, a }) };
+    for (const at of [0, 0.5, 1]) {
+      const { loss, mmd: each } = immLoss(net, { ...batch, t: [at, 0.9], s: [at, 0.1] }, given);
+      expect(Math.abs(read(each)[0]!)).toBeLessThan(1e-15); // the rounding of a sum of kernels
+      expect(Number.isFinite(loss.itemSync())).toBe(true);
+    }
   });
 });
 
@@ -282,10 +308,31 @@ describe('refusals', () => {
       { mapping: immMapping({ a: 0 }) },
       /weight is finite, got 1/,
     ],
-    ['noise of another shape', { noise: batch.x.reshape([6, 16]) }, {}, /noise must have the shape \[6, 1, 4, 4\]/],
+    [
+      'noise of another shape',
+      { noise: batch.x.reshape([6, 16]) },
+      {},
+      /noise must have shape \[6, 1, 4, 4\], got \[6, 16\]/,
+    ],
+    ['a label for each group', { labels: tensor([0, 1]) }, {}, /labels must have shape \[6\], got \[2\]/],
     ['a dropout of 2', {}, { labelDropout: 2 }, /labelDropout must be in \[0, 1\], got 2/],
   ])('names %s', (_, given, more, message) => {
     expect(() => immLoss(net, { ...batch, ...given } as never, { ...settings, ...more } as never)).toThrow(message);
+  });
+
+  it.each([
+    ['out of order', [0.5, 0.5], [0.1, 0.6], [0.4, 0.5], /a time of a group, .* row 1/],
+    ['out of range', [1.5, 0.5], [0, 0], [0.4, 0.4], /a time of a group, .* row 0/],
+    ['below 0', [0.5, 0.5], [0, -0.1], [0.4, 0.4], /a time of a group, .* row 1/],
+    ['no number', [Number.NaN, 0.5], [0, 0], [0.4, 0.4], /a time of a group, .* row 0/],
+    ['with an r past t', [0.5, 0.5], [0, 0], [0.4, 0.6], /a time of a group, .* row 1/],
+    ['with an r before s', [0.5, 0.5], [0.1, 0.1], [0.4, 0.05], /a time of a group, .* row 1/],
+    ['with a weight without bound', [0.5, 1], [0, 0], [0.4, 0.4], /the mapping's weight of a group .* row 1/],
+  ])('names the group whose times are tensors %s, at the read', (_, t, s, r, message) => {
+    const [at, to, from] = [t, s, r].map((values) => tensor(Float64Array.from(values)));
+    const given = { ...settings, mapping: immMapping({ sigmaData: 1, a: 0 }) };
+    const { loss } = immLoss(net, { ...batch, t: at, s: to, r: from }, given);
+    expect(() => loss.itemSync()).toThrow(message);
   });
 
   it('names the group whose data are not finite, at the read', () => {

@@ -1,6 +1,7 @@
 // MeanFlow: its parts against a composition of its own, its gradients against differences with the target held, guards.
 import {
   ArgumentError,
+  drawMeanFlowBatch,
   flowMatchingLoss,
   functionalCall,
   Generator,
@@ -192,6 +193,15 @@ describe('meanFlowLoss', () => {
     const { noise, t, s, ...given } = batchOf('float32');
     meanFlowLoss(net, { ...given, noise, t, s }, { labelDropout: 1 });
     expect(seen.labels).toEqual([0, 2, -1, 1]);
+  });
+
+  it('is of a batch drawn beforehand what it is of the one it draws', () => {
+    const net = makeNet('float32');
+    const { x, labels } = batchOf('float32');
+    const draws = { times: { mean: 0.5, std: 1 }, equalShare: 0.5, labelDropout: 0.5 };
+    const direct = meanFlowLoss(net, { x, labels }, { ...draws, cfg: 2, generator: new Generator(5) });
+    const drawn = drawMeanFlowBatch({ x, labels }, { ...draws, generator: new Generator(5) });
+    expect([...meanFlowLoss(net, drawn, { cfg: 2 }).meanFlow.dataSync()]).toEqual([...direct.meanFlow.dataSync()]);
   });
 
   it('names the row that is not finite, and the one whose times are out of order or range', () => {

@@ -1,9 +1,10 @@
 // A run killed at any moment resumes, and ends with the same bits as one that was never stopped.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randn, type TrainConfig, tensor, train, validateConfig } from '../../lib';
+import { NumericalError, randn, type TrainConfig, tensor, train, validateConfig } from '../../lib';
+import { stopAfter, tinyConfig, tinyData, tinyStages } from '../support/tinyStages';
 
 const config: TrainConfig = {
   seed: 3,
@@ -77,6 +78,34 @@ describe('a training run', () => {
     const rest = await train(config, data, { out, quiet: true, resume: true });
     expect(rest).toMatchObject({ finished: true, step: 80 });
   });
+
+  it.each([true, false])(
+    'whose loss is not finite fails, keeping checkpoint and lines, recorded: %s',
+    async (record) => {
+      const out = join(folder, `not-finite-${record}`);
+      const data = tinyData();
+      const tiny = { ...tinyConfig({ ...tinyStages.imm, steps: 9 }), checkpointEvery: 3 };
+      const stopped = await train(tiny, data, { out, quiet: true, record, signal: stopAfter(3) });
+      stopped.net.dispose();
+      const [checkpoint, metrics] = ['checkpoint.safetensors', 'metrics.jsonl'].map((name) => join(out, name));
+      const before = [checkpoint!, metrics!].map((file) => readFileSync(file));
+      const broken = { ...data, images: data.images.mul(Number.NaN) };
+      await expect(train(tiny, broken, { out, quiet: true, record, resume: true })).rejects.toThrow(NumericalError);
+      for (const [i, file] of [checkpoint!, metrics!].entries()) {
+        expect(readFileSync(file).equals(before[i]!)).toBe(true);
+      }
+      if (existsSync('/proc/self/fd')) {
+        const open = readdirSync('/proc/self/fd').flatMap((fd) => {
+          const link = `/proc/self/fd/${fd}`;
+          return existsSync(link) ? [readlinkSync(link)] : []; // a file may be closed meanwhile
+        });
+        expect(open.filter((file) => file.startsWith(out))).toEqual([]);
+      }
+      const rest = await train(tiny, data, { out, quiet: true, record, resume: true });
+      expect(rest).toMatchObject({ finished: true, step: 9 });
+      rest.net.dispose();
+    },
+  );
 
   it.each([
     ['an unknown key', { ...config, sead: 1 }, /config.sead is unknown; did you mean 'seed'\?/],
