@@ -28,11 +28,6 @@ interface Recorded {
   inputs: readonly Tensor[];
 }
 
-// Steps that were collected without dispose.
-const collected = new FinalizationRegistry<{ recorded: Recorded | null }>(({ recorded }) => {
-  if (recorded) native.graphDispose(recorded.id);
-});
-
 let running = false;
 
 /** What all calls of a step have in common. */
@@ -97,7 +92,7 @@ export function captureGraph<A extends readonly Tensor[], R>(
   let device = options.device === undefined ? null : native.graphDevice(options.device);
   let expected: Signature[] | null = null;
   let disposed = false;
-  const state: { recorded: Recorded | null } = { recorded: null };
+  let recorded: Recorded | null = null;
 
   const run = (...args: unknown[]): R => {
     if (disposed) throw new DisposedError(op, 'the step has been disposed');
@@ -116,8 +111,11 @@ export function captureGraph<A extends readonly Tensor[], R>(
         expected = args.map(signatureOf);
         return result;
       }
-      state.recorded ??= recordStep(fn as unknown as (...tensors: Tensor[]) => unknown, device, args);
-      return replay(state.recorded, args) as R;
+      if (!recorded) {
+        recorded = recordStep(fn as unknown as (...tensors: Tensor[]) => unknown, device, args);
+        native.graphWatch(step, recorded.id); // for steps that are dropped without dispose
+      }
+      return replay(recorded, args) as R;
     } finally {
       running = false;
     }
@@ -125,16 +123,14 @@ export function captureGraph<A extends readonly Tensor[], R>(
   const dispose = () => {
     if (running) throw new ArgumentError(op, 'a step cannot be disposed while it runs');
     disposed = true;
-    collected.unregister(step);
-    if (state.recorded) native.graphDispose(state.recorded.id);
-    state.recorded = null;
+    if (recorded) native.graphDispose(recorded.id);
+    recorded = null;
   };
-  const step = Object.defineProperties(run, {
-    captured: { get: () => state.recorded !== null },
+  const step: CapturedStep<A, R> = Object.defineProperties(run, {
+    captured: { get: () => recorded !== null },
     dispose: { value: dispose },
     [Symbol.dispose]: { value: dispose },
   }) as unknown as CapturedStep<A, R>;
-  collected.register(step, state, step);
   return step;
 }
 

@@ -7,10 +7,6 @@ import { DisposedError, ShapeError } from './errors';
 import { track } from './memory';
 import { native } from './native';
 
-// A handle that was collected without dispose. Handles carry a generation, so a late release of a reused one is harmless.
-// A tensor is registered only once no scope holds it: most end with theirs, and the registry costs as much as a small op.
-const collected = new FinalizationRegistry<number>((handle) => native.dispose(handle));
-
 const kept = 1;
 const orphan = 2;
 const disposed = 4;
@@ -132,7 +128,6 @@ export class Tensor {
   private end(): void {
     if (this.information === null) this.information = this.info; // shape and dtype stay readable
     this.flags |= disposed;
-    if (this.flags & watched) collected.unregister(this);
   }
 
   [Symbol.dispose](): void {
@@ -202,11 +197,14 @@ export class Tensor {
     return this.info === other.info;
   }
 
-  /** @internal From now on the collector may find it forgotten. */
+  /**
+   * @internal From now on the collector may find it forgotten, and its handle goes with it; not as long as a scope holds it:
+   * most end with theirs, and being watched costs as much as a small op.
+   */
   _watch(): void {
     if (this.flags & (watched | disposed)) return;
     this.flags |= watched;
-    collected.register(this, this._handle, this);
+    native.watch(this, this._handle);
   }
 
   /** @internal */

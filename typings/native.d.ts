@@ -34,6 +34,8 @@ export interface NativeAddon {
   dispose(x: Handle): boolean;
   disposeAll(handles: Float64Array, count: number): void;
   share(x: Handle): Handle;
+  /** Disposes of the handle after the collector has found the object. */
+  watch(tensor: object, handle: Handle): void;
 
   // features
   features(): [oneDnn: string, highway: string, simd: string, bfloat16: boolean];
@@ -513,4 +515,6 @@ export interface NativeAddon {
   graphReplay(recording: number, inputs: readonly Handle[], numbers: readonly number[]): Handle[];
   /** Undone where it has not ended. */
   graphDispose(recording: number): void;
+  /** Disposes of the recording after the collector has found the object. */
+  graphWatch(step: object, recording: number): void;
 }

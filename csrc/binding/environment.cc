@@ -93,7 +93,9 @@ void Mailbox::settle(napi_env env, napi_value, void* context, void* data) {
   napi_resolve_deferred(env, read->deferred, buffer);
 }
 
-Environment::Environment(Napi::Env env) : env_(env), mailbox_(std::make_shared<Mailbox>(env)) { ++liveEnvironments; }
+Environment::Environment(Napi::Env env) : env_(env), handles_(env), mailbox_(std::make_shared<Mailbox>(env)) {
+  ++liveEnvironments;
+}
 
 Environment::~Environment() {
   // A thread that is ended in the middle of a recording leaves it to this to let the others go on.

@@ -1,6 +1,8 @@
 // Tensors as JavaScript holds them: numbers, checked at every use, so that no JavaScript value can reach freed memory.
 #pragma once
 
+#include <napi.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -10,6 +12,8 @@ namespace flowmap::binding {
 
 class HandleTable {
  public:
+  explicit HandleTable(napi_env env) : env_(env) {}
+
   // A handle is slot + generation · 2^24: a slot used again has another generation, so stale handles are recognised.
   double insert(Tensor tensor) {
     uint32_t slot;
@@ -44,8 +48,18 @@ class HandleTable {
     bytes_ -= tensor->bytes();
     slots_[slot].tensor = Tensor();
     slots_[slot].generation = (slots_[slot].generation + 1) % kGenerations;
+    if (slots_[slot].watcher) napi_delete_reference(env_, slots_[slot].watcher);
+    slots_[slot].watcher = nullptr;
     free_.push_back(slot);
     return true;
+  }
+
+  // What makes the collector erase the handle of a live tensor; the table deletes it with the handle, and finalisers
+  // that are not to come any more cost no time. One of a handle that has one already takes its place.
+  void setWatcher(double handle, napi_ref watcher) {
+    napi_ref& place = slots_[static_cast<uint64_t>(handle) % kSlots].watcher;
+    if (place) napi_delete_reference(env_, place);
+    place = watcher;
   }
 
   std::vector<Tensor> tensors() const {
@@ -67,7 +81,9 @@ class HandleTable {
   struct Slot {
     Tensor tensor;
     uint64_t generation = 0;
+    napi_ref watcher = nullptr;
   };
+  napi_env env_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
   size_t bytes_ = 0;

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "binding/bind.h"
+#include "binding/collector.h"
 #include "binding/environment.h"
 #include "binding/events.h"
 #include "binding/features.h"
@@ -245,6 +246,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                 }
               }));
   bindTransfer(exports);
+  bindCollector(exports);
   bindFeatures(exports);
   bindElementwise(exports);
   bindCheck(exports);

@@ -2,27 +2,29 @@
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { type MemoryReport, memory, synchronize } from '../../lib';
+import { type MemoryReport, memory, synchronize, tensor } from '../../lib';
+import { native } from '../../lib/native';
 
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc') as () => void;
 
-let told = 0;
-const sentinels = new FinalizationRegistry<null>(() => {
-  told += 1;
-});
+function isLive(handle: number): boolean {
+  try {
+    native.info(handle);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
-/** Collects until finalisers have run: they are tasks of their own, which a busy machine runs any number of turns later. */
+/** Collects until what is forgotten is freed: finalisers run some turns of the event loop after the collection that found it. */
 export async function collect(): Promise<void> {
-  const before = told;
-  sentinels.register({}, null);
-  for (let round = 0; told === before; round++) {
-    if (round === 1000) throw new Error('the collector runs no finalisers');
+  const forgotten = (() => tensor(0)._handle)();
+  for (let round = 0; isLive(forgotten); round++) {
+    if (round === 100) throw new Error('the collector runs no finalisers');
     gc();
     await setImmediate();
   }
-  // The finalisers of other registries, which take turns with this one.
-  await setImmediate();
 }
 
 /** What a device holds once nothing is left to collect: finalisers run later than the collection that found their tensors dead. */

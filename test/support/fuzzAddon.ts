@@ -116,6 +116,8 @@ export async function fuzzAddon(devices: readonly string[], calls: number): Prom
       let refused = '';
       for (let attempt = 0; attempt < 24; attempt++) {
         if (name === 'dispose' && keepAlive.has(args[0] as number)) break;
+        if (name === 'watch' && keepAlive.has(args[1] as number))
+          args[1] = bindings.full!(devices[0], [2], 'float32', 0);
         call += 1;
         try {
           const result = bindings[name]!(...args);
