@@ -43,6 +43,7 @@ module.exports = {
       runner: '<rootDir>/test/support/emulatedRunner.cjs',
     },
   ],
+  testSequencer: '<rootDir>/test/support/sequencer.cjs',
   // Slow machines are slow, not wrong.
   testTimeout: 120_000,
   // An emulated kernel runs on one core; each worker may take a gigabyte.

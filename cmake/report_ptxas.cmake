@@ -1,5 +1,5 @@
 # cmake -DREPORT=file -P report_ptxas.cmake -- nvcc arguments: compiles, and writes what `ptxas -v` says of each kernel into
-# `REPORT`, below the compiler's path, for scripts/ptxas-budgets.mjs. Anything else that nvcc says is shown.
+# `REPORT`, below what the compiler calls its build, for scripts/ptxas-budgets.mjs. Anything else that nvcc says is shown.
 set(command "")
 set(begun FALSE)
 math(EXPR last "${CMAKE_ARGC} - 1")
@@ -21,4 +21,6 @@ if(NOT status EQUAL 0)
   message(FATAL_ERROR "nvcc failed: ${status}")
 endif()
 list(GET command 0 nvcc)
-file(WRITE ${REPORT} "${nvcc}\n${said}")
+execute_process(COMMAND ${nvcc} --version OUTPUT_VARIABLE version OUTPUT_STRIP_TRAILING_WHITESPACE)
+string(REGEX REPLACE ".*\n" "" version "${version}")
+file(WRITE ${REPORT} "${version}\n${said}")

@@ -1,18 +1,10 @@
 // What ptxas gives each CUDA kernel (registers, shared memory, spills) against csrc/cuda/budgets.json: growth fails, and so
 // does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons. --report file
-// [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. Where there is
+// [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. --quick
+// judges on sm_90a only the kernels that need it, and the others by what ptxas said when build/ was made. Where there is
 // a disassembler, the instructions of the kernels for Hopper are counted as well (sass.mjs).
 import { execFile, spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +17,7 @@ const budgetFile = join(root, 'csrc/cuda/budgets.json');
 const { values: options } = parseArgs({
   options: {
     write: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
     report: { type: 'string' },
     targets: { type: 'string', default: 'sm_80,sm_90a' },
     only: { type: 'string', default: '' },
@@ -33,6 +26,9 @@ const { values: options } = parseArgs({
 if (options.report === undefined && (options.targets !== 'sm_80,sm_90a' || options.only)) {
   throw new Error('ptxas budgets: --targets and --only go with --report');
 }
+if (options.quick && (options.write || options.report !== undefined)) {
+  throw new Error('ptxas budgets: --quick goes with neither --write nor --report');
+}
 const targets = options.targets.split(',');
 
 const nvcc = [process.env.NVCC, '/usr/local/cuda/bin/nvcc', '/usr/bin/nvcc'].find((path) => path && existsSync(path));
@@ -40,6 +36,10 @@ if (!nvcc) {
   console.log('ptxas budgets: skipped, there is no nvcc (NVCC names one)');
   process.exit(0);
 }
+
+const version = (await run(nvcc, ['--version'])).stdout.trimEnd();
+/** What nvcc calls its build: the same compiler under any path. */
+const compiler = version.slice(version.lastIndexOf('\n') + 1);
 
 const disassembler = findDisassembler(nvcc);
 
@@ -105,8 +105,7 @@ function reportOfBuild(source, target) {
   const made = statSync(report).mtimeMs;
   if (files.some((name) => !existsSync(name) || statSync(name).mtimeMs > made)) return null;
   const text = readFileSync(report, 'utf8');
-  const compiler = text.slice(0, text.indexOf('\n'));
-  if (!existsSync(compiler) || realpathSync(compiler) !== realpathSync(nvcc)) return null;
+  if (text.slice(0, text.indexOf('\n')) !== compiler) return null;
   return text.includes(`for '${target}'`) ? text : null;
 }
 
@@ -140,8 +139,10 @@ async function measureAll() {
     source.endsWith('_hopper.cu')
       ? target === 'sm_90a'
       : !source.endsWith('_cluster.cu') || Number(/\d+/.exec(target)[0]) >= 90;
+  const wanted = (source, target) =>
+    has(source, target) && !(options.quick && target === 'sm_90a' && has(source, 'sm_80'));
   const jobs = targets.flatMap((target) =>
-    sources.filter((source) => has(source, target)).map((source) => ({ source, target })),
+    sources.filter((source) => wanted(source, target)).map((source) => ({ source, target })),
   );
   const measured = Object.fromEntries(targets.map((target) => [target, {}]));
   const folder = mkdtempSync(join(tmpdir(), 'flowmap-ptxas-'));
@@ -161,7 +162,7 @@ async function measureAll() {
 }
 
 // ptxas of another release allots other figures: then only spills are judged.
-const toolkit = /release ([\d.]+)/.exec((await run(nvcc, ['--version'])).stdout)?.[1];
+const toolkit = /release ([\d.]+)/.exec(version)?.[1];
 const budgets = existsSync(budgetFile) ? JSON.parse(readFileSync(budgetFile, 'utf8')) : { kernels: {}, spills: {} };
 const measured = await measureAll();
 const names = [...new Set(targets.flatMap((target) => Object.keys(measured[target])))].sort();
