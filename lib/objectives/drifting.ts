@@ -212,8 +212,8 @@ function checkOptions({ step = 1, t = 1, s = 0, ...field }: Omit<DriftingOptions
  */
 export function driftingLoss(net: FlowMapNetwork, batch: DriftingBatch, options: DriftingOptions): DriftingResult {
   const { particles, labelDropout, generator, ...others } = options ?? {};
-  const { x, noise, labels } = drawDriftingBatch(batch, { particles, labelDropout, generator });
   const { step, t, s, fieldOptions } = checkOptions(others);
+  const { x, noise, labels } = drawDriftingBatch(batch, { particles, labelDropout, generator });
   const size = x.shape[0]!;
   const { dtype, device } = x;
   const time = (value: number) => full([size], value, { dtype, device });
