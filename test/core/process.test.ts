@@ -24,7 +24,7 @@ function runNode(source: string, whileRunning?: (kill: (signal: NodeJS.Signals) 
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['-e', source], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 30_000,
+      timeout: 120_000, // slow machines are slow, not wrong
       killSignal: 'SIGKILL',
     });
     const output = { stdout: '', stderr: '' };

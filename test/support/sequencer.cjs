@@ -3,14 +3,12 @@
 const Sequencer = require(require.resolve('@jest/test-sequencer', { paths: [require.resolve('jest')] })).default;
 
 const longest = [
-  /cuda.budgets\.test/,
-  /package.pack\.test/,
-  /cuda.checks\.test/,
   /cuda.families\.test/,
   /cuda.attentionHopper\w*\.test/,
   /cuda.mmdClusters\.test/,
   /ops.attention(QkNorm|Packed)\.test/,
   /cuda.attentionBackward\.test/,
+  /cuda.budgets\.test/,
 ];
 
 const rank = ({ path }) => {
