@@ -19,7 +19,11 @@ function times(a: Float64Array, b: Float64Array, inner: number, byRows: boolean)
 
 function transposed(a: Float64Array, columns: number): Float64Array {
   const rows = a.length / columns;
-  return Float64Array.from(a, (_, i) => a[(i % rows) * columns + Math.floor(i / rows)]!);
+  const out = new Float64Array(a.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j]!;
+  }
+  return out;
 }
 
 /** operands: q, k, v, tq, tk, tv; cotangents: those of the output and of its tangent. -> gq, gk, gv, gtq, gtk, gtv. */

@@ -25,17 +25,29 @@ export type Round = (values: Float64Array) => Float64Array;
 
 const formats = { bfloat16: { digits: 7, least: -126 }, float16: { digits: 10, least: -14 } } as const;
 
+const bits = new Uint32Array(2);
+const double = new Float64Array(bits.buffer);
+/** The exponent of the largest power of two that is not above |x|; 1024 of what is not finite, -1023 below all normal numbers. */
+function exponentOf(x: number): number {
+  double[0] = x;
+  return ((bits[1]! >>> 20) & 0x7ff) - 1023;
+}
+// Added and taken away again, it leaves the nearest whole number, ties to even.
+const wholes = 1.5 * 2 ** 52;
+
 /** Rounds to the nearest value of a narrow type, ties to even; what is too large stays, for nothing here is. */
 export function rounding(dtype: Narrow): Round {
   const { digits, least } = formats[dtype];
-  return (values) =>
-    values.map((x) => {
-      if (x === 0 || !Number.isFinite(x)) return x;
-      const unit = 2 ** (Math.max(Math.floor(Math.log2(Math.abs(x))), least) - digits);
-      const below = Math.floor(x / unit);
-      const rest = x / unit - below;
-      return (rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below) * unit;
-    });
+  const units = Float64Array.from({ length: 2048 }, (_, i) => 2 ** (Math.max(i - 1023, least) - digits));
+  return (values) => {
+    const rounded = new Float64Array(values.length);
+    for (let i = 0; i < values.length; i++) {
+      const x = values[i]!;
+      const unit = units[exponentOf(x) + 1023]!;
+      rounded[i] = x === 0 || !Number.isFinite(x) ? x : (x / unit + wholes - wholes) * unit;
+    }
+    return rounded;
+  };
 }
 
 const exact: Round = (values) => values;
@@ -76,11 +88,13 @@ export function attentionOf(
         const qi = at(b, h, i, heads, queries);
         const n = Math.max(0, Math.min(lengths?.[b] ?? keys, causal ? i + 1 + keys - queries : keys));
         const columns = Array.from({ length: n }, (_, j) => at(b, kh, j, keyHeads, keys));
-        const s = round(round(Float64Array.from(columns, (kj) => dot(q, qi, k, kj))).map((x) => scale * x));
-        const parts = [
-          round(Float64Array.from(columns, (kj) => dot(tq, qi, k, kj))),
-          round(Float64Array.from(columns, (kj) => dot(q, qi, tk, kj))),
-        ] as const;
+        const dots = (a: Float64Array, c: Float64Array) => {
+          const products = new Float64Array(n);
+          for (let j = 0; j < n; j++) products[j] = dot(a, qi, c, columns[j]!);
+          return round(products);
+        };
+        const s = round(dots(q, k).map((x) => scale * x));
+        const parts = [dots(tq, k), dots(q, tk)] as const;
         const t = round(round(parts[0].map((x, j) => x + parts[1][j]!)).map((x) => scale * x));
         const top = s.reduce((x, y) => Math.max(x, y), Number.NEGATIVE_INFINITY);
         const total = s.reduce((sum, x) => sum + Math.exp(x - top), 0);

@@ -21,7 +21,9 @@ export function sample(shape: readonly number[], seed: number, range?: { low: nu
   const draw = range
     ? () => range.low + (range.high - range.low) * uniform()
     : () => uniform() + uniform() + uniform() + uniform() + uniform() + uniform() - 3 + 0.25 * (uniform() - 0.5);
-  return { shape, values: Float64Array.from({ length: size }, draw) };
+  const values = new Float64Array(size);
+  for (let i = 0; i < size; i++) values[i] = draw();
+  return { shape, values };
 }
 
 /** ‖got − expected‖ / ‖expected‖; the absolute norm where the expected one is zero. */

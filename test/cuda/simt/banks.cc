@@ -8,14 +8,14 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace flowmap::simt {
 
 namespace {
 
-constexpr uint32_t kBanks = 32, kBankBytes = 4;
+constexpr uint32_t kBanks = 32, kBankBytes = 4, kLanes = 32;
 
 bool statisticsAsked() {
   const char* text = std::getenv("SIMT_STATS");
@@ -71,14 +71,18 @@ Registry& registry() {
 }  // namespace
 
 uint32_t bankPasses(std::span<const uint64_t> addresses, uint32_t size) {
-  std::array<std::vector<uint64_t>, kBanks> words;
+  // The different words of each bank: an address has at most one in it, if its access is no longer than all banks.
+  std::array<uint8_t, kBanks> counts{};
+  std::array<std::array<uint64_t, kLanes>, kBanks> words;
+  if (addresses.size() > kLanes || size > kBanks * kBankBytes) throw std::logic_error("bankPasses: more than a warp's");
   uint32_t worst = addresses.empty() ? 0 : 1;
   for (const uint64_t address : addresses) {
     for (uint64_t word = address / kBankBytes; word <= (address + size - 1) / kBankBytes; ++word) {
-      std::vector<uint64_t>& bank = words[word % kBanks];
-      if (std::find(bank.begin(), bank.end(), word) != bank.end()) continue;
-      bank.push_back(word);
-      worst = std::max(worst, uint32_t(bank.size()));
+      const auto bank = words[word % kBanks].begin();
+      uint8_t& count = counts[word % kBanks];
+      if (std::find(bank, bank + count, word) != bank + count) continue;
+      bank[count++] = word;
+      worst = std::max<uint32_t>(worst, count);
     }
   }
   return worst;

@@ -21,6 +21,7 @@ struct Copy {
 struct Copies : ThreadExtension {
   std::vector<Copy> open;  // since the last commit
   std::deque<std::vector<Copy>> groups;
+  std::vector<Copy> spare;  // the memory of a group that is done, for the next
 };
 
 Copies& copiesOf(Thread& thread) {
@@ -113,6 +114,7 @@ void runCommit(Thread& thread, const Instruction&) {
   completeSome(thread);
   Copies& copies = copiesOf(thread);
   copies.groups.push_back(std::move(copies.open));
+  copies.open = std::move(copies.spare);
   copies.open.clear();
   if (thread.block->observer) thread.block->observer->copyCommit(thread);
 }
@@ -122,6 +124,7 @@ void runWait(Thread& thread, const Instruction& instruction) {
   Copies& copies = copiesOf(thread);
   while (copies.groups.size() > instruction.count) {
     for (Copy& copy : copies.groups.front()) complete(*thread.block, copy);
+    copies.spare = std::move(copies.groups.front());
     copies.groups.pop_front();
   }
   if (thread.block->observer) thread.block->observer->copyWait(thread, instruction.count);

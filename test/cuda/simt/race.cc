@@ -12,6 +12,7 @@ namespace {
 // Reads that no later read follows, per cell of global memory: beyond this the oldest is forgotten, which may miss a
 // race and never invents one. In shared memory none is forgotten.
 constexpr size_t kGlobalReaders = 8;
+constexpr size_t kFirstReaders = 4;
 
 const char* verbOf(Access access) {
   switch (access) {
@@ -172,7 +173,10 @@ void RaceObserver::checkRead(Cell& cell, const Party& party) {
   }
   const auto stale = [&](const Read& read) { return knows(party.thread, read.epoch); };
   if (cell.read.epoch.clock() && !stale(cell.read)) {
-    if (!cell.readers) cell.readers = std::make_unique<std::vector<Read>>();
+    if (!cell.readers) {
+      cell.readers = std::make_unique<std::vector<Read>>();
+      cell.readers->reserve(kFirstReaders);
+    }
     std::vector<Read>& readers = *cell.readers;
     // What this read follows says nothing that this read does not say. Looked for only when the list would grow.
     if (readers.size() == readers.capacity()) std::erase_if(readers, stale);
@@ -193,7 +197,11 @@ void RaceObserver::checkWrite(Cell& cell, const Party& party) {
   checkReader(cell.read);
   if (cell.readers) {
     for (const Read& read : *cell.readers) checkReader(read);
-    cell.readers.reset();
+    // Shared memory is read again by as many.
+    if (party.space == Space::shared)
+      cell.readers->clear();
+    else
+      cell.readers.reset();
   }
   cell.read.epoch = Epoch(cell.read.epoch.agent(), 0);  // its place stays: that it was read matters to other blocks
   cell.write = party.epoch;

@@ -10,6 +10,19 @@ namespace {
 
 constexpr uint32_t kWarps = 4, kToken = 0xffc00000u, kElementBits = 8, kTokens = 1u << 14;
 constexpr uint32_t kElementMask = (1u << kElementBits) - 1;
+constexpr size_t kRun = 64;
+
+bool waitsFor(uint32_t token, uint64_t held) { return (held & ~uint64_t(kElementMask)) == token; }
+
+/** Whether any of `count` registers may: of a kernel's thousands few do, and these loops are most of what a wait costs.
+ */
+bool anyMayWaitFor(uint32_t token, const uint64_t* registers, size_t count) {
+  const uint32_t* halves =
+      reinterpret_cast<const uint32_t*>(registers);  // one comparison that all CPUs have for vectors
+  uint32_t any = 0;
+  for (size_t i = 0; i < 2 * count; ++i) any |= (halves[i] & ~kElementMask) == token ? 1 : 0;
+  return any != 0;
+}
 
 }  // namespace
 
@@ -99,6 +112,7 @@ void Warpgroups::issue(Warp& warp) {
   product.a = form.aInRegisters ? 0 : leader.registers[rest[0]];
   product.b = leader.registers[rest[slotsOfA]];
   product.accumulates = leader.registers[rest[slotsOfA + 1]] != 0;
+  if (form.aInRegisters) product.registersOfA.reserve(32 * 4);
   for (uint32_t lane = 0; lane < 32; ++lane) {
     const Thread& t = warp.lane(lane);
     if ((!form.aInRegisters && t.registers[rest[0]] != product.a) || t.registers[rest[slotsOfA]] != product.b ||
@@ -127,10 +141,13 @@ void Warpgroups::finish(Warp& warp, State& state, std::vector<WarpProduct>& prod
     const size_t slots = warp.block->kernel.image.size();
     for (uint32_t lane = 0; lane < 32; ++lane) {
       Thread& t = warp.lane(lane);
-      for (size_t slot = 0; slot < slots; ++slot) {
-        const uint64_t held = t.registers[slot];
-        if ((held & ~uint64_t(kElementMask)) == done.token) {
-          t.write<float>(Slot(slot), done.values[lane * done.perLane + (held & kElementMask)]);
+      const float* values = &done.values[lane * size_t(done.perLane)];
+      for (size_t first = 0; first < slots; first += kRun) {
+        const size_t count = std::min(kRun, slots - first);
+        if (!anyMayWaitFor(done.token, &t.registers[first], count)) continue;
+        for (size_t slot = first; slot < first + count; ++slot) {
+          const uint64_t held = t.registers[slot];
+          if (waitsFor(done.token, held)) t.write<float>(Slot(slot), values[held & kElementMask]);
         }
       }
     }

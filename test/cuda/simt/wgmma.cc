@@ -148,7 +148,11 @@ void compute(Warp& warp, const WarpProduct& product) {
   const WgmmaForm form = WgmmaForm::of(product.at->immediate);
   const uint32_t n = product.at->count;
   Accumulator& accumulator = *product.accumulator;
-  static thread_local float a[kRowsOfWarp][kDepth], b[kDepth][kMostColumns], c[kRowsOfWarp][kMostColumns];
+  struct Matrices {
+    float a[kRowsOfWarp][kDepth], b[kDepth][kMostColumns], c[kRowsOfWarp][kMostColumns];
+  };
+  static thread_local Matrices matrices;
+  auto& [a, b, c] = matrices;
   Thread& t = warp.lane(0);
   const Instruction* const at = std::exchange(t.at, product.at);
   const float signA = form.aNegated ? -1.0f : 1.0f, signB = form.bNegated ? -1.0f : 1.0f;

@@ -9,7 +9,7 @@ export interface HopperCase {
   dtype: Narrow;
   masks: AttentionMasks;
   /** q, k, v, tq, tk, tv, g, h; an absent one is null, and as good as zeros. */
-  operands: (Float64Array | null)[];
+  readonly operands: (Float64Array | null)[];
   /** Which of gq, gk, gv, gtq, gtk, gtv. */
   needs: readonly number[];
 }
@@ -53,10 +53,24 @@ export function makers() {
   const caseOf = (title: string, sizes: AttentionSizes, options: Options = {}): HopperCase => {
     const { masks = {}, absent = [], needs = all, change } = options;
     const dtype = options.dtype ?? (made++ % 2 === 0 ? 'bfloat16' : 'float16');
-    const operands = operandsOf(sizes, dtype, masks.layout);
-    change?.(operands, dtype);
-    const given = operands.map((x, i) => (absent.includes(i) ? null : x));
-    return { title, sizes, dtype, masks, operands: given, needs };
+    // Made when first asked for: most who load a file of cases run few of them.
+    let given: (Float64Array | null)[] | undefined;
+    const make = () => {
+      const operands = operandsOf(sizes, dtype, masks.layout);
+      change?.(operands, dtype);
+      return operands.map((x, i) => (absent.includes(i) ? null : x));
+    };
+    return {
+      title,
+      sizes,
+      dtype,
+      masks,
+      needs,
+      get operands() {
+        given ??= make();
+        return given;
+      },
+    };
   };
   return {
     caseOf,
