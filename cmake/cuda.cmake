@@ -40,19 +40,12 @@ endforeach()
 
 # nvcc's flags and the names of `targets` and PTX for the newest one without a letter. Kernels of a `*_cluster.cu` need 9.0:
 # they are left out of older targets, and always have PTX, which the driver compiles where no target fits. Those of a
-# `*_hopper.cu` are for 9.0 alone (wgmma, setmaxnreg): its target with an `a`, and always its PTX, which the emulator reads.
+# `*_hopper.cu` are for 9.0 alone (wgmma, setmaxnreg): always its target with an `a`, and its PTX, which the emulator reads.
 # nvcc's -arch=sm_90a would make a plain compute_90 too and fail: only -gencode does what is meant.
 function(flowmap_cuda_gencode targets source flags names)
   if(source MATCHES "_hopper\\.cu$")
-    set(gencode -gencode arch=compute_90a,code=compute_90a)
-    set(made compute_90a)
-    if("90a" IN_LIST targets)
-      list(PREPEND gencode -gencode arch=compute_90a,code=sm_90a)
-      list(PREPEND made sm_90a)
-    endif()
-    list(JOIN made " " made)
-    set(${flags} ${gencode} PARENT_SCOPE)
-    set(${names} ${made} PARENT_SCOPE)
+    set(${flags} -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_90a,code=compute_90a PARENT_SCOPE)
+    set(${names} "sm_90a compute_90a" PARENT_SCOPE)
     return()
   endif()
   set(least 0)
