@@ -14,11 +14,9 @@ constexpr size_t kRun = 64;
 
 bool waitsFor(uint32_t token, uint64_t held) { return (held & ~uint64_t(kElementMask)) == token; }
 
-/** Whether any of `count` registers may: of a kernel's thousands few do, and these loops are most of what a wait costs.
- */
+/** Whether any of `count` registers may: a wait looks at thousands, and few do. In halves: every CPU compares those. */
 bool anyMayWaitFor(uint32_t token, const uint64_t* registers, size_t count) {
-  const uint32_t* halves =
-      reinterpret_cast<const uint32_t*>(registers);  // one comparison that all CPUs have for vectors
+  const uint32_t* halves = reinterpret_cast<const uint32_t*>(registers);
   uint32_t any = 0;
   for (size_t i = 0; i < 2 * count; ++i) any |= (halves[i] & ~kElementMask) == token ? 1 : 0;
   return any != 0;
