@@ -1,7 +1,7 @@
 // What ptxas gives each CUDA kernel (registers, shared memory, spills) against csrc/cuda/budgets.json: growth fails, and so
 // does a spill that the file does not list with a reason. --write renews the figures and keeps the reasons. --report file
 // [--targets sm_80,…] [--only pattern] writes those of any targets and sources down instead, and judges nothing. --quick
-// judges on sm_90a only the kernels that need it, and the others by what ptxas said when build/ was made. Where there is
+// judges on sm_90a only the kernels that sm_80 has not. What ptxas said when build/ was made is taken where it fits. Where there is
 // a disassembler, the instructions of the kernels for Hopper are counted as well (sass.mjs).
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';

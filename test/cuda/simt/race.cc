@@ -12,7 +12,7 @@ namespace {
 // Reads that no later read follows, per cell of global memory: beyond this the oldest is forgotten, which may miss a
 // race and never invents one. In shared memory none is forgotten.
 constexpr size_t kGlobalReaders = 8;
-constexpr size_t kFirstReaders = 4;
+constexpr size_t kFirstReaders = 4;  // room for so many at once, rather than for one, two, four
 
 const char* verbOf(Access access) {
   switch (access) {

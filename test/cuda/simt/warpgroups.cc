@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint32_t kWarps = 4, kToken = 0xffc00000u, kElementBits = 8, kTokens = 1u << 14;
 constexpr uint32_t kElementMask = (1u << kElementBits) - 1;
-constexpr size_t kRun = 64;
+constexpr size_t kRun = 64;  // registers looked at together
 
 bool waitsFor(uint32_t token, uint64_t held) { return (held & ~uint64_t(kElementMask)) == token; }
 

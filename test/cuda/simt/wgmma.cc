@@ -151,7 +151,7 @@ void compute(Warp& warp, const WarpProduct& product) {
   struct Matrices {
     float a[kRowsOfWarp][kDepth], b[kDepth][kMostColumns], c[kRowsOfWarp][kMostColumns];
   };
-  static thread_local Matrices matrices;
+  static thread_local Matrices matrices;  // found once: in a shared library every mention of such a name is a call
   auto& [a, b, c] = matrices;
   Thread& t = warp.lane(0);
   const Instruction* const at = std::exchange(t.at, product.at);
